@@ -1,0 +1,66 @@
+"""Host plugins for Circus: one process, a thread per plugin, a process where asked.
+
+A plugin receives every event that circusd publishes and sends it commands::
+
+    from circusplug import Arbiter, CircusPlugin
+
+    class Printer(CircusPlugin):
+        def handle_recv(self, data):
+            event = self.parse_event(data)
+            print(event.watcher, event.action, event.pid)
+
+    Arbiter(plugins=[Printer]).start()
+"""
+
+from __future__ import annotations
+
+from ._arbiter import Arbiter, BackgroundArbiter, get_arbiter
+from ._counters import Counters, PluginStatus
+from ._errors import (
+    CallConflict,
+    CallError,
+    CallTimeout,
+    CircusdError,
+    CircusPlugError,
+    ConfigError,
+    EventError,
+    HostError,
+    PluginLoadError,
+    PluginStateError,
+    SpecError,
+)
+from ._events import Event
+from ._host import Host
+from ._options import HostOptions
+from ._periodic import Periodic
+from ._plugin import CircusPlugin
+from ._spec import HostConfig, PluginSpec
+
+__all__ = [
+    "Arbiter",
+    "BackgroundArbiter",
+    "CallConflict",
+    "CallError",
+    "CallTimeout",
+    "CircusPlugError",
+    "CircusPlugin",
+    "CircusdError",
+    "ConfigError",
+    "Counters",
+    "Event",
+    "EventError",
+    "Host",
+    "HostConfig",
+    "HostError",
+    "HostOptions",
+    "Periodic",
+    "PluginLoadError",
+    "PluginSpec",
+    "PluginStateError",
+    "PluginStatus",
+    "SpecError",
+    "__version__",
+    "get_arbiter",
+]
+
+__version__ = "0.1.0"
