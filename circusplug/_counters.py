@@ -1,0 +1,71 @@
+# The counters of one plugin, and what the host tells of it. Data only.
+#
+# Owner: a plugin's thread writes its counters; anyone may read them. Each is a plain int or
+# float, so a reader sees either the old value or the new one.
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a plugin has done, since its first start.
+
+    Attributes:
+        received: Events received.
+        handled: Events whose `handle_recv` returned.
+        errors: Exceptions in handlers, callbacks and timers.
+        calls: Commands and casts sent.
+        reconnects: Times that circusd came back after the connection was lost.
+        garbage: Messages received that are no events.
+        restarts: Times that the host started a new instance after the first.
+        stalls: Callbacks that ran longer than `host.stall_timeout`.
+        lag: Longest delay seen between handing a callback to the plugin's loop and its
+            running, in seconds; looked at only while the host is busy.
+    """
+
+    received: int = 0
+    handled: int = 0
+    errors: int = 0
+    calls: int = 0
+    reconnects: int = 0
+    garbage: int = 0
+    restarts: int = 0
+    stalls: int = 0
+    lag: float = 0.0
+
+    def copy(self) -> Counters:
+        """The values of this moment."""
+        return dataclasses.replace(self)
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """One plugin as the host sees it at one moment.
+
+    Attributes:
+        name: Its name in the host, without ``plugin:``.
+        use: Dotted name of its class.
+        state: ``inactive``, ``starting``, ``running``, ``stalled``, ``stopping``,
+            ``stopped``, ``backoff`` (waiting for its restart), ``failed`` (given up) or
+            ``abandoned`` (stopped, but its thread does not end).
+        isolated: Whether it has a process of its own.
+        counters: What it has done.
+        last_error: The last thing that went wrong, in one line, or None.
+        thread: The thread it runs on; None for an isolated one, and when it does not run.
+        pid: The process it runs in, or None when it does not run.
+        connected: Whether its event socket is connected to circusd.
+    """
+
+    name: str
+    use: str
+    state: str
+    isolated: bool = False
+    counters: Counters = field(default_factory=Counters)
+    last_error: str | None = None
+    thread: threading.Thread | None = field(default=None, compare=False)
+    pid: int | None = None
+    connected: bool = False

@@ -1,0 +1,148 @@
+# Every exception that circusplug raises. One base class, so that one `except` is enough;
+# `zmq.ZMQError` and friends are translated where they occur and never reach a plugin.
+# Each error carries what it is about as attributes, not only in its text.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: circusd's error numbers (the ``errno`` of an error reply).
+INVALID_JSON = 1
+UNKNOWN_COMMAND = 2
+MESSAGE_ERROR = 3
+COMMAND_ERROR = 5
+
+
+class CircusPlugError(Exception):
+    """Base class of all errors that circusplug raises."""
+
+
+class SpecError(CircusPlugError):
+    """A plugin specification or a host option is not valid.
+
+    Attributes:
+        where: What the problem is in, e.g. ``[plugin:logger]`` or ``plugin 'logger'``;
+            empty when it concerns no plugin.
+        key: The option at fault, or None.
+    """
+
+    def __init__(self, message: str, *, where: str = "", key: str | None = None) -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.where = where
+        self.key = key
+
+
+class ConfigError(CircusPlugError):
+    """A configuration file cannot be used; holds every problem found in it.
+
+    Attributes:
+        problems: One line each: file, section, key, what is wrong, what to do.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class PluginLoadError(CircusPlugError):
+    """The ``use`` of a plugin cannot be turned into a plugin class."""
+
+
+class PluginStateError(CircusPlugError):
+    """The operation makes no sense in the state the plugin is in."""
+
+
+class HostError(CircusPlugError):
+    """The host (arbiter) cannot do what it was asked."""
+
+
+class CircusdError(CircusPlugError):
+    """A circusd that circusplug started itself failed."""
+
+
+class EventError(CircusPlugError, ValueError):
+    """A message received is not a circusd event.
+
+    Attributes:
+        topic: The first frame, as received.
+        payload: The second frame, as received.
+    """
+
+    def __init__(self, message: str, topic: bytes = b"", payload: bytes = b"") -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.payload = payload
+
+
+class CallError(CircusPlugError):
+    """circusd answered a command with an error, or the command could not be carried out.
+
+    Attributes:
+        command: The command's name, e.g. ``"incr"``.
+        properties: What was sent with it.
+        reason: circusd's own words, e.g. ``"program absent not found"``.
+        errno: circusd's error number (1 not JSON, 2 unknown command, 3 message error,
+            4 operating system error, 5 conflict or failing command), or None.
+        reply: The whole reply, or None if there was none.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        properties: Mapping[str, Any] | None = None,
+        reason: str = "unknown",
+        errno: int | None = None,
+        reply: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.command = command
+        self.properties = dict(properties or {})
+        self.reason = reason
+        self.errno = errno
+        self.reply = dict(reply) if reply is not None else None
+        super().__init__(f"{describe_command(command, self.properties)}: {reason}")
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same command may well succeed a moment later."""
+        return False
+
+
+class CallConflict(CallError):
+    """circusd is busy with a command that excludes this one; normal under load, try again."""
+
+    @property
+    def retryable(self) -> bool:
+        return True
+
+
+class CallTimeout(CallError, TimeoutError):
+    """No reply came within the deadline, or circusd could not be reached within it.
+
+    Attributes:
+        timeout: The deadline that passed, in seconds.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        properties: Mapping[str, Any] | None = None,
+        timeout: float = 0.0,
+        reason: str = "no reply",
+    ) -> None:
+        super().__init__(command, properties, f"{reason} within {timeout:g} s")
+        self.timeout = timeout
+
+    @property
+    def retryable(self) -> bool:
+        return True
+
+
+def describe_command(command: str, properties: Mapping[str, Any]) -> str:
+    """Say a command as a person would, ``incr name='web'``; values are kept short."""
+    parts = [command]
+    for key, value in properties.items():
+        text = repr(value)
+        parts.append(f"{key}={text if len(text) <= 60 else text[:57] + '...'}")
+    return " ".join(parts)
