@@ -1,0 +1,19 @@
+"""Plugins that come with circusplug: useful as they are, and to be copied from.
+
+`Logger` writes each event as a line, `FlappingAlert` tells when processes die too often,
+`LoadScaler` adds and removes processes by load. In a circus.ini::
+
+    [plugin:logger]
+    use = circusplug.plugins.Logger
+
+Each one's options are in its docstring. They use nothing of circusplug that a plugin of
+yours could not use as well.
+"""
+
+from __future__ import annotations
+
+from ._alert import FlappingAlert
+from ._logger import Logger
+from ._scaler import LoadScaler
+
+__all__ = ["FlappingAlert", "LoadScaler", "Logger"]

@@ -1,0 +1,162 @@
+# Adds and removes processes of one watcher by their load.
+#
+# Owner: the plugin's thread, but for `handle_stop`, which runs when that thread is parked.
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from circusplug import CallError, CircusPlugin, Periodic, SpecError
+
+from ._options import Options, check_by_construction
+
+
+class LoadScaler(CircusPlugin):
+    """Adds and removes processes of one watcher, one at a time, by their mean CPU load.
+
+    It looks every `period`: above `up_above` it adds a process, below `down_below` it removes
+    one, and then leaves the watcher alone for `cooldown`. A number of processes outside the
+    bounds is corrected at the next look. The load is what circusd's ``stats`` says of the
+    processes themselves, not of their children: for a watcher that runs its program in a
+    shell it means nothing.
+
+    Options:
+        watcher: The watcher's name as in circus.ini, in any case; must be given.
+        min_processes: Never fewer; default 1.
+        max_processes: Never more; by default it adds none beyond the number of CPUs, or
+            `min_processes` if that is more, and leaves those that are there already.
+        period: How often to look, in seconds; default 10.
+        up_above: Add a process above this load, in percent of one CPU; default 80.
+        down_below: Remove one below this load, in percent of one CPU; default 20.
+        cooldown: How long to leave the watcher alone after a change, in seconds; default 30.
+
+    Raises:
+        SpecError: An option is missing or has a value that does not fit.
+    """
+
+    name = "load_scaler"
+    check_config = check_by_construction
+    topics = ()
+
+    def __init__(self, *args: Any, **config: Any) -> None:
+        super().__init__(*args, **config)
+        options = Options(config)
+        self.watcher = options.required("watcher", "the name of the watcher to scale")
+        self.min_processes = options.integer("min_processes", 1)
+        default_max = max(os.cpu_count() or 1, self.min_processes)
+        self.max_processes = options.integer("max_processes", default_max, minimum=1)
+        self._is_max_given = "max_processes" in config
+        self.period = options.seconds("period", 10.0, above=0.0)
+        self.up_above = options.number("up_above", 80.0, "percent")
+        self.down_below = options.number("down_below", 20.0, "percent")
+        self.cooldown = options.seconds("cooldown", 30.0)
+        self._misspelt = options.misspelt()
+        if self.min_processes > self.max_processes:
+            raise SpecError(
+                f"'min_processes' ({self.min_processes}) is more than 'max_processes' "
+                f"({self.max_processes})",
+                key="min_processes",
+            )
+        if self.down_below >= self.up_above:
+            raise SpecError(
+                f"'down_below' ({self.down_below:g}) must be less than 'up_above' "
+                f"({self.up_above:g})",
+                key="down_below",
+            )
+        self._periodic: Periodic | None = None
+        self._looking = asyncio.Lock()
+        self._known: set[str] = set()
+        self._leave_alone_until = float("-inf")
+        self._trouble = ""
+
+    def handle_init(self) -> None:
+        for line in self._misspelt:
+            self.logger.warning("%s", line)
+        self._periodic = self.periodic(self.look, self.period)
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        """Nothing to do: this plugin subscribes to no topic."""
+
+    async def handle_reconnect(self) -> None:
+        """Look at once: a circusd that was restarted begins with the numbers of its file."""
+        self._known.clear()
+        self._leave_alone_until = float("-inf")
+        await self.look()
+
+    def handle_stop(self) -> None:
+        if self._periodic is not None:
+            self._periodic.stop()
+
+    @staticmethod
+    def clock() -> float:
+        """Seconds that only ever go forward, for the cooldown."""
+        return time.monotonic()
+
+    async def look(self) -> None:
+        """Look at the watcher and scale it; trouble with circusd is left to the next look."""
+        async with self._looking:
+            try:
+                await self._scale()
+            except CallError as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    self.logger.warning("%s; trying again every %g s", error, self.period)
+            else:
+                self._trouble = ""
+
+    async def _scale(self) -> None:
+        stats = await self.call_async("stats", name=self.watcher)
+        load = self._mean_load(stats.get("info"))
+        # What is wanted, not what runs: while a crashed process is missing, an `incr` would
+        # otherwise lead beyond the maximum.
+        reply = await self.call_async("get", name=self.watcher, keys=["numprocesses"])
+        count = int(reply["options"]["numprocesses"])
+        most = self.max_processes if self._is_max_given else max(self.max_processes, count)
+        wanted = self._decide(count, load, most)
+        if wanted == count:
+            return
+        command, step = ("incr", wanted - count) if wanted > count else ("decr", count - wanted)
+        reply = await self.call_async(command, name=self.watcher, nb=step)
+        if reply.get("singleton"):
+            raise CallError(command, {"name": self.watcher}, "a singleton cannot be scaled")
+        self._leave_alone_until = self.clock() + self.cooldown
+        if count < self.min_processes:
+            why = f"fewer than min_processes ({self.min_processes})"
+        elif count > most:
+            why = f"more than max_processes ({self.max_processes})"
+        else:
+            why = f"load {load or 0.0:.1f} %"
+        self.logger.info("%s: %s, %d -> %d processes", self.watcher, why, count, wanted)
+
+    def _decide(self, count: int, load: float | None, most: int) -> int:
+        """How many processes there should be."""
+        bounded = min(max(count, self.min_processes), most)
+        if bounded != count or load is None or self.clock() < self._leave_alone_until:
+            return bounded
+        if load > self.up_above:
+            return min(count + 1, most)
+        if load < self.down_below:
+            return max(count - 1, self.min_processes)
+        return count
+
+    def _mean_load(self, infos: Any) -> float | None:
+        """The mean CPU load, in percent; None if there is no figure.
+
+        A process's first figure is left out: it is 0 always, for there was no earlier look to
+        count from.
+        """
+        if not isinstance(infos, dict):
+            return None
+        known, self._known = self._known, set(infos)
+        loads = [_load(info) for pid, info in infos.items() if pid in known]
+        figures = [load for load in loads if load is not None]
+        return sum(figures) / len(figures) if figures else None
+
+
+def _load(info: Any) -> float | None:
+    """One process's CPU load; None where circusd says "N/A", or that the process is gone."""
+    cpu = info.get("cpu") if isinstance(info, dict) else None
+    return float(cpu) if isinstance(cpu, int | float) and cpu >= 0 else None
