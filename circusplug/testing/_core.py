@@ -1,0 +1,138 @@
+# The inside of a FakeCircusd: it takes requests, has them answered and recorded, and lets
+# tests wait for what happens.
+#
+# Who owns what: `fleet`, `script` and the sockets belong to the serving thread; `run` hands
+# work to it. `commands` is shared and guarded by `changed`.
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from circusplug._errors import COMMAND_ERROR, INVALID_JSON, CircusdError
+from circusplug._protocol import Reply
+
+from ._fleet import Fleet
+from ._script import Command, Delivery, Fault, Rule, Script, error_reply
+from ._server import Server
+
+T = TypeVar("T")
+
+#: How long circusd's last replies may take to leave when it ends, in milliseconds.
+_FAREWELL = 500
+
+
+class Core:
+    """What a FakeCircusd consists of.
+
+    Args:
+        check_delay: What ``globaloptions`` says of it, in seconds.
+        sndhwm: The send high-water mark of events, per subscriber.
+    """
+
+    def __init__(self, check_delay: float, sndhwm: int) -> None:
+        self._check_delay = check_delay
+        self.server = Server(self._on_request, self.notify, sndhwm)
+        self.fleet = Fleet(self._emit, self._global_options)
+        self.script = Script()
+        self.changed = threading.Condition()
+        self.commands: list[Command] = []
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Run *function* on the serving thread, or here if there is none."""
+        return self.server.run(function) if self.server.running else function()
+
+    def add_fault(
+        self, fault: Fault, command: str | None, count: int | None, properties: Mapping[str, Any]
+    ) -> None:
+        """Have the replies to certain commands meet *fault*."""
+        rule = Rule(command, properties, count, fault=fault)
+        self.run(lambda: self.script.faults.append(rule))
+
+    def wait(self, find: Callable[[], T | None], timeout: float, what: Callable[[], str]) -> T:
+        """Wait until *find* returns something else than None, and return that.
+
+        Raises:
+            AssertionError: It took longer than *timeout* seconds; the message says *what* was
+                waited for.
+            CircusdError: Something failed on the serving thread meanwhile.
+        """
+        found: list[T] = []
+
+        def look() -> bool:
+            result = find()
+            if result is not None:
+                found.append(result)
+            return bool(found or self.server.errors)
+
+        with self.changed:
+            self.changed.wait_for(look, timeout)
+            if found:
+                return found[0]
+            if self.server.errors:
+                error = self.server.errors[0]
+                raise CircusdError(f"the fake circusd failed: {error!r}") from error
+            raise AssertionError(f"waited {timeout:g} s in vain for {what()}")
+
+    def notify(self) -> None:
+        """Have those who wait look again."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def _emit(self, name: str, action: str, payload: Mapping[str, Any]) -> None:
+        if self.server.bound:
+            topic = f"watcher.{name}.{action}".encode()
+            self.server.publish(topic, json.dumps({"time": time.time(), **payload}).encode())
+
+    def _global_options(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.server.endpoint,
+            "stats_endpoint": "tcp://127.0.0.1:5557",
+            "pubsub_endpoint": self.server.pubsub_endpoint,
+            "check_delay": self._check_delay,
+            "multicast_endpoint": "",
+        }
+
+    def _on_request(self, send_back: Callable[[bytes], None], frame: bytes) -> None:
+        if not frame.strip():
+            return
+        try:
+            request = json.loads(frame)
+        except ValueError:
+            error = {**error_reply("json invalid", INVALID_JSON), "time": time.time(), "id": None}
+            send_back(json.dumps(error).encode())
+            return
+        name = request.get("command") if isinstance(request, dict) else None
+        if not isinstance(name, str):
+            return  # circusd trips over such a request and says nothing
+        properties = request.get("properties", {})
+        known = properties if isinstance(properties, dict) else {}
+        command = Command(name, known, request.get("id"), request.get("msg_type") == "cast")
+        with self.changed:
+            self.commands.append(command)
+            self.changed.notify_all()
+        reply = self._reply_to(command, properties)
+        if not command.cast:
+            delivery = Delivery({"time": time.time(), "id": command.id, **reply}, send_back)
+            fault = self.script.fault_for(command) or Delivery.send
+            fault(delivery)
+        self._end_of_circusd(command)
+
+    def _reply_to(self, command: Command, properties: Any) -> Reply:
+        try:
+            return self.script.answer(self.fleet, command, properties)
+        except Exception as error:  # noqa: BLE001 - what the test's own function raised
+            self.server.errors.append(error)
+            self.notify()
+            return error_reply(f"computed reply: {error!r}", COMMAND_ERROR)
+
+    def _end_of_circusd(self, command: Command) -> None:
+        name = command.command.lower()
+        whole = name == "restart" and "name" not in command.properties
+        if name == "quit" or whole:
+            self.server.unbind(_FAREWELL)
+        if whole:
+            self.server.bind()

@@ -1,0 +1,391 @@
+# FakeCircusd: a circusd for tests. This file is what its users see; _core takes the requests,
+# _server has the sockets, _fleet and _model the watchers, _script the replies and faults.
+#
+# Who owns what: nearly everything belongs to the serving thread, and the methods here hand
+# their work to it.
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from circusplug._names import to_res_name
+from circusplug._protocol import DEFAULT_CHECK_DELAY
+
+from ._core import Core
+from ._hold import Hold
+from ._script import Command, Delivery, ReplySource, Rule, matches
+
+
+class FakeCircusd:
+    """A circusd on real sockets that does what a test says; a context manager.
+
+    It keeps watchers with made-up processes, answers commands and publishes events as circusd
+    0.19 does. A test can publish events of its own, replace replies, look at what commands
+    came in, and have replies lost, late or wrong.
+
+    An error on the serving thread, such as one in a computed reply, is raised when the
+    ``with`` block ends. Methods may be called from any thread.
+
+    Args:
+        watchers: The watchers it starts with: their options by name, or just names. See
+            `add_watcher`.
+        check_delay: What ``globaloptions`` says of it, in seconds.
+        sndhwm: How many events are kept for a slow subscriber before further ones are
+            dropped. 0, the default, keeps all; circusd keeps 1000.
+    """
+
+    def __init__(
+        self,
+        watchers: Mapping[str, Mapping[str, Any]] | Iterable[str] = (),
+        *,
+        check_delay: float = DEFAULT_CHECK_DELAY,
+        sndhwm: int = 0,
+    ) -> None:
+        self._core = Core(check_delay, sndhwm)
+        configured = watchers if isinstance(watchers, Mapping) else {name: {} for name in watchers}
+        for name, options in configured.items():
+            self._core.fleet.configure(name, options)
+
+    def __enter__(self) -> FakeCircusd:
+        self._core.server.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._core.server.close()
+        errors, self._core.server.errors = self._core.server.errors, []
+        # Only over an exception that is no error, such as KeyboardInterrupt, is nothing raised.
+        if errors and (exc is None or isinstance(exc, Exception)):
+            raise errors[0]
+
+    @property
+    def endpoint(self) -> str:
+        """Where it takes commands; stays the same over `restart`. Empty before it has run."""
+        return self._core.server.endpoint
+
+    @property
+    def pubsub_endpoint(self) -> str:
+        """Where it publishes events; stays the same over `restart`. Empty before it has run."""
+        return self._core.server.pubsub_endpoint
+
+    # Events
+
+    def publish(self, watcher: str, action: str, /, **payload: Any) -> None:
+        """Publish an event.
+
+        Args:
+            watcher: The watcher's name; it need not be one of the watchers kept.
+            action: E.g. ``"spawn"``.
+            payload: The JSON payload; ``time`` is added unless given.
+
+        Raises:
+            CircusdError: It is stopped, or not in a ``with`` block.
+        """
+        topic = f"watcher.{to_res_name(watcher)}.{action}".encode()
+        self.publish_raw(topic, json.dumps({"time": time.time(), **payload}).encode())
+
+    def publish_many(self, count: int, watcher: str, action: str, /, **payload: Any) -> None:
+        """Publish *count* events as fast as possible.
+
+        Each payload gets a ``number``, counting from 0. Arguments and errors are otherwise
+        those of `publish`.
+        """
+        topic = f"watcher.{to_res_name(watcher)}.{action}".encode()
+        head = json.dumps({"time": time.time(), **payload}).encode()[:-1] + b', "number": '
+
+        def send() -> None:
+            publisher = self._core.server.publisher()
+            for number in range(count):
+                publisher.send(topic, zmq.SNDMORE)
+                publisher.send(b"%s%d}" % (head, number))
+
+        self._core.server.run(send)
+
+    def publish_raw(self, *frames: bytes) -> None:
+        """Publish any frames; the first one is what subscriptions are compared with.
+
+        Raises:
+            CircusdError: It is stopped, or not in a ``with`` block.
+        """
+        self._core.server.run(lambda: self._core.server.publish(*frames))
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are now: one for each topic of each plugin."""
+        return self._subscriptions(None)
+
+    def wait_subscribed(
+        self, count: int = 1, timeout: float = 5.0, *, topic: bytes | None = None
+    ) -> None:
+        """Wait until there are *count* subscriptions or more: from then on, events arrive.
+
+        After a `restart` a running plugin subscribes again by itself; a bare SUB socket does
+        so only while it is polled.
+
+        Args:
+            count: How many subscriptions; after a `restart` they are counted anew.
+            timeout: How long to wait, in seconds.
+            topic: Count the subscriptions to exactly this, such as ``b"watcher."``, only.
+
+        Raises:
+            AssertionError: It took longer than *timeout*.
+        """
+        self._core.wait(
+            lambda: self._subscriptions(topic) >= count or None,
+            timeout,
+            lambda: f"{count} subscriptions, there are {self._subscriptions(topic)}",
+        )
+
+    def wait_unsubscribed(self, count: int = 0, timeout: float = 5.0) -> None:
+        """Wait until there are *count* subscriptions or fewer.
+
+        Raises:
+            AssertionError: It took longer than *timeout* seconds.
+        """
+        self._core.wait(
+            lambda: self.subscribers <= count or None,
+            timeout,
+            lambda: f"no more than {count} subscriptions, there are {self.subscribers}",
+        )
+
+    # Watchers
+
+    def add_watcher(self, name: str, numprocesses: int = 1, **options: Any) -> None:
+        """Add a watcher as if it had been in circusd's configuration: no event tells of it.
+
+        Args:
+            name: Its real name; in topics it is lower-cased, with spaces turned into ``_``.
+            numprocesses: How many processes it has.
+            options: Its other options; ``autostart=False`` leaves it stopped, and options
+                that circusd doesn't know are kept as strings.
+
+        Raises:
+            CircusdError: There is a watcher of that name.
+        """
+        options = {**options, "numprocesses": numprocesses}
+        self._core.run(lambda: self._core.fleet.configure(name, options))
+
+    def pids(self, watcher: str) -> list[int]:
+        """Return the made-up process ids of a watcher, oldest first.
+
+        Raises:
+            CircusdError: There is no such watcher.
+        """
+        return self._core.run(lambda: self._core.fleet.find(watcher).pids)
+
+    def status(self, watcher: str) -> str:
+        """Return ``"active"`` or ``"stopped"``.
+
+        Raises:
+            CircusdError: There is no such watcher.
+        """
+        return self._core.run(lambda: self._core.fleet.find(watcher).status)
+
+    def exit_process(self, watcher: str, exit_code: int = 1, pid: int | None = None) -> None:
+        """Let processes end by themselves; circusd publishes it and starts others.
+
+        Args:
+            watcher: Whose processes.
+            exit_code: As in the ``reap`` event: negative for a signal.
+            pid: Which process; None for all.
+        """
+        self._core.run(lambda: self._core.fleet.find(watcher).exit(exit_code, pid))
+
+    def set_stats(self, watcher: str, pid: int | None = None, **figures: Any) -> None:
+        """Set figures that ``stats`` tells, e.g. ``cpu=97.5, mem=12.0``.
+
+        Args:
+            watcher: Whose figures.
+            pid: Of which process; None for all, also those to come.
+            figures: The figures by circusd's names.
+        """
+        self._core.run(
+            lambda: self._core.fleet.find(watcher).figures.setdefault(pid, {}).update(figures)
+        )
+
+    # Commands
+
+    @property
+    def commands(self) -> list[Command]:
+        """The valid commands received since the last `clear`, in order."""
+        with self._core.changed:
+            return [*self._core.commands]
+
+    def clear(self) -> None:
+        """Forget the commands received."""
+        with self._core.changed:
+            self._core.commands.clear()
+
+    def wait_command(
+        self,
+        command: str,
+        /,
+        *,
+        timeout: float = 5.0,
+        cast: bool | None = None,
+        count: int = 1,
+        **properties: Any,
+    ) -> Command:
+        """Wait for a command and return it.
+
+        One that came in before the wait counts too, unless `clear` forgot it. A command is
+        recorded before it has an effect and before its reply is sent.
+
+        Args:
+            command: Its name.
+            timeout: How long to wait, in seconds.
+            cast: Whether it must be a cast (True) or a call (False).
+            count: Wait for that many matching commands; the last one is returned.
+            properties: Properties it must have, among others perhaps.
+
+        Raises:
+            AssertionError: It took longer than *timeout*.
+        """
+
+        def found() -> Command | None:
+            found = [
+                each for each in self._core.commands if matches(each, command, cast, properties)
+            ]
+            return found[count - 1] if len(found) >= count else None
+
+        return self._core.wait(
+            found,
+            timeout,
+            lambda: f"command {_told(command, properties)}; received: {self._core.commands}",
+        )
+
+    def reply(
+        self, command: str, reply: ReplySource, /, *, count: int | None = None, **properties: Any
+    ) -> None:
+        """Have a command answered with *reply*, without effect on the watchers.
+
+        The latest `reply` that fits a command counts.
+
+        Args:
+            command: The command's name.
+            reply: The reply, or a function from the command's properties to it. It is called
+                on the serving thread, must not block, and what it raises is raised at the end
+                of the ``with`` block. ``status``, ``time`` and ``id`` are added unless given.
+            count: For how many commands; None for all to come.
+            properties: Properties that the command must have.
+        """
+        if not isinstance(reply, Mapping) and not callable(reply):
+            raise TypeError(f"the reply to {command!r} must be a dict or a function, not {reply!r}")
+        rule = Rule(command, properties, count, source=reply)
+        self._core.run(lambda: self._core.script.replies.append(rule))
+
+    # Faults. The command takes effect all the same: what goes wrong is the reply.
+
+    def silence(
+        self, command: str | None = None, /, *, count: int | None = None, **properties: Any
+    ) -> None:
+        """Lose the replies to a command.
+
+        Args:
+            command: The command's name; None for any.
+            count: How many replies; None for all to come.
+            properties: Properties that the command must have.
+        """
+        self._core.add_fault(lambda _delivery: None, command, count, properties)
+
+    def hold(
+        self, command: str | None = None, /, *, count: int | None = None, **properties: Any
+    ) -> Hold:
+        """Keep the replies to a command until `Hold.release`; arguments as for `silence`."""
+        return Hold(self._core, command, count, properties)
+
+    def late(
+        self, command: str | None, seconds: float, /, *, count: int | None = None, **properties: Any
+    ) -> None:
+        """Send the replies to a command *seconds* later; other arguments as for `silence`.
+
+        Prefer `hold`, which needs no guess at how long something takes.
+        """
+
+        def later(delivery: Delivery) -> None:
+            self._core.server.call_later(seconds, delivery.send)
+
+        self._core.add_fault(later, command, count, properties)
+
+    def wrong_id(
+        self,
+        command: str | None = None,
+        /,
+        *,
+        count: int | None = 1,
+        instead: bool = True,
+        **properties: Any,
+    ) -> None:
+        """Answer with another id, as if a late reply to an earlier command arrived.
+
+        Args:
+            command: The command's name; None for any.
+            count: How many replies; None for all to come.
+            instead: False: the right reply follows at once.
+            properties: Properties that the command must have.
+        """
+
+        def confuse(delivery: Delivery) -> None:
+            right = delivery.reply.get("id")
+            delivery.send(id=right - 1 if isinstance(right, int) else f"not {right}")
+            if not instead:
+                delivery.send()
+
+        self._core.add_fault(confuse, command, count, properties)
+
+    def garbage(
+        self,
+        command: str | None = None,
+        /,
+        *,
+        frame: bytes = b"\xff not json",
+        count: int | None = 1,
+        instead: bool = True,
+        **properties: Any,
+    ) -> None:
+        """Answer with *frame*; other arguments as for `wrong_id`."""
+
+        def spoil(delivery: Delivery) -> None:
+            delivery.send_frame(frame)
+            if not instead:
+                delivery.send()
+
+        self._core.add_fault(spoil, command, count, properties)
+
+    def clear_faults(self) -> None:
+        """End all faults. What is held stays so until its release."""
+        self._core.run(self._core.script.faults.clear)
+
+    def stop(self) -> None:
+        """Close both sockets, as when circusd dies: nothing is said to anybody.
+
+        Events that were published a moment ago may be lost with them.
+        """
+        self._core.server.run(self._core.server.unbind)
+
+    def start(self) -> None:
+        """Open both sockets on the same ports again; watchers and commands are as they were."""
+        self._core.server.run(self._core.server.bind)
+
+    def restart(self) -> None:
+        """`stop` and `start`: clients find themselves disconnected and may connect again."""
+        self.stop()
+        self.start()
+
+    def _subscriptions(self, topic: bytes | None) -> int:
+        subscriptions = self._core.server.subscriptions
+        return subscriptions[topic] if topic is not None else sum([*subscriptions.values()])
+
+
+def _told(command: str, properties: Mapping[str, Any]) -> str:
+    return f"{command!r} with {properties}" if properties else repr(command)

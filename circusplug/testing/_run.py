@@ -1,0 +1,247 @@
+# Runs one plugin under the real host against a FakeCircusd, for a test.
+#
+# Who owns what: the plugin is its own thread's; the test's thread starts and stops the host.
+# `_errors` is appended to on the plugin's thread and, by handle_stop, on the test's.
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from circusplug._arbiter import Arbiter
+from circusplug._counters import Counters, PluginStatus
+from circusplug._errors import HostError
+from circusplug._plugin import subscriptions
+from circusplug._runner import Runner, Surroundings
+from circusplug._runners import RunnerFactory
+from circusplug._spec import PluginSpec
+from circusplug._thread import ThreadRunner
+from circusplug._worker import Worker
+
+from ._fake import FakeCircusd
+
+_FINAL = frozenset(("stopped", "failed", "inactive", "abandoned"))
+
+
+class RunningPlugin:
+    """A plugin that runs under a host of its own; what `run_plugin` gives.
+
+    Attributes:
+        circusd: The circusd that it is connected to.
+        arbiter: The host that runs it.
+        name: Its name in the host.
+    """
+
+    def __init__(
+        self, circusd: FakeCircusd, arbiter: _Arbiter, name: str, raise_errors: bool
+    ) -> None:
+        self.circusd = circusd
+        self.arbiter = arbiter
+        self.name = name
+        self._raise_errors = raise_errors
+
+    @property
+    def plugin(self) -> Any:
+        """The plugin itself, an instance of the class given; None when it does not run.
+
+        It lives on its own thread: look at what it keeps after a `wait_handled`, or when it
+        is stopped.
+        """
+        return self.arbiter.instance(self.name) or self.arbiter.last_instance
+
+    @property
+    def status(self) -> PluginStatus:
+        """What the host says of it: state, counters, last error and so on."""
+        return self.arbiter.plugins[self.name]
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done so far."""
+        return self.status.counters
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What its constructor, handlers, timers and callbacks have raised, in order."""
+        return [*self.arbiter.errors]
+
+    def publish(self, watcher: str, action: str, /, **payload: Any) -> None:
+        """Publish an event, see `FakeCircusd.publish`."""
+        self.circusd.publish(watcher, action, **payload)
+
+    def wait(
+        self, predicate: Callable[[PluginStatus], object], timeout: float = 5.0
+    ) -> PluginStatus:
+        """Wait until *predicate* holds for `status`, and return that.
+
+        Raises:
+            AssertionError: It took longer than *timeout* seconds.
+            BaseException: What the plugin raised meanwhile or before, unless it was run with
+                ``raise_errors=False``.
+        """
+        try:
+            statuses = self.arbiter.wait(
+                lambda statuses: bool(predicate(statuses[self.name]) or self._failed), timeout
+            )
+        except TimeoutError:
+            status = self.status
+            raise AssertionError(f"waited {timeout:g} s in vain, {self.name}: {status}") from None
+        self._raise_first()
+        return statuses[self.name]
+
+    def wait_received(self, count: int, timeout: float = 5.0) -> None:
+        """Wait until it has received *count* events since its start; raises as `wait`."""
+        self.wait(lambda status: status.counters.received >= count, timeout)
+
+    def wait_handled(self, count: int, timeout: float = 5.0) -> None:
+        """Wait until its `handle_recv` has returned *count* times; raises as `wait`."""
+        self.wait(lambda status: status.counters.handled >= count, timeout)
+
+    def stop(self) -> None:
+        """Stop it before the ``with`` block ends, to look at what it left; may be repeated.
+
+        `handle_stop` runs on the calling thread. What it raises is raised when the block ends.
+        When this returns, its subscriptions have left the circusd.
+        """
+        left = -1
+        if self.plugin is not None and self.status.connected:
+            left = self.circusd.subscribers - _topics_of(self.plugin)
+        self.arbiter.stop()
+        if left >= 0 and self.status.state != "abandoned":
+            with contextlib.suppress(AssertionError):  # it was not subscribed after all
+                self.circusd.wait_unsubscribed(left)
+
+    @property
+    def _failed(self) -> bool:
+        return self._raise_errors and bool(self.arbiter.errors)
+
+    def _raise_first(self) -> None:
+        if self._failed:
+            raise self.arbiter.errors[0]
+
+    def _wait_running(self, timeout: float) -> None:
+        status = self.wait(
+            lambda status: (
+                status.state in _FINAL or (status.state == "running" and status.connected)
+            ),
+            timeout,
+        )
+        if status.state in _FINAL and self._raise_errors:
+            raise HostError(f"{self.name} does not run but is {status.state}: {status.last_error}")
+
+
+@contextlib.contextmanager
+def run_plugin(
+    plugin_class: type,
+    circusd: FakeCircusd | None = None,
+    /,
+    *,
+    raise_errors: bool = True,
+    timeout: float = 5.0,
+    **config: Any,
+) -> Iterator[RunningPlugin]:
+    """Run a plugin under the real host, on a thread of its own, for a ``with`` block.
+
+    The block begins when the plugin has been initialised and its subscription has arrived:
+    no event published in it is lost. When the block ends, the plugin is stopped.
+
+    Args:
+        plugin_class: The plugin's class.
+        circusd: The running `FakeCircusd` to connect to; by default one is made for the block.
+        raise_errors: Whether the first exception of the plugin, of its constructor and
+            handlers, of a timer or callback, is raised: by the waits, or when the block ends.
+        timeout: How long the plugin may take to start, in seconds.
+        config: The plugin's options. ``name`` is its name as well; host options, such as
+            ``host.on_error``, can be given with ``**{"host.on_error": "stop"}``. Unless said
+            otherwise with ``host.restart``, a plugin that fails is not restarted.
+
+    Raises:
+        SpecError: An option is not valid.
+        HostError: The plugin does not start or does not end, or is to be isolated.
+        AssertionError: The plugin takes too long to start.
+    """
+    with contextlib.ExitStack() as stack:
+        if circusd is None:
+            circusd = stack.enter_context(FakeCircusd())
+        spec = PluginSpec.from_options({"use": plugin_class, "host.restart": "never", **config})
+        if spec.isolate:
+            raise HostError(f"{spec.name}: a test runs a plugin on a thread; leave out 'isolate'")
+        endpoints = (circusd.endpoint, circusd.pubsub_endpoint)
+        arbiter = _Arbiter([spec], *endpoints)
+        running = RunningPlugin(circusd, arbiter, spec.name, raise_errors)
+        subscriptions = circusd.subscribers
+        stack.push(lambda _type, error, _trace: _finish(running, error))
+        arbiter.__enter__()
+        running._wait_running(timeout)
+        if running.status.state == "running":
+            circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), timeout)
+        yield running
+
+
+def _finish(running: RunningPlugin, error: BaseException | None) -> None:
+    """Stop the plugin and raise what it raised, unless the test is being ended from outside."""
+    running.stop()
+    if error is None or (isinstance(error, Exception) and error not in running.errors):
+        running._raise_first()
+        if running._raise_errors and running.status.state == "abandoned":
+            raise HostError(f"{running.name} does not end: it is still busy")
+
+
+def _topics_of(plugin: Any) -> int:
+    """How many subscriptions a plugin has; see `CircusPlugin.topics`."""
+    return len({*subscriptions(plugin.topics)})
+
+
+class _Arbiter(Arbiter):
+    """The host, but that it keeps what its plugin raises."""
+
+    def __init__(self, plugins: list[PluginSpec], endpoint: str, pubsub_endpoint: str) -> None:
+        super().__init__(plugins, endpoint, pubsub_endpoint)
+        self.errors: list[BaseException] = []
+        self.last_instance: Any = None
+
+    def _make_factory(self) -> RunnerFactory:
+        return _Factory(self)
+
+
+class _Factory(RunnerFactory):
+    def __init__(self, arbiter: _Arbiter) -> None:
+        super().__init__(arbiter.config, None)
+        self._arbiter = arbiter
+
+    def make(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> Runner:
+        return _Runner(self._arbiter, spec, around, counters)
+
+
+class _Runner(ThreadRunner):
+    """The runner of threads, but that it keeps what its plugin raises."""
+
+    def __init__(
+        self, arbiter: _Arbiter, spec: PluginSpec, around: Surroundings, counters: Counters
+    ) -> None:
+        super().__init__(spec, replace(around, guard=self._guard), counters)
+        self._arbiter = arbiter
+        self._guarded = around.guard
+
+    def _live(self, worker: Worker) -> None:
+        try:
+            super()._live(worker)
+        except BaseException as error:
+            if not isinstance(error, SystemExit) or error.code:
+                self._arbiter.errors.append(error)
+            raise
+        finally:
+            self._arbiter.last_instance = self.instance
+
+    def _on_error(self, error: BaseException, what: str) -> None:
+        self._arbiter.errors.append(error)
+        super()._on_error(error, what)
+
+    def _guard(self, call: Callable[[], object]) -> object:
+        """Run `handle_stop`."""
+        try:
+            return self._guarded(call)
+        except Exception as error:
+            self._arbiter.errors.append(error)
+            raise
