@@ -1,0 +1,52 @@
+# Writes the table of the host's options into README.md, from their declarations; with --check
+# it only tells whether the table is up to date. Run by scripts/check.
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from circusplug._options import OPTIONS
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+_BLOCK = re.compile(r"(<!-- options -->\n).*?(<!-- /options -->)", re.DOTALL)
+
+
+def table() -> str:
+    """The table in Markdown."""
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    rows.append("| `isolate` | no | a process of its own |")
+    for name, option in OPTIONS.items():
+        default = option.default
+        if default is False:
+            shown = "no"
+        elif default in (None, "", ()):
+            shown = ""
+        elif name == "stop_signal":
+            shown = "SIGTERM"
+        else:
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+        rows.append(f"| `host.{name}` | {shown} | {option.metadata['help']} |")
+    rows.append("| `host.env.NAME` | | an environment variable; isolated only |")
+    rows.append(
+        "| `host.rlimit_NAME` | | a limit as of setrlimit, `host.rlimit_as` for instance, in its "
+        "unit; isolated only |"
+    )
+    return "\n".join(rows) + "\n"
+
+
+def main() -> int:
+    """Write the table, or check it; returns the exit status."""
+    text = README.read_text(encoding="utf-8")
+    fresh = _BLOCK.sub(lambda found: found[1] + table() + found[2], text)
+    if "--check" in sys.argv:
+        if fresh != text:
+            print("README.md: the table of options is out of date; run scripts/check --fix")
+        return int(fresh != text)
+    README.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

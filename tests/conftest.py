@@ -1,0 +1,146 @@
+# What holds for every test: it leaves no thread, no open file and no child process behind.
+# FakeCircusd's fixtures come from circusplug's own pytest plugin, as its users get them.
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+from members import Journal, MakeHost
+
+from circusplug import Arbiter
+from circusplug.testing import FakeCircusd
+
+#: How long things that are already ending may take to be gone, in seconds. libzmq frees a
+#: closed socket's descriptors on its own thread, and the end of that cannot be waited for.
+_GRACE = 5.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads, open files or child processes behind.
+
+    The marker ``leaves_thread(reason)`` lets a test abandon threads, and what they hold open.
+    """
+    threads, files, children = set(threading.enumerate()), _open_files(), _children()
+    yield
+    left = []
+    if request.node.get_closest_marker("leaves_thread") is None:
+        left += _gone_soon(lambda: _new_threads(threads))
+        left += _gone_soon(lambda: _new_files(files))
+    left += _gone_soon(lambda: _new_children(children))
+    if left:
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    """Take away what a test, or an import in it, makes the root logger write to.
+
+    Importing circus configures logging; the stream it takes is one that pytest closes.
+    """
+    before = logging.getLogger().handlers[:]
+    yield
+    for handler in logging.getLogger().handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What blocked plugins wait for; set at the end of the test at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def host(fake_circusd: FakeCircusd, journal: Journal, release: threading.Event) -> MakeHost:
+    """Make an arbiter for `member`s, connected to the fake circusd."""
+
+    def make(*plugins: dict[str, Any], **options: Any) -> Arbiter:
+        shared = {"journal": journal, "release": release}
+        return Arbiter(
+            plugins=[{**shared, **plugin} for plugin in plugins],
+            endpoint=fake_circusd.endpoint,
+            pubsub_endpoint=fake_circusd.pubsub_endpoint,
+            **options,
+        )
+
+    return make
+
+
+def _gone_soon(look: Callable[[], list[str]]) -> list[str]:
+    deadline = time.monotonic() + _GRACE
+    while left := look():
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.005)
+    return []
+
+
+def _new_threads(before: set[threading.Thread]) -> list[str]:
+    return [f"thread {thread}" for thread in threading.enumerate() if thread not in before]
+
+
+def _open_files() -> set[tuple[int, str]]:
+    """Return this process's descriptors and what each leads to."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the directory
+            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return found
+
+
+def _new_files(before: set[tuple[int, str]]) -> list[str]:
+    new = _open_files() - before
+    return [f"file {fd} -> {target}" for fd, target in new if fd not in _helpers_files()]
+
+
+def _children() -> set[psutil.Process]:
+    """Return our children and the forkserver's, which are ours in all but name.
+
+    Grandchildren are the business of the child: a real circusd, for one, may outlive a test
+    and have new processes at its end.
+    """
+    found = set()
+    for pid in (os.getpid(), *_helpers_pids()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.update(psutil.Process(pid).children())
+    return {child for child in found if child.pid not in _helpers_pids()}
+
+
+def _new_children(before: set[psutil.Process]) -> list[str]:
+    left = []
+    for child in _children() - before:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(f"process {child.pid}: {child.status()} {' '.join(child.cmdline())}")
+    return left
+
+
+def _helpers_pids() -> list[int]:
+    """The processes that multiprocessing starts once and keeps for as long as we run."""
+    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    tracker = multiprocessing.resource_tracker._resource_tracker
+    return [pid for pid in (server._forkserver_pid, tracker._pid) if pid is not None]
+
+
+def _helpers_files() -> list[int]:
+    """The descriptors that tie us to those processes."""
+    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    tracker = multiprocessing.resource_tracker._resource_tracker
+    return [fd for fd in (server._forkserver_alive_fd, tracker._fd) if fd is not None]

@@ -1,0 +1,235 @@
+# Circus's own plugins under our host, doing their job against a real circusd: nothing of
+# theirs is changed. What they do is seen where it arrives: in circusd's events, on a socket.
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from circusd_real import RealCircusd, free_endpoints
+from wire import PATIENCE, Wire
+
+from circusplug import Arbiter
+
+#: Absolute, since CommandReloader looks at the files of all watchers' commands.
+SLEEP = {"cmd": "/bin/sleep", "args": "1000"}
+
+
+@pytest.fixture(scope="module")
+def circusd() -> Iterator[RealCircusd]:
+    with RealCircusd({"quiet": SLEEP}, check_delay=0.1) as circusd:
+        yield circusd
+        circusd.terminate()
+
+
+@pytest.fixture
+def wire(circusd: RealCircusd) -> Iterator[Wire]:
+    with Wire(circusd) as wire:
+        wire.call("add", name="sentinel", cmd="true", waiting=True)
+        wire.subscribe_with("sentinel")
+        wire.call("rm", name="sentinel", waiting=True)
+        yield wire
+
+
+@pytest.fixture(params=["thread", "process"])
+def isolate(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "process")
+
+
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE)
+        yield sock
+
+
+@contextmanager
+def watcher(wire: Wire, name: str, cmd: str, args: str = "", **options: Any) -> Iterator[None]:
+    """A watcher of circusd's for the block; started, and its events not read yet."""
+    reply = wire.call(
+        "add",
+        name=name,
+        cmd=cmd,
+        args=args,
+        start=True,
+        waiting=True,
+        options={"graceful_timeout": 0.2, **options},
+    )
+    assert reply["status"] == "ok", reply
+    yield
+    wire.call("rm", name=name, waiting=True)
+
+
+@contextmanager
+def hosted(circusd: RealCircusd, use: str, isolate: bool, **options: Any) -> Iterator[Arbiter]:
+    """One plugin under our host, which receives when the block begins."""
+    plugin = {"use": use, "name": "it", "isolate": isolate, "host.restart": "never", **options}
+    with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+        arbiter.wait(lambda statuses: statuses["it"].state == "running", PATIENCE)
+        for _ in range(1000):  # a real circusd does not tell when a subscription has arrived
+            circusd.call("set", name="quiet", options={"max_retry": 5})
+            with suppress(TimeoutError):
+                arbiter.wait(lambda statuses: statuses["it"].counters.received > 0, 0.05)
+                break
+        yield arbiter
+
+
+def wait_actions(wire: Wire, name: str, *actions: str) -> list[dict[str, Any]]:
+    """Wait until these actions have come from a watcher, in this order, others between them."""
+    payloads = []
+    for action in actions:
+        while True:
+            topic, payload = wire.event()
+            if topic == f"watcher.{name}.{action}":
+                payloads.append(payload)
+                break
+    return payloads
+
+
+def comes(wire: Wire, topic: str, seconds: float) -> bool:
+    """Whether an event comes within this time."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0 and wire.sub.poll(int(left * 1000)):
+        if wire.event()[0] == topic:
+            return True
+    return False
+
+
+def test_flapping_stops_a_flapping_watcher_and_starts_it_again(
+    circusd: RealCircusd, wire: Wire, isolate: bool
+) -> None:
+    # A stop that comes while circusd still sees to the dead process is refused, and who casts
+    # is not told. Of a watcher that is new to it Flapping asks the options first, and then it
+    # is late enough, nearly always; under Circus it is the same.
+    options = {"attempts": "1", "window": "5", "retry_in": "0.1", "max_retry": "-1"}
+    with hosted(circusd, "circus.plugins.flapping.Flapping", isolate, **options):
+        for number in range(20):
+            name = f"flaps{number}"
+            with watcher(wire, name, "/bin/false"):
+                topics = [f"watcher.{name}.{action}" for action in ("stop", "start")]
+                if all(comes(wire, topic, 0.5) for topic in topics):
+                    return
+    pytest.fail("no watcher was stopped and started again")
+
+
+def test_watchdog_kills_a_process_that_is_silent_and_spares_one_that_is_not(
+    circusd: RealCircusd, wire: Wire, isolate: bool
+) -> None:
+    port = free_endpoints(1)[0].rpartition(":")[2]
+    beat = (
+        "import os, socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        f"while True: s.sendto(b'%d;0' % os.getpid(), ('127.0.0.1', {port})); time.sleep(0.05)"
+    )
+    options = {
+        "loop_rate": "0.5",
+        "max_count": "1",
+        "watchers_regex": "^(silent|beats)$",
+        "port": port,
+    }
+    with (
+        watcher(wire, "beats", shlex.quote(sys.executable), ["-c", beat]),  # type: ignore[arg-type]
+        watcher(wire, "silent", **SLEEP),
+        hosted(circusd, "circus.plugins.watchdog.WatchDog", isolate, **options),
+    ):
+        (spawned,) = wait_actions(wire, "silent", "spawn")
+        killed, respawned = wait_actions(wire, "silent", "kill", "spawn")
+        assert killed["process_pid"] == spawned["process_pid"] != respawned["process_pid"]
+        stopped = [topic for topic in _waiting(wire) if topic.startswith("watcher.beats.")]
+        assert stopped == []
+
+
+def test_resource_watcher_restarts_a_memory_hog(
+    circusd: RealCircusd, wire: Wire, isolate: bool, udp: socket.socket
+) -> None:
+    hog = "hog = b'x' * 100_000_000; import time; time.sleep(1000)"
+    options = {
+        "watcher": "hog",
+        "loop_rate": "0.1",
+        "max_mem": "80M",
+        "max_cpu": "1000000",
+        "health_threshold": "1000000",
+        "max_count": "1",
+        "host": "127.0.0.1",
+        "port": str(udp.getsockname()[1]),
+    }
+    with (
+        watcher(wire, "hog", shlex.quote(sys.executable), ["-c", hog]),  # type: ignore[arg-type]
+        hosted(circusd, "circus.plugins.resource_watcher.ResourceWatcher", isolate, **options),
+    ):
+        (first,) = wait_actions(wire, "hog", "spawn")
+        reaped, second = wait_actions(wire, "hog", "reap", "spawn")
+        assert reaped["process_pid"] == first["process_pid"] != second["process_pid"]
+        assert b"_resource_watcher.hog.over_memory:1|c" in udp.recv(1024)
+
+
+def test_command_reloader_restarts_a_watcher_whose_command_has_changed(
+    circusd: RealCircusd, wire: Wire, isolate: bool, tmp_path: Path
+) -> None:
+    command = tmp_path / "command"
+    command.write_text("#!/bin/sh\nexec sleep 1000\n")
+    command.chmod(0o755)
+    with (
+        watcher(wire, "changes", str(command)),
+        hosted(circusd, "circus.plugins.command_reloader.CommandReloader", isolate) as arbiter,
+    ):
+        (first,) = wait_actions(wire, "changes", "spawn")
+        # A round is three calls: `list` and a `get` for each of the two watchers.
+        arbiter.wait(lambda statuses: statuses["it"].counters.calls >= 3, PATIENCE)
+        os.utime(command, (1, 1))
+        reaped, second = wait_actions(wire, "changes", "reap", "spawn")
+        assert reaped["process_pid"] == first["process_pid"] != second["process_pid"]
+
+
+def test_full_stats_sends_gauges(
+    circusd: RealCircusd, wire: Wire, isolate: bool, udp: socket.socket
+) -> None:
+    options = {
+        "application_name": "shop",
+        "loop_rate": "0.1",
+        "host": "127.0.0.1",
+        "port": str(udp.getsockname()[1]),
+    }
+    with hosted(circusd, "circus.plugins.statsd.FullStats", isolate, **options):
+        texts = "\n".join(_until(udp, b"quiet.mem_sum"))
+    assert "circus.shop.watcher._stats.quiet.watchers_num:1|g" in texts
+    assert re.search(r"_stats\.quiet\.cpu_max:[\d.]+\|g", texts)
+    assert re.search(r"_stats\.quiet\.mem_sum:\d\d\d+", texts)
+
+
+def test_statsd_emitter_counts_each_event(
+    circusd: RealCircusd, wire: Wire, isolate: bool, udp: socket.socket
+) -> None:
+    options = {"host": "127.0.0.1", "port": str(udp.getsockname()[1])}
+    with hosted(circusd, "circus.plugins.statsd.StatsdEmitter", isolate, **options):
+        with watcher(wire, "My App.v1", **SLEEP):
+            pass
+        texts = _until(udp, b"my_app.v1.remove")
+    prefix = "circus.app.watcher.my_app.v1."
+    counted = [text.removeprefix(prefix) for text in texts if text.startswith(prefix)]
+    assert counted == ["add:1|c", "spawn:1|c", "start:1|c", "remove:1|c"]
+
+
+def _until(udp: socket.socket, mark: bytes) -> list[str]:
+    """Return the datagrams up to the one that holds *mark*."""
+    texts = []
+    while True:
+        text = udp.recv(1024)
+        texts.append(text.decode())
+        if mark in text:
+            return texts
+
+
+def _waiting(wire: Wire) -> Iterator[str]:
+    """The topics that have arrived already."""
+    while wire.sub.poll(0):
+        yield wire.event()[0]

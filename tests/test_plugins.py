@@ -1,0 +1,979 @@
+# The built-in plugins under the real host: against a FakeCircusd, and the two that change
+# something against a real circusd as well.
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import queue
+import shlex
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from circusd_real import RealCircusd
+
+from circusplug import Arbiter, CircusPlugin, Event, SpecError
+from circusplug.plugins import FlappingAlert, LoadScaler, Logger
+from circusplug.plugins._flapping import DeathWatch, Flap
+from circusplug.testing import FakeCircusd, RunningPlugin
+
+Run = Callable[..., RunningPlugin]
+
+#: How long anything may take that is bound to come, in seconds.
+PATIENCE = 10.0
+#: 2026-01-02 03:04:05 UTC.
+MOMENT = 1767323045.0
+CONFLICT = {"status": "error", "reason": "arbiter is already running watcher_stop", "errno": 5}
+
+
+class Journal(logging.Handler):
+    """What circusplug logs, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        self.seen: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.put(record)
+
+    def wait(self, text: str) -> logging.LogRecord:
+        """Wait for a message with a text in it that was not waited for before."""
+        while True:
+            try:
+                record = self.records.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise AssertionError(f"{text!r} was not logged, but {self.messages}") from None
+            self.seen.append(record)
+            if text in record.getMessage():
+                return record
+
+    @property
+    def messages(self) -> list[str]:
+        while not self.records.empty():
+            self.seen.append(self.records.get())
+        return [record.getMessage() for record in self.seen]
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    logger, journal = logging.getLogger("circusplug"), Journal()
+    before = logger.level
+    logger.addHandler(journal)
+    logger.setLevel(logging.DEBUG)
+    yield journal
+    logger.removeHandler(journal)
+    logger.setLevel(before)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("plugin", "options", "message"),
+        [
+            (Logger, {"format": "xml"}, "'format': 'xml' is none of text, json"),
+            (
+                Logger,
+                {"filename": "/nowhere/events.log"},
+                "'filename': [Errno 2] No such file or directory: '/nowhere/events.log'",
+            ),
+            (FlappingAlert, {"attempts": "few"}, "'attempts': 'few' is not a whole number"),
+            (FlappingAlert, {"attempts": 2.5}, "'attempts': 2.5 is not a whole number"),
+            (FlappingAlert, {"attempts": "0"}, "'attempts': '0' is less than 1"),
+            (FlappingAlert, {"window": "1h"}, "'window': '1h' is not a number of seconds"),
+            (
+                FlappingAlert,
+                {"window": "nan"},
+                "'window': 'nan' is not a number of seconds: it must be 0 or more",
+            ),
+            (
+                FlappingAlert,
+                {"deadline": 0},
+                "'deadline': 0 is not a number of seconds: it must be more than 0",
+            ),
+            (FlappingAlert, {"stop": "maybe"}, "'stop': 'maybe' is not yes or no"),
+            (
+                FlappingAlert,
+                {"command": "mail 'ops"},
+                "'command': \"mail 'ops\" cannot be split into arguments: No closing quotation",
+            ),
+            (
+                FlappingAlert,
+                {"command": "no-such-program -x"},
+                "'command': there is no program 'no-such-program' here",
+            ),
+            (FlappingAlert, {"watchers": 3}, "'watchers': 3 is neither text nor a list"),
+            (FlappingAlert, {"smtp_port": "70000"}, "'smtp_port': '70000' is more than 65535"),
+            (LoadScaler, {}, "'watcher' is missing; give the name of the watcher to scale"),
+            (
+                LoadScaler,
+                {"watcher": "web", "min_processes": "4", "max_processes": "3"},
+                "'min_processes' (4) is more than 'max_processes' (3)",
+            ),
+            (
+                LoadScaler,
+                {"watcher": "web", "up_above": "8%0"},
+                "'up_above': '8%0' is not a number of percent",
+            ),
+            (
+                LoadScaler,
+                {"watcher": "web", "up_above": " 10 %"},
+                "'down_below' (20) must be less than 'up_above' (10)",
+            ),
+        ],
+    )
+    def test_a_value_that_does_not_fit_is_told_in_one_line_without_a_traceback(
+        self,
+        plugin: type[CircusPlugin],
+        options: dict[str, Any],
+        message: str,
+        fake_circusd: FakeCircusd,
+        journal: Journal,
+    ) -> None:
+        spec = {"use": plugin, "name": "it", "host.restart": "never", **options}
+        with Arbiter([spec], fake_circusd.endpoint, fake_circusd.pubsub_endpoint) as arbiter:
+            arbiter.wait(lambda plugins: plugins["it"].state == "failed")
+            assert (arbiter.plugins["it"].last_error or "").endswith(message)
+        record = journal.wait(message)
+        assert record.exc_info is None
+        assert "\n" not in record.getMessage()
+
+    def test_the_error_names_the_option_for_programs_too(self, run_plugin: Run) -> None:
+        with pytest.raises(SpecError) as caught:
+            run_plugin(FlappingAlert, quiet="long")
+        assert caught.value.key == "quiet"
+
+    def test_an_option_that_looks_misspelt_is_told(self, run_plugin: Run, journal: Journal) -> None:
+        run_plugin(FlappingAlert, windw="3", use_sockets="true", copy_env="true")
+        journal.wait("there is no option 'windw' (did you mean 'window'?)")
+        assert "use_sockets" not in str(journal.messages)
+
+    def test_options_may_be_text_or_typed(self, run_plugin: Run) -> None:
+        text = run_plugin(LoadScaler, name="a", watcher="web", max_processes="9", period="7").plugin
+        typed = run_plugin(LoadScaler, name="b", watcher="web", max_processes=9, period=7.0).plugin
+        assert (text.max_processes, text.period) == (typed.max_processes, typed.period) == (9, 7.0)
+
+
+@pytest.mark.usefixtures("utc")
+class TestLogger:
+    def test_an_event_is_a_line_of_text(self, run_plugin: Run, tmp_path: Path) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"))
+        running.publish("web", "reap", process_pid=123, exit_code=-9, time=MOMENT)
+        running.wait_handled(1)
+        assert (
+            tmp_path / "log"
+        ).read_text() == "2026-01-02 03:04:05 web reap pid=123 exit_code=-9\n"
+
+    def test_an_event_is_a_line_of_json_if_asked_for(self, run_plugin: Run, tmp_path: Path) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"), format="json")
+        running.publish("My App", "reap", process_pid=123, exit_code=-9, time=MOMENT)
+        running.wait_handled(1)
+        (line,) = (tmp_path / "log").read_text().splitlines()
+        assert json.loads(line) == {
+            "time": MOMENT,
+            "watcher": "my_app",
+            "action": "reap",
+            "process_pid": 123,
+            "exit_code": -9,
+        }
+
+    def test_a_value_that_would_be_ambiguous_is_quoted(
+        self, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"))
+        values = {"name": "before", "error": "no such file", "a": "b=c", "d": "\n", "none": ""}
+        running.publish("web", "hook_failure", **values, time=MOMENT)
+        running.wait_handled(1)
+        (line,) = (tmp_path / "log").read_text().splitlines()
+        assert line.endswith(
+            r'web hook_failure name=before error="no such file" a="b=c" d="\n" none=""'
+        )
+
+    @pytest.mark.parametrize("form", ["text", "json"])
+    @pytest.mark.parametrize(
+        ("topic", "message"),
+        [
+            (b"watcher.web.reap", b"{not json"),
+            (b"watcher.web", b"{}"),
+            (b"watcher..reap", b"{}"),
+            (b"watcher.web.reap", b'{"time": "now", "process_pid": "x"}'),
+            (b"watcher.web.reap", b'{"time": 1e300}'),
+            (b"watcher.web.reap", b'{"time": 1e999}'),
+            (b"watcher.web.reap", b'{"time": 1' + b"0" * 400 + b"}"),
+            (b"watcher.web.reap", b'{"time": -1e15}'),
+            (b"watcher.web.reap", b'{"cpu": NaN}'),
+            (b"watcher.web.reap", b'{"deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+            (b"watcher.web.reap", b'{"error": "\\ud800 \\u0000 \\n"}'),
+            (b"watcher.we\nb\xff.re ap", b'{"a\\nb": {"c": [null]}, "watcher": "x"}'),
+            (b"watcher.web.reap", b'{"error": "\xff"}'),
+        ],
+    )
+    def test_an_odd_message_is_a_line_as_well(
+        self, topic: bytes, message: bytes, form: str, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"), format=form)
+        running.circusd.publish_raw(topic, message)
+        running.publish("web", "stop", time=MOMENT)
+        running.wait_handled(2)
+        odd, end = (tmp_path / "log").read_bytes().decode().splitlines()
+        assert "stop" in end
+        if form == "json":
+            fields = json.loads(odd, parse_constant=pytest.fail)
+            assert (fields["action"], fields["watcher"]) in (
+                ("reap", "web"),
+                ("re ap", "we\nb\ufffd"),
+                ("unreadable", None),
+            )
+
+    def test_standard_output_is_the_default_and_each_line_is_there_at_once(
+        self, run_plugin: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        buffer = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, "ascii"))
+        running = run_plugin(Logger)
+        running.publish("Bär", "start", time=MOMENT)
+        running.wait_handled(1)
+        assert buffer.getvalue() == rb"2026-01-02 03:04:05 b\xe4r start" + b"\n"
+        running.stop()
+        assert not sys.stdout.closed
+
+    def test_a_file_that_was_moved_away_is_made_anew(self, run_plugin: Run, tmp_path: Path) -> None:
+        log, old = tmp_path / "log", tmp_path / "log.1"
+        running = run_plugin(Logger, filename=str(log))
+        running.publish("web", "stop", time=MOMENT)
+        running.wait_handled(1)
+        log.rename(old)
+        running.publish("web", "start", time=MOMENT)
+        running.wait_handled(2)
+        assert old.read_text().endswith(" web stop\n")
+        assert log.read_text() == "2026-01-02 03:04:05 web start\n"
+
+    def test_a_file_that_cannot_be_written_is_told_once_and_tried_for_each_line(
+        self, run_plugin: Run, tmp_path: Path, journal: Journal
+    ) -> None:
+        directory, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+        directory.mkdir()
+        running = run_plugin(Logger, filename=str(directory / "log"))
+        directory.rename(elsewhere)
+        for _ in range(3):
+            running.publish("web", "stop", time=MOMENT)
+        running.wait_handled(3)
+        elsewhere.rename(directory)
+        running.publish("web", "start", time=MOMENT)
+        running.wait_handled(4)
+        assert (directory / "log").read_text() == "2026-01-02 03:04:05 web start\n"
+        journal.wait("3 lines were lost")
+        assert str(journal.messages).count("cannot write to") == 1
+
+    @pytest.mark.parametrize("form", ["text", "json"])
+    def test_a_line_tells_that_events_may_be_missing_when_circusd_comes_back(
+        self, form: str, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"), format=form)
+        running.circusd.restart()
+        running.wait(lambda status: status.counters.reconnects == 1)
+        running.stop()
+        (line,) = (tmp_path / "log").read_text().splitlines()
+        assert "reconnect" in line
+        assert "events before this line may be missing" in line
+
+    def test_the_file_is_closed_when_the_plugin_stops(
+        self, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        running = run_plugin(Logger, filename=str(tmp_path / "log"))
+        opened = [file.path for file in psutil.Process().open_files()]
+        assert str(tmp_path / "log") in opened
+        running.stop()
+        opened = [file.path for file in psutil.Process().open_files()]
+        assert str(tmp_path / "log") not in opened
+
+
+def reap(moment: float, pid: int = 7, watcher: str = "web") -> Event:
+    return Event(watcher, "reap", {"process_pid": pid, "exit_code": 1}, moment)
+
+
+def kill(moment: float, pid: int = 7) -> Event:
+    return Event("web", "kill", {"process_pid": pid}, moment)
+
+
+class TestDeathWatch:
+    def observe(self, *events: Event, attempts: int = 2) -> list[Flap]:
+        watch = DeathWatch(attempts, window=10.0, kill_grace=60.0)
+        return [flap for event in events if (flap := watch.observe(event))]
+
+    def test_so_many_deaths_within_the_window_are_too_many(self) -> None:
+        (flap,) = self.observe(reap(1), reap(5), reap(11), attempts=3)
+        assert (flap.watcher, flap.deaths, flap.seconds) == ("web", 3, 10)
+
+    def test_deaths_further_apart_are_not(self) -> None:
+        assert not self.observe(reap(1), reap(5), reap(11.1), reap(15.1), attempts=3)
+
+    def test_each_watcher_has_its_own_count(self) -> None:
+        assert not self.observe(reap(1), reap(2, watcher="other"))
+
+    def test_the_count_begins_anew_after_that(self) -> None:
+        assert len(self.observe(reap(1), reap(2), reap(3))) == 1
+        assert len(self.observe(reap(1), reap(2), reap(3), reap(4))) == 2
+
+    def test_a_process_that_circusd_killed_did_not_die_by_itself(self) -> None:
+        assert not self.observe(kill(1), reap(2), kill(3, 8), reap(4, 8), reap(5, 9))
+
+    def test_only_the_killed_process_is_excused_and_only_once(self) -> None:
+        assert self.observe(kill(1, 8), reap(2), reap(3))
+        assert self.observe(kill(1), reap(2), reap(3), reap(4))
+
+    def test_a_signal_that_a_process_survived_does_not_excuse_its_crash_later(self) -> None:
+        assert self.observe(kill(1), kill(1, 8), reap(62), reap(62, 8))
+
+    def test_a_new_process_with_an_old_number_is_not_excused(self) -> None:
+        spawn = Event("web", "spawn", {"process_pid": 7}, 2)
+        assert self.observe(kill(1), spawn, reap(3), reap(4, 8))
+
+    def test_old_kills_are_forgotten(self) -> None:
+        watch = DeathWatch(2, 10.0, 60.0)
+        for moment in range(1000):
+            watch.observe(kill(moment, pid=moment))
+        assert len(watch._killed) == 61
+
+    def test_a_clock_that_is_set_back_makes_no_alarm_and_does_not_stop_the_count(self) -> None:
+        assert not self.observe(reap(100), reap(1))
+        assert self.observe(reap(100), reap(1), reap(2))
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            (3, "with exit code 3"),
+            (-9, "of SIGKILL"),
+            (-99, "of signal 99"),
+            (None, "in a way that circusd did not see"),
+        ],
+    )
+    def test_the_description_tells_how_the_last_one_died(self, code: Any, words: str) -> None:
+        last = Event("my_app", "reap", {"process_pid": 7, "exit_code": code}, 5)
+        text = Flap("my_app", 3, 4.0, last).describe("My App")
+        assert text == f"My App: 3 processes died within 4 s, the last one (pid 7) {words}"
+
+
+def die(running: RunningPlugin, moment: float = MOMENT, watcher: str = "web") -> None:
+    running.publish(watcher, "reap", process_pid=7, exit_code=3, time=moment)
+
+
+class TestFlappingAlert:
+    def test_the_log_gets_a_warning_with_the_real_name(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("My App")
+        running = run_plugin(FlappingAlert)
+        for seconds in (0, 10, 20):
+            die(running, MOMENT + seconds, "My App")
+        record = journal.wait("died")
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            "My App: 3 processes died within 20 s, the last one (pid 7) with exit code 3"
+        )
+
+    def test_a_restart_that_circusd_was_asked_for_is_no_alarm(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web", numprocesses=3)
+        running = run_plugin(FlappingAlert, attempts=2)
+        running.plugin.call("restart", name="web")
+        fake_circusd.exit_process("web", pid=fake_circusd.pids("web")[0])
+        running.wait_handled(3 + 3 + 1 + 3 + 1 + 2)
+        assert "died" not in str(journal.messages)
+
+    def test_a_watcher_is_told_of_once_within_the_quiet_time(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        running = run_plugin(FlappingAlert, attempts=1, quiet=100)
+        for seconds in (0, 50, 100):
+            die(running, MOMENT + seconds)
+        die(running, MOMENT, "other")
+        die(running, MOMENT + 101)
+        journal.wait("web: 1 process died")
+        journal.wait("other: 1 process died")
+        journal.wait("web: 1 process died")
+        assert str(journal.messages).count("died") == 3
+
+    def test_only_the_watchers_asked_for_are_looked_at(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        running = run_plugin(FlappingAlert, attempts=1, watchers="My App*, web")
+        for name in ("other", "webs", "My App.v1", "web"):
+            die(running, watcher=name)
+        journal.wait("my_app.v1: 1 process died")
+        journal.wait("web: 1 process died")
+        assert str(journal.messages).count("died") == 2
+
+    def test_deaths_from_before_a_reconnection_are_forgotten(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        running = run_plugin(FlappingAlert, attempts=2)
+        die(running)
+        running.wait_handled(1)
+        running.circusd.restart()
+        running.wait(lambda status: status.counters.reconnects == 1)
+        running.circusd.wait_subscribed()
+        die(running, MOMENT + 1)
+        running.wait_handled(2)
+        assert "died" not in str(journal.messages)
+        die(running, MOMENT + 2)
+        journal.wait("2 processes died within 1 s")
+
+    def test_the_command_gets_the_alert_on_stdin_and_in_its_environment(
+        self,
+        fake_circusd: FakeCircusd,
+        run_plugin: Run,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("INHERITED", "yes")
+        fake_circusd.add_watcher("My App")
+        os.mkfifo(tmp_path / "fifo")
+        program = (
+            "import os, sys; e = os.environ; print(sys.stdin.read(), e['CIRCUSPLUG_ALERT'], "
+            "e['CIRCUSPLUG_WATCHER'], e['CIRCUSPLUG_DEATHS'], e['CIRCUSPLUG_EXIT_CODE'], "
+            "e['INHERITED'], "
+            "sys.argv[2], sep='|', file=open(sys.argv[1], 'w'))"
+        )
+        command = f'{shlex.quote(sys.executable)} -c "{program}" {tmp_path / "fifo"} "$HOME; ls"'
+        running = run_plugin(FlappingAlert, attempts=1, command=command)
+        die(running, watcher="My App")
+        text = "My App: 1 process died within 0 s, the last one (pid 7) with exit code 3"
+        assert (tmp_path / "fifo").read_text() == f"{text}\n|{text}|My App|1|3|yes|$HOME; ls\n"
+
+    def test_a_command_that_takes_too_long_is_killed_with_all_its_children(
+        self, run_plugin: Run, journal: Journal, tmp_path: Path
+    ) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        # The FIFO ends for its reader when the last of them is gone.
+        command = ["sh", "-c", 'exec > "$0"; echo begun; sleep 1000 & sleep 1000; true']
+        running = run_plugin(
+            FlappingAlert, attempts=1, command=[*command, str(tmp_path / "fifo")], deadline=0.3
+        )
+        die(running)
+        assert (tmp_path / "fifo").read_text() == "begun\n"
+        journal.wait("web: alert not sent: command 'sh': not done within 0.3 s")
+
+    def test_a_command_that_runs_when_the_plugin_stops_is_killed(
+        self, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        command = ["sh", "-c", 'exec > "$0"; echo begun; exec sleep 1000', str(tmp_path / "fifo")]
+        running = run_plugin(FlappingAlert, attempts=1, command=command)
+        die(running)
+        with open(tmp_path / "fifo") as fifo:
+            assert fifo.readline() == "begun\n"
+            running.stop()
+            assert fifo.read() == ""
+
+    def test_each_command_that_fails_is_told(self, run_plugin: Run, journal: Journal) -> None:
+        running = run_plugin(FlappingAlert, attempts=1, command="false")
+        for number in range(6):  # more than may be under way at a time
+            die(running, watcher=f"web{number}")
+            journal.wait(f"web{number}: alert not sent: command 'false': exit code 1")
+
+    def test_what_a_command_prints_goes_to_standard_error(
+        self, run_plugin: Run, journal: Journal, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        running = run_plugin(FlappingAlert, attempts=1, command="sh -c 'echo hello; exit 4'")
+        die(running)
+        journal.wait("exit code 4")
+        captured = capfd.readouterr()
+        assert (captured.out, captured.err) == ("", "hello\n")
+
+    def test_events_are_taken_in_and_alerts_bounded_while_commands_run(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        running = run_plugin(FlappingAlert, attempts=1, command="sleep 1000")
+        for number in range(5):
+            die(running, watcher=f"web{number}")
+        journal.wait("web4: alert not sent, 4 are still under way")
+        assert running.counters.handled == 5
+
+    def test_a_mail_goes_out(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("My App")
+        with mail_server() as server:
+            running = run_plugin(
+                FlappingAlert,
+                attempts=1,
+                mail_to="ops@example.org, boss@example.org",
+                mail_from="circus@example.org",
+                smtp_host="127.0.0.1",
+                smtp_port=str(server.port),
+            )
+            die(running, watcher="My App")
+            lines = server.received.get(timeout=PATIENCE)
+        assert [line.lower() for line in lines[:4]] == [
+            "mail from:<circus@example.org>",
+            "rcpt to:<ops@example.org>",
+            "rcpt to:<boss@example.org>",
+            "data",
+        ]
+        assert "Subject: circus: My App dies too often" in lines
+        assert "To: ops@example.org, boss@example.org" in lines
+        assert lines[-1].startswith("My App: 1 process died within 0 s")
+        assert "not sent" not in str(journal.messages)
+
+    @pytest.mark.parametrize("command", ["", "DATA"])
+    def test_a_mail_server_that_refuses_is_told(
+        self, command: str, run_plugin: Run, journal: Journal
+    ) -> None:
+        with mail_server(refuse=command) as server:
+            running = run_plugin(
+                FlappingAlert,
+                attempts=1,
+                mail_to="ops@example.org",
+                smtp_host="127.0.0.1",
+                smtp_port=server.port,
+            )
+            die(running)
+            journal.wait(f"web: alert not sent: mail server 127.0.0.1:{server.port}: (554, b'no')")
+
+    def test_a_mail_server_that_says_nothing_is_left_at_the_deadline(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            running = run_plugin(
+                FlappingAlert,
+                attempts=1,
+                mail_to="ops@example.org",
+                smtp_host="127.0.0.1",
+                smtp_port=port,
+                deadline="0.3",
+            )
+            die(running)
+            connection, _ = listener.accept()
+            with connection:
+                journal.wait(f"alert not sent: mail server 127.0.0.1:{port}: not done within 0.3 s")
+                assert connection.recv(1) == b""
+
+    def test_a_mail_on_its_way_does_not_outlive_the_plugin(self, run_plugin: Run) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            running = run_plugin(
+                FlappingAlert,
+                attempts=1,
+                mail_to="ops@example.org",
+                smtp_host="127.0.0.1",
+                smtp_port=listener.getsockname()[1],
+                deadline=1000,
+            )
+            die(running)
+            connection, _ = listener.accept()
+            with connection:
+                running.stop()
+                assert connection.recv(1) == b""
+
+
+class EagerAlert(FlappingAlert):
+    conflict_delay = 0.01
+
+
+class TestStoppingAWatcher:
+    def test_it_is_stopped_by_its_real_name_and_started_again_later(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("My App*")
+        fake_circusd.reply("start", {})  # and no event tells that it was started
+        running = run_plugin(FlappingAlert, attempts=1, stop="true", retry_in="0.1")
+        fake_circusd.exit_process("My App*")
+        stop = fake_circusd.wait_command("stop")
+        assert stop.properties == {"name": "My App*", "match": "simple"}
+        start = fake_circusd.wait_command("start")
+        assert start.properties == {"name": "My App*", "match": "simple"}
+        journal.wait("My App* is started again")
+        running.stop()
+        assert len([each for each in fake_circusd.commands if each.command == "start"]) == 1
+
+    def test_it_is_stopped_within_the_quiet_time_too(
+        self, fake_circusd: FakeCircusd, run_plugin: Run
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=0)
+        die(running)
+        die(running, MOMENT + 1)
+        fake_circusd.wait_command("stop", count=2)
+
+    @pytest.mark.parametrize("command", ["stop", "start"])
+    def test_a_conflict_is_tried_again(
+        self, command: str, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        fake_circusd.reply(command, CONFLICT, count=3)
+        running = run_plugin(EagerAlert, attempts=1, stop=True, retry_in=0.01)
+        die(running)
+        journal.wait("web is started again")
+        fake_circusd.wait_command(command, count=4)
+        assert fake_circusd.status("web") == "active"
+
+    def test_a_conflict_without_end_is_told(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        class ImpatientAlert(EagerAlert):
+            conflict_tries = 3
+
+        fake_circusd.add_watcher("web")
+        fake_circusd.reply("stop", CONFLICT)
+        die(run_plugin(ImpatientAlert, attempts=1, stop=True))
+        journal.wait("web was not stopped: stop name='web'")
+        commands = [each for each in fake_circusd.commands if each.command == "stop"]
+        assert len(commands) == 3
+
+    def test_it_stays_stopped_if_that_is_asked_for(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        running = run_plugin(FlappingAlert, attempts=1, stop="yes", retry_in="0")
+        die(running)
+        journal.wait("web is stopped, and stays so")
+        running.stop()
+        assert fake_circusd.status("web") == "stopped"
+
+    def test_it_is_started_at_once_when_the_plugin_itself_is_stopped(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=1000)
+        die(running)
+        journal.wait("web is stopped for 1000 s")
+        assert fake_circusd.status("web") == "stopped"
+        running.stop()
+        assert fake_circusd.status("web") == "active"
+
+    @pytest.mark.parametrize("action", ["start", "remove"])
+    def test_it_is_left_alone_once_somebody_else_has_started_or_removed_it(
+        self, action: str, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=1000)
+        die(running)
+        journal.wait("web is stopped for 1000 s")
+        handled = running.counters.handled
+        running.publish("web", action)
+        running.wait_handled(handled + 1)
+        running.stop()
+        assert "start" not in [each.command for each in fake_circusd.commands]
+
+
+class TimedScaler(LoadScaler):
+    """A scaler whose clock is the test's."""
+
+    now = 0.0
+
+    def clock(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+class TestLoadScaler:
+    @pytest.fixture
+    def web(self, fake_circusd: FakeCircusd) -> FakeCircusd:
+        fake_circusd.add_watcher("web", numprocesses=2)
+        return fake_circusd
+
+    def scale(self, run_plugin: Run, **options: Any) -> RunningPlugin:
+        options = {"min_processes": 1, "max_processes": 4, "period": 0.01, **options}
+        return run_plugin(TimedScaler, watcher="web", **options)
+
+    def looks(self, circusd: FakeCircusd, count: int) -> list[str]:
+        """Wait for `count` looks to be over; return the commands that change something."""
+        circusd.wait_command("stats", count=count + 1)
+        return [each.command for each in circusd.commands if each.command in ("incr", "decr")]
+
+    def test_a_process_is_added_above_the_upper_bound(
+        self, web: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        web.set_stats("web", cpu=85.0)
+        self.scale(run_plugin, up_above="80")
+        command = web.wait_command("incr")
+        assert command.properties == {"name": "web", "nb": 1}
+        journal.wait("web: load 85.0 %, 2 -> 3 processes")
+
+    def test_a_process_is_removed_below_the_lower_bound(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        web.set_stats("web", cpu=19.9)
+        self.scale(run_plugin, down_below="20")
+        assert web.wait_command("decr").properties == {"name": "web", "nb": 1}
+
+    def test_the_load_is_the_mean_and_between_the_bounds_nothing_happens(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        low, high = web.pids("web")
+        web.set_stats("web", low, cpu=10.0)
+        web.set_stats("web", high, cpu=110.0)
+        self.scale(run_plugin)
+        assert self.looks(web, 5) == []
+
+    @pytest.mark.parametrize(("cpu", "end"), [(100.0, 4), (0.0, 1)])
+    def test_it_goes_to_a_bound_and_never_beyond(
+        self, cpu: float, end: int, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        web.set_stats("web", cpu=cpu)
+        self.scale(run_plugin, cooldown=0)
+        # After a change the figures of new processes come one look later.
+        assert len(self.looks(web, 12)) == abs(end - 2)
+        assert len(web.pids("web")) == end
+
+    @pytest.mark.parametrize(
+        ("bounds", "count", "why"),
+        [
+            ((3, 4), 3, "fewer than min_processes (3)"),
+            ((0, 1), 1, "more than max_processes (1)"),
+        ],
+    )
+    def test_a_number_outside_the_bounds_is_corrected_whatever_the_load(
+        self,
+        bounds: tuple[int, int],
+        count: int,
+        why: str,
+        web: FakeCircusd,
+        run_plugin: Run,
+        journal: Journal,
+    ) -> None:
+        web.set_stats("web", cpu="N/A")
+        self.scale(run_plugin, min_processes=bounds[0], max_processes=bounds[1])
+        assert len(self.looks(web, 3)) == 1
+        assert len(web.pids("web")) == count
+        journal.wait(f"web: {why}, 2 -> {count} processes")
+
+    def test_without_a_maximum_what_is_there_already_is_left(
+        self, web: FakeCircusd, run_plugin: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.cpu_count", lambda: 1)
+        web.set_stats("web", cpu=100.0)
+        run_plugin(TimedScaler, watcher="web", period=0.01, cooldown=0)
+        assert self.looks(web, 5) == []
+        assert len(web.pids("web")) == 2
+        web.set_stats("web", cpu=0.0)
+        web.wait_command("decr")
+        web.set_stats("web", cpu=100.0)
+        web.clear()
+        assert self.looks(web, 5) == []
+
+    def test_what_counts_is_how_many_there_should_be_not_how_many_run(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        web.set_stats("web", cpu=100.0)
+        info = {"info": {"7": {"cpu": 100.0}}}
+        web.reply("stats", info)  # one of two runs
+        self.scale(run_plugin, max_processes=2)
+        assert self.looks(web, 5) == []
+
+    def test_a_figure_that_is_not_available_is_left_out_of_the_mean(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        gone = "No such process (stopped?)"
+        web.reply("stats", {"info": {"1": {"cpu": "N/A"}, "2": {"cpu": 99.0}, "3": gone, "4": {}}})
+        self.scale(run_plugin)
+        assert web.wait_command("incr").properties["nb"] == 1
+
+    def test_without_any_figure_nothing_happens(self, web: FakeCircusd, run_plugin: Run) -> None:
+        web.set_stats("web", cpu="N/A")
+        self.scale(run_plugin)
+        assert self.looks(web, 5) == []
+
+    def test_the_first_figure_of_a_process_is_left_out(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        pids = iter(range(1000))
+        web.reply("stats", lambda _: {"info": {str(next(pids)): {"cpu": 0.0}}})
+        self.scale(run_plugin)
+        assert self.looks(web, 5) == []
+
+    def test_the_watcher_is_left_alone_for_the_cooldown(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        web.set_stats("web", cpu=100.0)
+        running = self.scale(run_plugin, cooldown=60)
+        web.wait_command("incr")
+        assert self.looks(web, 8) == ["incr"]
+        running.plugin.now = 59.9
+        web.clear()
+        assert self.looks(web, 3) == []
+        running.plugin.now = 60.0
+        web.wait_command("incr")
+
+    def test_a_conflict_is_left_to_the_next_look(
+        self, web: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        web.set_stats("web", cpu=100.0)
+        web.reply("incr", CONFLICT, count=3)
+        self.scale(run_plugin, cooldown=60)
+        web.wait_command("incr", count=4)
+        journal.wait("2 -> 3 processes")
+        assert str(journal.messages).count("arbiter is already running") == 1
+
+    def test_an_unknown_watcher_is_told_once_and_waited_for(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        self.scale(run_plugin, min_processes=3)
+        fake_circusd.wait_command("stats", count=3)
+        fake_circusd.add_watcher("web")
+        assert fake_circusd.wait_command("incr").properties["nb"] == 2
+        journal.wait("1 -> 3 processes")
+        assert str(journal.messages).count("program web not found") == 1
+
+    def test_a_singleton_is_told(
+        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web", singleton=True)
+        self.scale(run_plugin, min_processes=2)
+        journal.wait("a singleton cannot be scaled")
+
+    def test_it_looks_afresh_when_circusd_comes_back(
+        self, web: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        web.set_stats("web", cpu=100.0)
+        running = self.scale(run_plugin, cooldown=1000, period=1000)
+        look, later = running.plugin.look, running.plugin.loop.add_callback
+        later(look)
+        later(look)
+        journal.wait("2 -> 3 processes")
+        web.clear()
+        web.restart()
+        web.wait_command("get")
+        later(look)
+        web.wait_command("incr")  # the cooldown is forgotten, and so are the figures
+        names = [each.command for each in web.commands]
+        assert names == ["stats", "get", "stats", "get", "incr"]
+
+    def test_it_brings_the_number_back_into_bounds_as_soon_as_circusd_comes_back(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        running = self.scale(run_plugin, period=1000)
+        web.stop()
+        running.wait(lambda status: not status.connected)
+        web.reply("get", {"options": {"numprocesses": 9}})  # another circusd, as it were
+        web.start()
+        assert web.wait_command("decr").properties == {"name": "web", "nb": 5}
+
+    def test_circusd_being_gone_is_no_error_of_the_plugin(
+        self, web: FakeCircusd, run_plugin: Run, journal: Journal
+    ) -> None:
+        class HastyScaler(TimedScaler):
+            async def call_async(self, *args: Any, **props: Any) -> Any:  # type: ignore[override]
+                return await super().call_async(*args, timeout=0.05, **props)
+
+        running = run_plugin(HastyScaler, watcher="web", period=0.01)
+        web.stop()
+        journal.wait("circusd cannot be reached")
+        assert running.errors == []
+
+
+class Witness(CircusPlugin):
+    """Passes on what it hears."""
+
+    def handle_init(self) -> None:
+        self.config["heard"].put("ready")
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        event = self.parse_event(data)
+        self.config["heard"].put(f"{event.watcher} {event.action}")
+
+
+@contextlib.contextmanager
+def witnessed(circusd: RealCircusd, plugin: dict[str, Any]) -> Iterator[Callable[[str], None]]:
+    """Run a plugin at a real circusd; gives a function that waits for an event."""
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def wait(wanted: str) -> None:
+        while heard.get(timeout=PATIENCE) != wanted:
+            pass
+
+    plugins = [{"use": Witness, "heard": heard}, plugin]
+    with Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint):
+        yield wait
+
+
+class TestRealCircusd:
+    def test_a_crashing_watcher_is_stopped_and_started_again(self, journal: Journal) -> None:
+        watchers = {"My App": {"cmd": 'sh -c "exit 3"'}}
+        plugin = {"use": FlappingAlert, "attempts": "2", "stop": "true", "retry_in": "0.5"}
+        with RealCircusd(watchers) as circusd, witnessed(circusd, plugin) as wait:
+            journal.wait("My App: 2 processes died within")
+            wait("my_app stop")
+            wait("my_app start")
+            journal.wait("My App is started again")
+
+    def test_an_idle_watcher_is_scaled_down_and_its_lower_bound_kept(
+        self, journal: Journal
+    ) -> None:
+        plugin = {"use": LoadScaler, "watcher": "my app", "period": "0.3", "cooldown": "0"}
+        plugin |= {"min_processes": "1", "max_processes": "3"}
+        with (
+            RealCircusd({"My App": {"numprocesses": 2}}) as circusd,
+            witnessed(circusd, plugin) as wait,
+        ):
+            wait("my_app kill")
+            journal.wait("my app: load 0.0 %, 2 -> 1 processes")
+            reply = circusd.call("get", name="My App", keys=["numprocesses"])
+            assert reply["options"]["numprocesses"] == 1
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """As much of an SMTP server as it takes."""
+
+    def __init__(self, refuse: str | None) -> None:
+        super().__init__(("127.0.0.1", 0), _MailHandler)
+        self.port: int = self.server_address[1]  # type: ignore[assignment]
+        self.refuse = refuse
+        self.received: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+
+class _MailHandler(socketserver.StreamRequestHandler):
+    server: MailServer
+
+    def handle(self) -> None:
+        self.say("554 no" if self.server.refuse == "" else "220 ready")
+        lines: list[str] = []
+        while line := self.rfile.readline().decode().rstrip("\r\n"):
+            command = line.partition(" ")[0].upper()
+            if command in ("MAIL", "RCPT", "DATA"):
+                lines.append(line.partition(" size=")[0])
+            if command == self.server.refuse:
+                self.say("554 no")
+            elif command == "DATA":
+                self.say("354 go on")
+                while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
+                    lines.append(line)
+                self.say("250 taken")
+                self.server.received.put(lines)
+            else:
+                self.say("250 fine")
+
+    def say(self, line: str) -> None:
+        self.wfile.write(line.encode() + b"\r\n")
+
+
+@contextlib.contextmanager
+def mail_server(refuse: str | None = None) -> Iterator[MailServer]:
+    with MailServer(refuse) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
