@@ -1,0 +1,56 @@
+# How much is measured: everything, in about five minutes, or a little of it in one.
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How often and how much to measure.
+
+    Attributes:
+        rounds: Rounds of what takes seconds; short measurements take `short_rounds`.
+        short_rounds: Rounds of what takes a fraction of a second.
+        events: Events of one round of the CPU rows.
+        paced: Events of one round of the latency row.
+        calls: Calls of one round.
+        fleets: How many plugins to host, for memory and start-up.
+        circus_fleets: The same for Circus.
+        idle_seconds: How long to watch idle plugins.
+        hog_seconds: How long a plugin uses all the CPU it can get.
+    """
+
+    rounds: int = 5
+    short_rounds: int = 15
+    events: int = 20_000
+    paced: int = 1000
+    calls: int = 500
+    fleets: tuple[int, ...] = (1, 10, 50, 200)
+    circus_fleets: tuple[int, ...] = (1, 10, 50)
+    idle_seconds: float = 30.0
+    hog_seconds: float = 2.0
+
+
+FULL = Scale()
+QUICK = Scale(
+    rounds=1,
+    short_rounds=5,
+    events=10_000,
+    paced=300,
+    calls=300,
+    fleets=(10, 50, 200),
+    circus_fleets=(10, 50),
+    idle_seconds=5.0,
+    hog_seconds=0.6,
+)
+
+
+def progress(stage: str, turn: int = 0, turns: int = 0) -> None:
+    """Tell what goes on, on standard error: each turn on a terminal, else each stage."""
+    if sys.stderr.isatty():
+        count = f" {turn}/{turns}" if turns else ""
+        print(f"\r\033[K{stage}{count}", end="", file=sys.stderr, flush=True)
+    elif stage and turn == min(turns, 1):
+        print(stage, file=sys.stderr, flush=True)
