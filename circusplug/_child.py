@@ -2,7 +2,8 @@
 # on the main thread, which talks to the host and runs `handle_stop`.
 #
 # Messages, one JSON object a line (never pickles: the host does not trust a plugin's process):
-#   to the child   {"do": "stop", "grace": s, "limit": s}, or "park", "counters", "ping"
+#   to the child   {"do": "begin", "connect_wait": s}, and after that
+#                  {"do": "stop", "grace": s, "limit": s}, or "park", "counters", "ping"
 #   to the host    {"is": "running"|"too many errors"|"stalled"|"parked"|"counters"|"ended", …}
 #
 # Owner: the main thread reads the control socket and writes to it; nobody else does, but one
@@ -103,6 +104,7 @@ class _Child:
         self._lines = LineBuffer()
         self._watch = StallWatch(lambda: self._mailbox.put("watch"))
         self._is_set_up = False
+        self._connect_wait: float | None = None
         self._stop_grace: float | None = None
         self._stop_limit = orders.host.graceful_timeout + orders.stop_timeout
         self._ended = False
@@ -117,13 +119,16 @@ class _Child:
             redirect(self._orders.host, pipes)
             log_to(pipes[0].fileno(), self._orders.log_level)
             settle_in(self._orders.host)
+            if not self._may_begin():
+                self._say("ended")
+                return 0
             doing = "load the plugin's class or options"
             spec, config, link = pickle.loads(self._orders.plugin)
             self._is_set_up = True
             around = Surroundings(config, link, self._mailbox.put, activity=self._watch.activity)
             self._runner = ThreadRunner(spec, around, Counters())
             doing = "run it"
-            self._runner.start()
+            self._runner.start(self._connect_wait or 0.0)
         except Exception as error:  # noqa: BLE001 - told to the host, which logs it
             self._say("ended", error=f"its process cannot {doing}: {describe(error)}")
             return 1
@@ -131,6 +136,12 @@ class _Child:
         self._say("counters", **make_report(self._runner))
         self._say("ended", error=self._error, permanent=self._permanent)
         return 1 if self._error else 0
+
+    def _may_begin(self) -> bool:
+        """Wait for the plugin's turn to start; False if it is to stop instead."""
+        while self._connect_wait is None and self._stop_grace is None:
+            self._take(self._mailbox.get(None))
+        return self._stop_grace is None
 
     def has_lost_host(self, timeout: float | None) -> bool:
         """Wait for the host's end, for ever or for `timeout` seconds; whether it came."""
@@ -229,7 +240,9 @@ class _Child:
 
     def _order(self, order: dict[str, Any]) -> None:
         action = order.get("do")
-        if action == "stop":
+        if action == "begin":
+            self._connect_wait = float(order["connect_wait"])
+        elif action == "stop":
             self._stop_grace = float(order["grace"])
             self._stop_limit = float(order["limit"])
         elif action == "park":

@@ -3,8 +3,8 @@
 #
 # Owner: what the child says comes in on the reading thread of `Children`, which is the only
 # writer of the counters and the state; `_start` runs on a thread of its own, and
-# everything else on the supervising thread. A child is reaped by the forkserver; the
-# sentinel tells of its end.
+# everything else on the supervising thread. `_lock` guards that the child is told to begin, once,
+# and of nothing before. A child is reaped by the forkserver; the sentinel tells of its end.
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ class ProcessRunner:
         self._children = children
         self._control: socket.socket | None = None
         self._child: Child | None = None
+        self._lock = threading.Lock()
+        self._prepared = False
+        self._begin: dict[str, Any] | None = None
         self._pid: int | None = None
         self._report = Report(counters)
         self._failure: str | None = None
@@ -67,9 +70,18 @@ class ProcessRunner:
         self._parked, self._ended = threading.Event(), threading.Event()
         self._refreshed = threading.Event()
 
-    def start(self) -> None:
+    def prepare(self) -> None:
         # On a thread: a forkserver that hangs shall not make the host hang.
-        threading.Thread(target=self._start, name=f"start:{self.spec.name}", daemon=True).start()
+        thread = threading.Thread(target=self._start, name=f"start:{self.spec.name}", daemon=True)
+        thread.start()
+        self._prepared = True
+
+    def start(self, connect_wait: float) -> None:
+        with self._lock:
+            self._begin = {"do": "begin", "connect_wait": connect_wait}
+            self._tell(self._begin)
+        if not self._prepared:
+            self.prepare()
 
     def wait_ready(self, timeout: float) -> bool:
         return self._ready.wait(timeout)
@@ -199,7 +211,10 @@ class ProcessRunner:
         )
         self._pid = self._child.pid
         ours.setblocking(False)
-        self._control = ours.dup()
+        with self._lock:
+            self._control = ours.dup()
+            if self._begin is not None:
+                self._tell(self._begin)
         name, show = self.spec.name, self._children.print_lines
         log = functools.partial(self._children.log_lines, name, self._pid)
         self._watch(pipes[0][0].fileno(), log)

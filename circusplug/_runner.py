@@ -67,8 +67,18 @@ class Runner(Protocol):
     spec: PluginSpec
     counters: Counters
 
-    def start(self) -> None:
-        """Start; RUNNING or ENDED is notified later."""
+    def prepare(self) -> None:
+        """Do ahead of `start` what runs no code of the plugin's; returns at once.
+
+        If it is not to be started after all, it wants to be stopped.
+        """
+
+    def start(self, connect_wait: float) -> None:
+        """Start; RUNNING or ENDED is notified later.
+
+        Args:
+            connect_wait: How long it waits for its connection before it goes on, in seconds.
+        """
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait until it runs or has ended; False if it does neither within `timeout` seconds."""

@@ -21,6 +21,7 @@ class Slot:
         self.policy = RestartPolicy(spec.host)
         self.counters = Counters()
         self.runner: Runner | None = None
+        self.prepared: Runner | None = None  # the next `runner`
         self.state = "inactive" if not spec.active else "stopped"
         self.last_error: str | None = None
         self.restart_at: float | None = None

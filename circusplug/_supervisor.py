@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -92,39 +94,58 @@ class Supervisor:
     # Starting.
 
     def start_all(self, interrupted: Callable[[], bool]) -> None:
-        """Start every active plugin, each after the one before it is ready, or is too slow."""
-        for slot in list(self._slots.values()):
+        """Start every active plugin, each after the one before it is ready, or is too slow.
+
+        The process of the next one is made meanwhile.
+        """
+        slots = list(self._slots.values())
+        for slot, following in itertools.zip_longest(slots, slots[1:]):
             if interrupted():
                 return
-            # Meanwhile somebody may have removed or stopped it, or started it already.
-            if self._slots.get(slot.spec.name) is slot and slot.awaits_start:
-                self._launch(slot)
+            if self._may_start(slot):
+                self._launch(slot, following)
 
-    def _launch(self, slot: Slot) -> None:
+    def _may_start(self, slot: Slot) -> bool:
+        """Whether nobody has removed or stopped it meanwhile, or started it already."""
+        return self._slots.get(slot.spec.name) is slot and slot.awaits_start
+
+    def _launch(self, slot: Slot, following: Slot | None = None) -> None:
         slot.awaits_start = False
         slot.restart_at = None
         slot.start_deadline = time.monotonic() + slot.spec.host.start_timeout
         slot.link = self._around.link
+        connect_wait = self._connect_wait()
+        slot.runner, slot.prepared = slot.prepared, None  # from here on its notices are heard
         try:
-            slot.runner = self._make_runner(slot.spec, self._surroundings(), slot.counters)
+            if slot.runner is None or slot.runner.wait_ready(0.0):  # or it has ended already
+                slot.runner = self._make_runner(slot.spec, self._around, slot.counters)
             self._enter(slot, "starting")
-            slot.runner.start()
+            slot.runner.start(connect_wait)
         except Exception as error:  # noqa: BLE001 - no descriptors left, for one
             self._over(slot, f"cannot be started: {describe(error)}")
             return
+        if following is not None and self._may_start(following):
+            self._prepare(following)
         if not slot.runner.wait_ready(min(ORDERED_WAIT, slot.spec.host.start_timeout)):
             logger.warning("%s is slow to start; not waiting for it", slot.spec.name)
 
-    def _surroundings(self) -> Surroundings:
-        """What a new runner gets; it need not wait for a circusd that no other one has found."""
+    def _prepare(self, slot: Slot) -> None:
+        # If that fails it fails again when it is this plugin's turn, and is told of then.
+        with contextlib.suppress(Exception):
+            runner = self._make_runner(slot.spec, self._around, slot.counters)
+            runner.prepare()
+            slot.prepared = runner
+
+    def _connect_wait(self) -> float:
+        """How long a new plugin waits; not at all for a circusd that no other one has found."""
         others = [
             slot.runner
             for slot in self._slots.values()
             if slot.runner is not None and slot.link is self._around.link
         ]
         if not others or any(runner.connected for runner in others):
-            return self._around
-        return replace(self._around, link=replace(self._around.link, connect_wait=0.0))
+            return self._around.link.connect_wait
+        return 0.0
 
     def _enter(self, slot: Slot, state: str) -> None:
         slot.state = state
@@ -301,8 +322,10 @@ class Supervisor:
 
     def _end(self, slot: Slot, limit: float | None = None) -> bool:
         """Stop the life in a slot; False if there was nothing to stop, or it is left behind."""
-        runner = slot.runner
+        runner, prepared, slot.prepared = slot.runner, slot.prepared, None
         slot.start_deadline = None
+        if prepared is not None:
+            prepared.stop(_PARK_WAIT, _RUSH_WAIT)
         if runner is None:
             return slot.state == "backoff"
         self._enter(slot, "stopping")

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from . import _logs
@@ -43,10 +44,13 @@ class ThreadRunner:
         self._thread: threading.Thread | None = None
         self._worker: Worker | None = None
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """Nothing to do: a thread is there at once."""
+
+    def start(self, connect_wait: float) -> None:
         worker = self._worker = Worker(
             self.spec.name,
-            self._around.link,
+            replace(self._around.link, connect_wait=connect_wait),
             counters=self.counters,
             hosted=True,
             on_phase=self._on_phase,
