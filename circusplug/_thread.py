@@ -24,7 +24,8 @@ from ._runner import Kind, Notice, Surroundings
 from ._spec import PluginSpec
 from ._worker import Phase, Worker, describe
 
-#: How long a cancelled coroutine handler, or the end of a thread, is waited for, in seconds.
+#: How long a cancelled coroutine handler, or the end of a thread that was given less time to
+#: park, is waited for, in seconds.
 _SHORT_WAIT = 0.5
 
 
@@ -102,7 +103,8 @@ class ThreadRunner:
                 worker.client.refuse("the plugin's thread is stuck and was left behind")
         self.run_handle_stop()
         worker.end()
-        thread.join(0.0 if worker.abandoned else _SHORT_WAIT)
+        # Its own code is done, but on a busy machine even closing sockets may take a while.
+        thread.join(0.0 if worker.abandoned else max(grace, _SHORT_WAIT))
         return not thread.is_alive()
 
     def run_handle_stop(self) -> None:
