@@ -128,6 +128,14 @@ class Supervisor:
             self._prepare(following)
         if not slot.runner.wait_ready(min(ORDERED_WAIT, slot.spec.host.start_timeout)):
             logger.warning("%s is slow to start; not waiting for it", slot.spec.name)
+        elif slot.runner.running:
+            self._runs(slot)  # its notice may come a moment after it was waited for
+
+    def _runs(self, slot: Slot) -> None:
+        if slot.state == "starting":
+            slot.start_deadline = None
+            slot.policy.running()
+            self._enter(slot, "running")
 
     def _prepare(self, slot: Slot) -> None:
         # If that fails it fails again when it is this plugin's turn, and is told of then.
@@ -185,9 +193,7 @@ class Supervisor:
         if slot is None:
             return
         if notice.kind is Kind.RUNNING:
-            slot.start_deadline = None
-            slot.policy.running()
-            self._enter(slot, "running")
+            self._runs(slot)
         elif notice.kind is Kind.STALLED:
             self._stalled(notice.runner, slot.spec.host.stall_timeout, notice.error or "")
         elif notice.kind is Kind.ENDED:
@@ -211,10 +217,10 @@ class Supervisor:
 
     def _over(self, slot: Slot, error: str | None) -> None:
         """A life has ended by itself: start another, or leave it at that."""
+        if error is not None:
+            slot.last_error = error  # first: who finds no runner looks for it here
         slot.runner = None
         slot.start_deadline = None
-        if error is not None:
-            slot.last_error = error
         decision = slot.policy.ended(clean=error is None)
         if decision.restart:
             self._back_off(slot, decision, error)
@@ -264,7 +270,6 @@ class Supervisor:
         slot = next((s for s in self._slots.values() if s.runner is runner), None)
         if slot is None:
             return
-        slot.counters.stalls += 1
         slot.last_error = f"stalled: a callback runs for more than {seconds:.3g} s"
         logger.warning(
             "%s has been busy with one callback for %.3g s; it is at\n%s",
@@ -272,6 +277,7 @@ class Supervisor:
             seconds,
             stack,
         )
+        slot.counters.stalls += 1  # last: who waits for it finds the rest done
         if slot.spec.isolate and slot.spec.host.on_stall == "restart":
             runner.abandon()
             self._over(slot, slot.last_error)
