@@ -15,14 +15,14 @@ from typing import Any
 
 import psutil
 import pytest
-from members import Journal, MakeHost
+from members import PATIENCE, Journal, MakeHost
 
 from circusplug import Arbiter
 from circusplug.testing import FakeCircusd
 
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
 #: closed socket's descriptors on its own thread, and the end of that cannot be waited for.
-_GRACE = 5.0
+_GRACE = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +69,17 @@ def release() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def host(fake_circusd: FakeCircusd, journal: Journal, release: threading.Event) -> MakeHost:
-    """Make an arbiter for `member`s, connected to the fake circusd."""
+def host(
+    fake_circusd: FakeCircusd,
+    journal: Journal,
+    release: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeHost:
+    """Make an arbiter for `member`s, connected to the fake circusd.
+
+    Each of them is waited for until it runs, however busy the machine is.
+    """
+    monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
 
     def make(*plugins: dict[str, Any], **options: Any) -> Arbiter:
         shared = {"journal": journal, "release": release}
