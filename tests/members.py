@@ -86,11 +86,13 @@ class ForgetsSuperInit(Member):
 
 
 class RaisesInInit(Member):
+    topics = ("nothing",)  # so that a test that counts the others' subscriptions leaves it out
+
     def handle_init(self) -> None:
         raise ZeroDivisionError("in handle_init")
 
 
-class RaisesInAsyncInit(Member):
+class RaisesInAsyncInit(RaisesInInit):
     async def handle_init(self) -> None:
         raise ZeroDivisionError("in handle_init")
 
