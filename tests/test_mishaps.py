@@ -231,7 +231,8 @@ def test_what_is_given_up_in_its_constructor_is_not_initialised(
 
     slow = member("slow", Slow, **{"host.restart": "never", "host.start_timeout": 0.1})
     with host(slow) as arbiter:
-        arbiter.wait(state_is("slow", "failed"))
+        status = arbiter.wait(state_is("slow", "failed"))["slow"]
+        assert status.last_error == "not initialised after 0.1 s"
         release.set()
         journal.wait("slow", "stopped")
         journal.thread("slow", "stopped").join(PATIENCE)
@@ -240,8 +241,13 @@ def test_what_is_given_up_in_its_constructor_is_not_initialised(
 
 @pytest.mark.parametrize("graceful_timeout", [0, 5], ids=["plugin", "host"])
 def test_a_plugin_that_waits_for_events_is_stopped_without_any_grace(
-    host: MakeHost, journal: Journal, graceful_timeout: float
+    host: MakeHost,
+    journal: Journal,
+    graceful_timeout: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What a plugin always gets, be its grace what it may; more of it on a busy machine.
+    monkeypatch.setattr("circusplug._supervisor._PARK_WAIT", PATIENCE)
     plugins = [member(name, **{"host.graceful_timeout": graceful_timeout}) for name in "abc"]
     with host(*plugins, stop_timeout=0.0 if graceful_timeout else 10.0) as arbiter:
         pass
