@@ -7,7 +7,7 @@ import os
 import threading
 
 import pytest
-from members import Acts, Journal, MakeHost, Member, Stuck, counts, member, state_is
+from members import PATIENCE, Acts, Journal, MakeHost, Member, Stuck, counts, member, state_is
 
 from circusplug import HostError
 from circusplug.testing import FakeCircusd
@@ -75,7 +75,8 @@ def test_a_plugin_that_was_disconnected_says_so_and_counts_its_reconnects(
         fake_circusd.stop()
         arbiter.wait(lambda plugins: not plugins["a"].connected)
         fake_circusd.start()
-        status = arbiter.wait(counts("a", "reconnects", 1))["a"]
+        # The longer it was away, the longer until a plugin tries again: up to five seconds.
+        status = arbiter.wait(counts("a", "reconnects", 1), PATIENCE)["a"]
         assert status.connected
 
 
@@ -87,7 +88,7 @@ def test_without_circusd_plugins_run_and_receive_once_it_is_there(
         states = {status.state for status in arbiter.plugins.values()}
         assert states == {"running"}
         fake_circusd.start()
-        fake_circusd.wait_subscribed(2)
+        fake_circusd.wait_subscribed(2, PATIENCE)
         fake_circusd.publish("web", "spawn")
         journal.wait("a", "spawn")
         journal.wait("b", "spawn")
@@ -120,10 +121,12 @@ def test_a_callback_that_runs_too_long_is_reported_with_its_stack(
     with host(member("a", Stuck, **{"host.stall_timeout": 0.5})) as arbiter:
         fake_circusd.wait_subscribed()
         fake_circusd.publish("web", "block")
-        arbiter.wait(counts("a", "stalls", 1))
+        # On a busy machine any callback may take that long.
+        arbiter.wait(lambda _: "in block" in caplog.text)  # the stack
         status = arbiter.wait(state_is("a", "stalled"))["a"]
         assert "stalled" in (status.last_error or "")
         release.set()
         arbiter.wait(state_is("a", "running"))
-        assert arbiter.plugins["a"].counters.stalls == 1
-    assert "in block" in caplog.text
+    reports = [each for each in caplog.messages if "has been busy with one callback" in each]
+    assert arbiter.plugins["a"].counters.stalls == len(reports)
+    assert sum("in block" in each for each in reports) == 1
