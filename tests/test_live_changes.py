@@ -25,7 +25,15 @@ from members import (
     state_is,
 )
 
-from circusplug import Arbiter, ConfigError, HostConfig, HostError, PluginSpec, SpecError
+from circusplug import (
+    Arbiter,
+    ConfigError,
+    HostConfig,
+    HostError,
+    PluginSpec,
+    SpecError,
+    _engine,
+)
 from circusplug.testing import FakeCircusd
 
 
@@ -164,7 +172,7 @@ def test_while_the_host_stops_nothing_can_be_started(
 
 
 class Orders:
-    """Tells of what is put into a host's mailbox, which is where orders go."""
+    """Tells of the orders, stops included, that are put into a host's mailbox."""
 
     def __init__(self, arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch) -> None:
         mailbox = arbiter._started._mailbox
@@ -173,7 +181,9 @@ class Orders:
 
     def _note(self, item: Any) -> None:
         self._put(item)
-        self._given.release()
+        # What a plugin's thread has to say may come at any time.
+        if isinstance(item, _engine._Order) or item is _engine._Signal.STOP:
+            self._given.release()
 
     def wait(self, count: int = 1) -> None:
         for _ in range(count):
