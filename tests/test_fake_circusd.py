@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -315,10 +316,17 @@ class TestFaults:
             assert other.poll(10_000)
         assert wire.drain() == []
 
-    def test_a_late_reply_comes_after_others(self, fake: FakeCircusd, wire: Wire) -> None:
+    def test_a_late_reply_comes_after_others(
+        self, fake: FakeCircusd, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 0.0
+        clock = types.SimpleNamespace(monotonic=lambda: now)
+        monkeypatch.setattr("circusplug.testing._server.time", clock)
         fake.late("list", 0.05, count=1)
         late, prompt = wire.request("list"), wire.request("status")
-        assert [wire.receive()["id"] for _ in range(2)] == [prompt, late]
+        assert wire.receive()["id"] == prompt
+        now = 0.1
+        assert wire.receive()["id"] == late
 
     def test_a_wrong_id_comes_instead_of_the_right_one_or_before_it(
         self, fake: FakeCircusd, wire: Wire
@@ -358,12 +366,13 @@ class TestFaults:
 
 class TestLife:
     def test_making_one_does_nothing_yet(self) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = {*os.listdir("/proc/self/fd")}
         fake = FakeCircusd(["web"])
         fake.add_watcher("other")
         fake.reply("list", {})
         assert fake.endpoint == fake.pubsub_endpoint == ""
-        assert os.listdir("/proc/self/fd") == before
+        # Threads that a test before has left behind may close theirs any time.
+        assert {*os.listdir("/proc/self/fd")} <= before
 
     def test_publishing_outside_of_with_is_an_error(self) -> None:
         with pytest.raises(CircusdError, match="use it in a 'with'"):
