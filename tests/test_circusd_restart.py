@@ -70,6 +70,7 @@ def sockets() -> int:
     return sum(target.startswith(("socket:", "anon_inode:")) for target in targets)
 
 
+@pytest.mark.timeout(300)  # it starts a circusd often, which takes long on a busy machine
 def test_a_host_outlives_circusd_as_often_as_it_dies() -> None:
     plugins: list[dict[str, Any]] = [
         {"use": use, "name": f"{use.__name__}{number}"}
