@@ -34,11 +34,11 @@ pytestmark = pytest.mark.skipif(
 PATIENCE = 30.0
 
 #: Long enough for any test, and not left for long by one that fails.
-IDLE = "exec sleep 120"
+IDLE = "echo up >&3; exec sleep 120"
 #: A child that nobody at circusd knows of, below a process that ends by itself.
 WITH_GRANDCHILD = f"sleep 120 & {IDLE}"
 WITH_DETACHED = f"(setsid sleep 120 &) & {IDLE}"
-STUBBORN = f"trap '' TERM && {IDLE}"
+STUBBORN = f"trap '' TERM; {IDLE}"
 
 
 class Bench:
@@ -67,7 +67,7 @@ class Bench:
         for number, script in enumerate(scripts):
             lines += [
                 f"[watcher:w{number}]",
-                f'cmd = sh -c "exec 3>{self._fifo} && echo up >&3 && {script}"',
+                f'cmd = sh -c "exec 3>{self._fifo}; {script}"',
             ]
         return "\n".join(lines) + "\n"
 
@@ -227,6 +227,18 @@ stream = sys.stderr
 """
 
 
+#: A circusd, and what lets it go on.
+Held = tuple[CircusdProcess, Callable[[], object]]
+#: Keeps circusd from being ready until somebody writes into the FIFO.
+HELD = """
+import sys
+
+with open({fifo!r}) as fifo:
+    fifo.read(1)
+stream = sys.stderr
+"""
+
+
 @pytest.fixture
 def nagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Writes a configuration for circusd's log with the stream of a given module."""
@@ -334,9 +346,9 @@ circusd.start()
 circusd.wait_ready()
 if "fork" in sys.argv and os.fork() == 0:
     signal.pause()  # as a process that a plugin forked, with all the host's pipes
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 print(circusd.pid, circusd.guard_pid, circusd._path, flush=True)
-if "leave" not in sys.argv:
-    signal.pause()
+signal.sigwait([signal.SIGUSR1])  # and then it leaves
 """
 
 
@@ -385,10 +397,11 @@ def test_killing_the_host_ends_what_ignores_sigterm_too(bench: Bench) -> None:
 
 
 def test_a_host_that_forgets_to_stop_it_leaves_nothing_either(bench: Bench) -> None:
-    with host(bench.ini(IDLE), "10", "leave") as (_, words):
+    with host(bench.ini(IDLE), "10") as (process, words):
         with Exits(*map(int, words[:2])) as exits:
+            bench.wait_started()
+            process.send_signal(signal.SIGUSR1)
             exits.wait()
-        bench.wait_started()
         bench.wait_all_gone()
 
 
@@ -396,7 +409,7 @@ def test_an_address_in_use_is_reported_and_the_first_circusd_goes_on(
     bench: Bench, private: Path
 ) -> None:
     with running(bench.ini(IDLE)):
-        second = CircusdProcess(bench.ini("exec sleep 5"), source="/etc/second.ini")
+        second = CircusdProcess(bench.ini(IDLE), source="/etc/second.ini")
         second.start()
         with pytest.raises(CircusdError) as caught:
             second.wait_ready()
@@ -431,22 +444,32 @@ def test_a_bad_ini_text_is_reported_in_one_line_that_names_the_users_file(
     assert not list(private.iterdir())
 
 
-def test_not_being_ready_in_time_is_an_error(bench: Bench) -> None:
-    circusd = CircusdProcess(bench.ini())
+@pytest.fixture
+def held(bench: Bench, nagged: Callable[[str], Path], tmp_path: Path) -> Iterator[Held]:
+    """Starts a circusd that is not ready before the function that comes with it is called."""
+    path = tmp_path / "go on"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR)
+    circusd = CircusdProcess(bench.ini(loggerconfig=nagged(HELD.format(fifo=str(path)))))
     circusd.start()
+    yield circusd, lambda: os.write(fd, b"!")
+    circusd.stop()
+    os.close(fd)
+
+
+def test_not_being_ready_in_time_is_an_error(held: Held) -> None:
+    circusd, go_on = held
     with pytest.raises(CircusdError, match="not ready within 0 s"):
         circusd.wait_ready(timeout=0.0)
+    go_on()
     circusd.wait_ready()
-    circusd.stop()
 
 
-def test_being_killed_before_it_is_ready_is_an_error(bench: Bench) -> None:
-    circusd = CircusdProcess(bench.ini())
-    circusd.start()
+def test_being_killed_before_it_is_ready_is_an_error(held: Held) -> None:
+    circusd, _ = held
     os.kill(circusd.guard_pid or 0, signal.SIGKILL)
     with pytest.raises(CircusdError, match="circusd"):
         circusd.wait_ready()
-    circusd.stop()
 
 
 def test_it_starts_only_once(bench: Bench) -> None:
