@@ -69,17 +69,16 @@ def release() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def host(
-    fake_circusd: FakeCircusd,
-    journal: Journal,
-    release: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> MakeHost:
-    """Make an arbiter for `member`s, connected to the fake circusd.
-
-    Each of them is waited for until it runs, however busy the machine is.
-    """
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have hosts wait for each plugin until it runs, however busy the machine is."""
     monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
+
+
+@pytest.fixture
+def host(
+    fake_circusd: FakeCircusd, journal: Journal, release: threading.Event, unhurried: None
+) -> MakeHost:
+    """Make an arbiter for `member`s, connected to the fake circusd."""
 
     def make(*plugins: dict[str, Any], **options: Any) -> Arbiter:
         shared = {"journal": journal, "release": release}

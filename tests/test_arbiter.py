@@ -13,6 +13,8 @@ from members import PATIENCE, Acts, Journal, MakeHost, Member, StopsItself, host
 from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError, get_arbiter
 from circusplug.testing import FakeCircusd
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 
 def test_each_plugin_starts_when_the_one_before_it_runs(host: MakeHost, journal: Journal) -> None:
     class Looks(Member):
@@ -113,7 +115,10 @@ def test_a_plugin_can_end_a_blocking_start(
 
     arbiter = host(member("a"), member("b", Acts, act=stop_host))
     publisher = threading.Thread(
-        target=lambda: (fake_circusd.wait_subscribed(2), fake_circusd.publish("web", "spawn"))
+        target=lambda: (
+            fake_circusd.wait_subscribed(2, PATIENCE),
+            fake_circusd.publish("web", "spawn"),
+        )
     )
     publisher.start()
     arbiter.start()
@@ -172,7 +177,10 @@ def test_with_exit_when_done_the_host_ends_after_its_last_plugin(
         exit_when_done=True,
     )
     publisher = threading.Thread(
-        target=lambda: (fake_circusd.wait_subscribed(2), fake_circusd.publish("web", "spawn"))
+        target=lambda: (
+            fake_circusd.wait_subscribed(2, PATIENCE),
+            fake_circusd.publish("web", "spawn"),
+        )
     )
     publisher.start()
     arbiter.start()

@@ -331,7 +331,7 @@ class Source:
 
 
 @pytest.fixture
-def source(fake_circusd: FakeCircusd, journal: Journal) -> Source:
+def source(fake_circusd: FakeCircusd, journal: Journal, unhurried: None) -> Source:
     spec = PluginSpec("a", Member, {"name": "a", "journal": journal})
     return Source(HostConfig((spec,), fake_circusd.endpoint, fake_circusd.pubsub_endpoint))
 
