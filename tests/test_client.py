@@ -20,6 +20,7 @@ from circusplug._client import Client
 from circusplug._link import configure_link
 from circusplug._loop import PluginLoop
 from circusplug.testing import FakeCircusd
+from circusplug.testing._server import _PORTS, part_of
 
 #: How long anything here may take before the test fails, in seconds.
 PATIENCE = 20.0
@@ -142,7 +143,9 @@ class Router:
         self._context: zmq.Context[Any] = zmq.Context()
         self._router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._router.linger = 0
-        port = self._router.bind_to_random_port("tcp://127.0.0.1", 20_000, 32_000)
+        # Out of this process's part: a fake circusd of another one may be down, and come back.
+        ports = part_of(_PORTS)
+        port = self._router.bind_to_random_port("tcp://127.0.0.1", ports.start, ports.stop)
         self.endpoint = f"tcp://127.0.0.1:{port}"
 
     def take(self) -> tuple[bytes, dict[str, Any]]:
