@@ -26,6 +26,14 @@ from circusplug.testing._server import _PORTS, part_of
 PATIENCE = 20.0
 #: A deadline that shall pass.
 SOON = 0.05
+#: One that shall pass, too, but not before the command has gone out on a busy machine.
+LATER = 2.0
+
+
+@pytest.fixture(autouse=True)
+def the_owner_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the owner say itself that a deadline has passed, however late it gets to it."""
+    monkeypatch.setattr("circusplug._handover.SLACK", PATIENCE)
 
 
 class Bench:
@@ -232,10 +240,11 @@ def test_each_command_has_an_id_of_its_own(way: Way, fake_circusd: FakeCircusd) 
 def test_what_is_not_the_reply_is_dropped(
     what: str, instead: bool, way: Way, fake_circusd: FakeCircusd
 ) -> None:
-    getattr(fake_circusd, what)("list", instead=instead)
+    getattr(fake_circusd, what)("list", instead=instead, count=None)
     if instead:
         with pytest.raises(CallTimeout):
             way("list", SOON)
+        fake_circusd.clear_faults()
     assert way("list")["watchers"] == []
 
 
@@ -339,10 +348,10 @@ def test_what_cannot_be_said_in_json_is_refused_and_nothing_is_sent(
 def test_a_call_without_a_reply_fails_at_its_deadline(way: Way, fake_circusd: FakeCircusd) -> None:
     fake_circusd.silence("list")
     with pytest.raises(CallTimeout) as caught:
-        way("list", SOON, name="web")
+        way("list", LATER, name="web")
     error = caught.value
-    assert (error.command, error.timeout, error.retryable) == ("list", SOON, True)
-    assert str(error) == "list name='web': no reply within 0.05 s"
+    assert (error.command, error.timeout, error.retryable) == ("list", LATER, True)
+    assert str(error) == "list name='web': no reply within 2 s"
     assert isinstance(error, TimeoutError)
     assert isinstance(error, CircusPlugError)
 
@@ -401,7 +410,7 @@ def test_after_a_timeout_the_next_call_comes_from_a_fresh_socket(
     first, request = router.take()
     router.answer(first, request)
     asking.result()
-    asking = ask(SOON)
+    asking = ask(LATER)
     assert router.take()[0] == first
     with pytest.raises(CallTimeout):
         asking.result()
@@ -447,10 +456,27 @@ def test_timeouts_in_a_row_leave_no_sockets_behind(bench: Bench, fake_circusd: F
         for _ in range(3):
             with pytest.raises(CallTimeout):
                 bench.call("list", 0.002)
-        assert bench.open_sockets() == 1
+        # Only there: it tells of a timeout before it has put a fresh socket in the old one's place.
+        assert bench.on_owner(bench.open_sockets) == 1
 
 
 # circusd is down.
+
+
+def until_unreachable(send: Callable[[float], Any]) -> None:
+    """Send until the client says that there is no circusd to send to; so it is from then on.
+
+    libzmq notices the end of a connection on a thread of its own and tells nobody; and the owner
+    may not get to a command within a short deadline, so each one is longer than the one before.
+    """
+    timeout = SOON
+    while True:
+        with pytest.raises(CallTimeout, match=r"cannot be reached|no reply|not sent") as told:
+            send(timeout)
+        if f"circusd cannot be reached within {timeout:g} s" in str(told.value):
+            return
+        assert timeout < PATIENCE, told.value
+        timeout *= 2
 
 
 def test_a_command_for_a_circusd_that_is_down_is_never_sent(
@@ -458,11 +484,7 @@ def test_a_command_for_a_circusd_that_is_down_is_never_sent(
 ) -> None:
     way("list")
     fake_circusd.stop()
-    with pytest.raises(CallTimeout, match=r"circusd cannot be reached|no reply|not sent"):
-        # The first one may find a connection whose end has not been noticed yet.
-        way("quit", SOON)
-    with pytest.raises(CallTimeout, match=r"circusd cannot be reached within 0\.05 s"):
-        way("quit", SOON)
+    until_unreachable(lambda timeout: way("quit", timeout))
     fake_circusd.start()
     assert way("numwatchers")["numwatchers"] == 0
     assert [command.command for command in fake_circusd.commands] == ["list", "numwatchers"]
@@ -472,8 +494,7 @@ def test_a_call_made_while_circusd_is_down_is_answered_when_it_comes_back_in_tim
     way: Way, bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
     fake_circusd.stop()
-    with pytest.raises(CallTimeout):
-        way("list", SOON)
+    until_unreachable(lambda timeout: way("list", timeout))
     asking = Asking(lambda: way("list"))
     fake_circusd.start()
     assert asking.result()["watchers"] == []
@@ -484,8 +505,7 @@ def test_an_awaited_call_that_waits_for_circusd_does_not_hold_up_the_loop(
     bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
     fake_circusd.stop()
-    with pytest.raises(CallTimeout):
-        bench.call("list", SOON)
+    until_unreachable(lambda timeout: bench.call("list", timeout))
     future = asyncio.run_coroutine_threadsafe(
         bench.client.call_async("list", {}, PATIENCE), bench.loop
     )
@@ -499,8 +519,7 @@ def test_a_call_that_gave_up_waiting_for_circusd_is_cancelled_for_good(
     bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
     fake_circusd.stop()
-    with pytest.raises(CallTimeout):
-        bench.call("list", SOON)
+    until_unreachable(lambda timeout: bench.call("list", timeout))
 
     async def give_up() -> None:
         task = asyncio.ensure_future(bench.client.call_async("quit", {}, PATIENCE))
@@ -537,18 +556,19 @@ def test_a_cast_is_sent_without_an_id_and_no_reply_is_waited_for(
 def test_a_cast_that_cannot_be_sent_fails_and_is_not_sent_later(
     where: str, bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circusplug._calls.CALL_TIMEOUT", SOON)
     fake_circusd.stop()
-    with pytest.raises(CallTimeout):
-        bench.call("list", SOON)
+    until_unreachable(lambda timeout: bench.call("list", timeout))
     if where == "parked":
         bench.park()
 
-    def cast() -> None:
-        bench.client.cast("quit", {})
+    def cast(timeout: float) -> None:
+        monkeypatch.setattr("circusplug._calls.CALL_TIMEOUT", timeout)
+        if where == "own thread":
+            bench.on_owner(lambda: bench.client.cast("quit", {}))
+        else:
+            bench.client.cast("quit", {})
 
-    with pytest.raises(CallTimeout, match="circusd cannot be reached"):
-        bench.on_owner(cast) if where == "own thread" else cast()
+    until_unreachable(cast)
     fake_circusd.start()
     bench.call("numwatchers")
     assert [command.command for command in fake_circusd.commands] == ["numwatchers"]
@@ -717,7 +737,7 @@ def test_a_reply_that_comes_while_it_is_parked_reaches_whoever_waits(
 def test_a_deadline_passes_while_it_is_parked_and_the_socket_is_a_fresh_one(
     router: Router, routed: Bench
 ) -> None:
-    asking = Asking(lambda: routed.call("list", SOON))
+    asking = Asking(lambda: routed.call("list", LATER))
     first, _ = router.take()
     routed.park()
     with pytest.raises(CallTimeout, match="no reply within"):
@@ -758,7 +778,7 @@ def test_only_what_was_sent_is_counted(bench: Bench, fake_circusd: FakeCircusd) 
     bench.client.cast("list", {})
     fake_circusd.silence("incr")
     with pytest.raises(CallTimeout):
-        bench.call("incr", SOON)
+        bench.call("incr", LATER)
     with pytest.raises(CallError):
         bench.call("set", options=object())
     assert bench.sent == 3
