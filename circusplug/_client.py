@@ -234,10 +234,14 @@ class Client:
         channel = self._assign(call)
         call.timer = self._loop.call_later(call.remaining, self._expire, call)
         channel.unsent[call.id] = call
-        self._flush(channel)
+        self._flush(channel, call)
 
-    def _flush(self, channel: Channel) -> None:
+    def _flush(self, channel: Channel, new: Call | None = None) -> None:
         for call in list(channel.unsent.values()):
+            if call is not new and not call.remaining:
+                # This thread was busy, so its timer is late. Nobody waits for it any more.
+                self._expire(call)
+                continue
             try:
                 channel.socket.send(call.frame, zmq.NOBLOCK)
             except zmq.Again:

@@ -534,6 +534,29 @@ def test_a_call_that_gave_up_waiting_for_circusd_is_cancelled_for_good(
     assert [command.command for command in fake_circusd.commands] == ["list"]
 
 
+def test_a_command_whose_deadline_passed_while_the_owner_was_busy_is_not_sent_when_it_goes_on(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: bench.call("list", timeout))
+
+    async def be_busy() -> None:
+        asking = asyncio.ensure_future(bench.client.call_async("quit", {}, PATIENCE))
+        await asyncio.sleep(0)
+        channel = bench.client._channel
+        assert channel is not None
+        (call,) = channel.unsent.values()
+        fake_circusd.start()
+        assert channel.socket.poll(int(PATIENCE * 1000), zmq.POLLOUT)
+        call.deadline = 0.0  # has passed meanwhile, and the timer's turn comes after the socket's
+        with pytest.raises(CallTimeout, match="circusd cannot be reached"):
+            await asking
+
+    bench.run(be_busy())
+    bench.call("list")
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+
+
 # Casts.
 
 
