@@ -264,14 +264,14 @@ class Worker:
         self._cancel_tasks(deadline)  # those that timers have made meanwhile
 
     def _cancel_tasks(self, deadline: float) -> None:
-        """Cancel tasks until there is none, or time is over."""
+        """Cancel tasks until there is none, or time is over; once in any case."""
         while tasks := asyncio.all_tasks(self.loop):
             left = deadline - time.monotonic()
-            if left <= 0:
-                return
             for task in tasks:
                 task.cancel()
-            self._complete(asyncio.wait(tasks, timeout=left))
+            self._complete(asyncio.wait(tasks, timeout=max(0.0, left)))
+            if left <= 0:
+                return
 
     def _complete(self, work: Coroutine[Any, Any, object]) -> None:
         """Run the loop until something is done, be it stopped by the plugin or not."""
