@@ -42,9 +42,21 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
 
 
 def wake(pipe: Path) -> None:
-    """Let the one go on that reads from a pipe."""
+    """Let the one go on that reads from a pipe, or is about to; there must be no other."""
     with pipe.open("w"):
         pass
+
+
+def waking(
+    pipe: Path, predicate: Callable[[dict[str, PluginStatus]], bool]
+) -> Callable[[dict[str, PluginStatus]], bool]:
+    """Let all go on that read from a pipe, again with each look: one may come to it later."""
+
+    def look(now: dict[str, PluginStatus]) -> bool:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+        return predicate(now)
+
+    return look
 
 
 def wait(arbiter: Arbiter, predicate: Callable[[PluginStatus], object]) -> PluginStatus:
@@ -71,10 +83,9 @@ def test_a_stall_is_shown_while_it_lasts_and_counted(
     assert stalled.counters.stalls == 1
     assert str(stalled.last_error).startswith("stalled: a callback runs for more than 0.2")
     wake(pipe)
-    after = wait(arbiter, lambda status: status.state == "running")
+    after = wait(arbiter, lambda status: status.state == "running" and status.counters.handled == 1)
     assert after.pid == stalled.pid
     assert after.counters.stalls == 1
-    assert wait(arbiter, lambda status: status.counters.handled == 1).state == "running"
 
 
 class AsleepAtOnce(Sleeper):
@@ -86,12 +97,14 @@ class AsleepAtOnce(Sleeper):
 
 @both_runners
 def test_a_stall_in_the_first_callback_is_reported_too(
-    host: Host, circusd: FakeCircusd, pipe: Path, isolate: bool
+    circusd: FakeCircusd, pipe: Path, isolate: bool
 ) -> None:
-    arbiter = host(sleeper(pipe, isolate=isolate, use=AsleepAtOnce))
-    wait(arbiter, lambda status: status.counters.stalls == 1)
-    wake(pipe)
-    wait(arbiter, lambda status: status.state == "running")
+    # Without `host`, which waits to see it running: it may stall before anybody looks.
+    plugin = sleeper(pipe, isolate=isolate, use=AsleepAtOnce)
+    with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+        wait(arbiter, lambda status: status.counters.stalls == 1)
+        wake(pipe)
+        wait(arbiter, lambda status: status.state == "running")
 
 
 @both_runners
@@ -118,11 +131,13 @@ def test_each_stall_is_reported_once_with_the_stack_of_the_plugins_thread(
 def sleep_once(circusd: FakeCircusd, arbiter: Arbiter, pipe: Path, count: int) -> None:
     """Have both plugins stall for the `count`-th time, and go on."""
     circusd.publish("web", "sleep")
-    after = arbiter.wait(lambda now: now["later"].counters.stalls == count, PATIENCE)
+    after = arbiter.wait(
+        lambda now: all(status.counters.stalls >= count for status in now.values()), PATIENCE
+    )
     assert after["one"].counters.stalls == count
-    wake(pipe)
     arbiter.wait(
-        lambda now: all(status.counters.handled == count for status in now.values()), PATIENCE
+        waking(pipe, lambda now: all(status.counters.handled == count for status in now.values())),
+        PATIENCE,
     )
 
 
@@ -135,10 +150,12 @@ def test_a_plugin_without_a_stall_timeout_may_take_its_time(
         sleeper(pipe, isolate=isolate, name="measure"),
     )
     circusd.publish("web", "sleep")
-    after = arbiter.wait(lambda now: now["measure"].counters.stalls == 1, PATIENCE)
+    after = arbiter.wait(
+        lambda now: now["measure"].counters.stalls == 1 and now["one"].counters.received == 1,
+        PATIENCE,
+    )
     assert (after["one"].state, after["one"].counters.stalls) == ("running", 0)
-    wake(pipe)
-    wait(arbiter, lambda status: status.counters.handled == 1)
+    arbiter.wait(waking(pipe, lambda now: now["one"].counters.handled == 1), PATIENCE)
 
 
 def test_an_isolated_plugin_that_stalls_can_be_restarted(
@@ -147,16 +164,21 @@ def test_an_isolated_plugin_that_stalls_can_be_restarted(
     options = {"host.on_stall": "restart", "host.restart_delay": 0.01}
     arbiter = host(sleeper(pipe, isolate=True, **options))
     before = arbiter.plugins["one"].pid or 0
+    process = psutil.Process(before)
     circusd.publish("web", "sleep")
     after = wait(
         arbiter, lambda status: status.counters.restarts == 1 and status.state == "running"
     )
     assert after.counters.stalls == 1
     assert after.pid != before
-    assert not psutil.pid_exists(before)
-    circusd.wait_subscribed(1, PATIENCE)
-    circusd.publish("web", "spawn")
-    wait(arbiter, lambda status: status.counters.handled == 1)
+    process.wait(PATIENCE)
+
+    def handles(status: PluginStatus) -> bool:
+        # Until one gets through: the subscription that is counted may still be the old one.
+        circusd.publish("web", "spawn")
+        return status.counters.handled > 0
+
+    wait(arbiter, handles)
 
 
 def test_a_plugin_that_keeps_the_interpreter_busy_shows_as_lag_of_the_others(
@@ -169,9 +191,10 @@ def test_a_plugin_that_keeps_the_interpreter_busy_shows_as_lag_of_the_others(
     def lags(now: dict[str, PluginStatus]) -> bool:
         if now["hog"].counters.handled == now["hog"].counters.received:
             circusd.publish("web", "spawn")
-        return now["one"].counters.lag > 0.01
+        # On a busy machine it may stall itself for a moment.
+        return now["one"].counters.lag > 0.01 and now["one"].state == "running"
 
-    assert arbiter.wait(lags, PATIENCE)["one"].state == "running"
+    arbiter.wait(lags, PATIENCE)
 
 
 def test_a_stall_of_one_does_not_keep_the_others_from_working(
