@@ -101,6 +101,8 @@ def test_nothing_of_a_plugin_runs_during_or_after_its_handle_stop(
         flood(fake_circusd),
     ):
         for number in range(ROUNDS):
+            # Who starts it does not wait for one that is slow to start.
+            arbiter.wait(lambda plugins: plugins["watched"].state == "running", PATIENCE)
             plugin = arbiter.instance("watched")
             plugins.append(plugin)
             assert plugin.began.wait(PATIENCE)
@@ -108,7 +110,7 @@ def test_nothing_of_a_plugin_runs_during_or_after_its_handle_stop(
                 arbiter.stop_plugin("watched")
             else:
                 plugin.stop()  # asks the host, and returns at once
-                arbiter.wait(lambda plugins: plugins["watched"].state == "stopped")
+                arbiter.wait(lambda plugins: plugins["watched"].state == "stopped", PATIENCE)
             assert not violations
             arbiter.start_plugin("watched")
         counters = arbiter.plugins["watched"].counters
