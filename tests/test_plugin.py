@@ -565,7 +565,7 @@ def test_handle_reconnect_runs_before_the_events_that_follow_it(
     if unseen:
         look_away_from_new_connections(running, fake_circusd)
     fake_circusd.restart()
-    fake_circusd.wait_subscribed()
+    fake_circusd.wait_subscribed(timeout=PATIENCE)  # each attempt in vain doubles the next pause
     for action in ("spawn", "kill", "reap"):
         fake_circusd.publish("web", action)
     assert seen.take_all(4) == [[], "spawn", "kill", "reap"]
@@ -614,8 +614,8 @@ def test_a_handle_reconnect_that_fails_is_contained(
 
     running = run_plugin(Fails, raise_errors=False, seen=seen)
     fake_circusd.restart()
-    running.wait(lambda status: status.counters.errors == 1)
-    fake_circusd.wait_subscribed()
+    running.wait(lambda status: status.counters.errors == 1, PATIENCE)
+    fake_circusd.wait_subscribed(timeout=PATIENCE)
     fake_circusd.publish("web", "spawn")
     assert seen.take() == "spawn"
 

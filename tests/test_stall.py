@@ -11,6 +11,9 @@ from circusplug import Arbiter, CircusPlugin, Counters, HostOptions
 from circusplug._stall import StallWatch
 from circusplug.testing import FakeCircusd
 
+#: How long anything here may take before the test fails, in seconds.
+PATIENCE = 20.0
+
 
 class Runner:
     """What the watch looks at of a runner, and nothing else."""
@@ -208,8 +211,8 @@ def test_a_host_that_has_come_to_rest_has_nothing_to_wake_up_for(fake_circusd: F
     options = {"use": Quiet, "host.stall_timeout": 0.05}
     endpoints = fake_circusd.endpoint, fake_circusd.pubsub_endpoint
     with Arbiter([{**options, "name": name} for name in "ab"], *endpoints) as arbiter:
-        fake_circusd.wait_subscribed(2)
+        fake_circusd.wait_subscribed(2, PATIENCE)
         fake_circusd.publish("web", "spawn")
-        arbiter.wait(lambda plugins: all(each.counters.handled for each in plugins.values()))
+        arbiter.wait(lambda now: all(each.counters.handled for each in now.values()), PATIENCE)
         supervisor = arbiter._started.supervisor
-        arbiter.wait(lambda _: supervisor.next_timer() is None)
+        arbiter.wait(lambda _: supervisor.next_timer() is None, PATIENCE)
