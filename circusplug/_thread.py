@@ -24,9 +24,11 @@ from ._runner import Kind, Notice, Surroundings
 from ._spec import PluginSpec
 from ._worker import Phase, Worker, describe
 
-#: How long a cancelled coroutine handler, or the end of a thread that was given less time to
-#: park, is waited for, in seconds.
+#: How long a cancelled coroutine handler is waited for, in seconds.
 _SHORT_WAIT = 0.5
+#: How long the thread of a plugin that has stopped may take to end, in seconds. It only closes its
+#: sockets, which takes no time but on a busy machine; one that does not end costs the context.
+_END_WAIT = 5.0
 
 
 class ThreadRunner:
@@ -103,8 +105,7 @@ class ThreadRunner:
                 worker.client.refuse("the plugin's thread is stuck and was left behind")
         self.run_handle_stop()
         worker.end()
-        # Its own code is done, but on a busy machine even closing sockets may take a while.
-        thread.join(0.0 if worker.abandoned else max(grace, _SHORT_WAIT))
+        thread.join(0.0 if worker.abandoned else _END_WAIT)
         return not thread.is_alive()
 
     def run_handle_stop(self) -> None:
