@@ -668,8 +668,13 @@ class TestStoppingAWatcher:
         assert fake_circusd.status("web") == "stopped"
 
     def test_it_is_started_at_once_when_the_plugin_itself_is_stopped(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
+        self,
+        fake_circusd: FakeCircusd,
+        run_plugin: Run,
+        journal: Journal,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr("circusplug.plugins._pause._LAST_TIMEOUT", PATIENCE)
         fake_circusd.add_watcher("web")
         running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=1000)
         die(running)

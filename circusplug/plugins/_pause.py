@@ -10,9 +10,11 @@ from typing import Any
 
 from circusplug import CallConflict, CallError, CircusPlugin
 
-#: At the end, how often a command that met a conflict is tried again, and after how long (s).
+#: At the end, how often a command that met a conflict is tried again, and after how long (s), and
+#: how long circusd has to answer (s).
 _LAST_TRIES = 10
 _LAST_DELAY = 0.1
+_LAST_TIMEOUT = 1.0
 
 
 class Pauses:
@@ -72,12 +74,12 @@ class Pauses:
         """The same as `_insist` for the end, when no loop runs and time is short."""
         for _ in range(_LAST_TRIES):
             try:
-                self._plugin.call(command, name=name, match="simple", timeout=1.0)
+                self._plugin.call(command, name=name, match="simple", timeout=_LAST_TIMEOUT)
             except CallConflict:
                 time.sleep(_LAST_DELAY)
             else:
                 return
-        self._plugin.call(command, name=name, match="simple", timeout=1.0)
+        self._plugin.call(command, name=name, match="simple", timeout=_LAST_TIMEOUT)
 
     async def _resume(self, watcher: str, name: str) -> None:
         try:
