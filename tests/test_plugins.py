@@ -905,9 +905,6 @@ class TestLoadScaler:
 class Witness(CircusPlugin):
     """Passes on what it hears."""
 
-    def handle_init(self) -> None:
-        self.config["heard"].put("ready")
-
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         event = self.parse_event(data)
         self.config["heard"].put(f"{event.watcher} {event.action}")
@@ -915,15 +912,23 @@ class Witness(CircusPlugin):
 
 @contextlib.contextmanager
 def witnessed(circusd: RealCircusd, plugin: dict[str, Any]) -> Iterator[Callable[[str], None]]:
-    """Run a plugin at a real circusd; gives a function that waits for an event."""
+    """Run a plugin at a real circusd; gives a function that waits for an event.
+
+    No event of what the plugin does is missed.
+    """
     heard: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def wait(wanted: str) -> None:
         while heard.get(timeout=PATIENCE) != wanted:
             pass
 
-    plugins = [{"use": Witness, "heard": heard}, plugin]
-    with Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint):
+    plugins = [{"use": Witness, "heard": heard}]
+    with Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+        while heard.empty():  # a real circusd does not tell when a subscription has arrived
+            circusd.call("set", name="My App", options={"max_retry": 5})
+            with contextlib.suppress(TimeoutError):
+                arbiter.wait(lambda _: not heard.empty(), 0.05)
+        arbiter.add_plugin(plugin)
         yield wait
 
 
