@@ -41,7 +41,7 @@ class Running:
 
     def said(self, *words: Any, count: int = 1) -> None:
         """Wait until the plugin has said this to circusd, `count` times."""
-        self.circusd.wait_command("say", words=[*words], count=count, cast=True)
+        self.circusd.wait_command("say", words=[*words], count=count, cast=True, timeout=10.0)
 
     def wait(self, predicate: Callable[[PluginStatus], object]) -> PluginStatus:
         statuses = self.arbiter.wait(lambda statuses: bool(predicate(statuses[self.name])), 10.0)
@@ -141,6 +141,8 @@ def test_a_failing_periodic_callback_is_logged_once_with_its_traceback(
     running.wait(lambda status: status.counters.errors)
     running.arbiter.stop()
     errors = running.wait(lambda _: True).counters.errors
+    # What a process has logged last may be written a moment after the stop.
+    running.wait(lambda _: caplog.text.count(", in look_after\n") >= errors)
     assert caplog.text.count("look_after of") == errors
     assert caplog.text.count(", in look_after\n") == errors
 
@@ -214,10 +216,11 @@ def test_an_observer_looks_after_things_and_gets_circusds_errors_as_replies(run:
 def test_a_command_without_a_reply_raises_at_its_deadline() -> None:
     class Asker(CircusBase):  # type: ignore[misc]
         outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+        timeouts = iter([0.05, 10.0])
 
         def handle_recv(self, data: object) -> None:
             try:
-                self.outcomes.put(self.call("list", timeout=0.05))
+                self.outcomes.put(self.call("list", timeout=next(self.timeouts)))
             except circusplug.CallTimeout as error:
                 self.outcomes.put(error)
 
@@ -227,11 +230,12 @@ def test_a_command_without_a_reply_raises_at_its_deadline() -> None:
     ):
         arbiter.wait(lambda statuses: all(s.state == "running" for s in statuses.values()))
         circusd.wait_subscribed()
-        circusd.silence("list", count=1)
+        circusd.silence("list")
         circusd.publish("web", "spawn")
+        assert isinstance(Asker.outcomes.get(timeout=10.0), circusplug.CallTimeout)
+        circusd.clear_faults()
         circusd.publish("web", "spawn")
-        assert isinstance(Asker.outcomes.get(timeout=5.0), circusplug.CallTimeout)
-        assert Asker.outcomes.get(timeout=5.0)["status"] == "ok"  # type: ignore[index]
+        assert Asker.outcomes.get(timeout=15.0)["status"] == "ok"  # type: ignore[index]
 
 
 def test_a_plugin_that_closes_its_loop_and_raises_in_its_constructor_fails_alone() -> None:
@@ -284,7 +288,8 @@ def test_tornado_forgets_the_loops_of_plugins_that_have_ended(run: Run) -> None:
     running = run("Timers")
     running.said("late", True)
     running.arbiter.stop()
-    assert {*IOLoop._ioloop_for_asyncio} == before
+    # Tornado forgets by itself the loops that others have closed, when it makes another one.
+    assert {*IOLoop._ioloop_for_asyncio} <= before
 
 
 def test_an_adopted_plugin_runs_by_hand_until_it_stops_itself() -> None:
