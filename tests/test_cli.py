@@ -909,6 +909,7 @@ def test_run_warns_when_circusd_runs_the_same_plugin(tmp_path: Path, later: bool
                 circusd.start()
             line = command.wait_for("itself, so it now runs twice")
             assert f"circusd at {circusd.endpoint} runs plugin:Twice itself" in line
+            command.wait_for("plugin:once: init")  # the warning may come before the host is there
             command.interrupt()
             assert command.end() == 0
     assert command.output.count("runs twice") == 1
