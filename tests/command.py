@@ -87,10 +87,14 @@ class Finishes(Teller):
 
 
 class Slow(Teller):
-    """Does not get ready, until it is told to stop."""
+    """Does not get ready, and sends its host a signal.
+
+    The host goes on to the next plugin after two seconds, which is soon for another process.
+    """
 
     def handle_init(self):
         self.say("begins")
+        os.kill(os.getpid(), int(self.config["signal"]))
         threading.Event().wait()
 
 

@@ -943,10 +943,10 @@ def test_a_critical_plugin_that_fails_stops_the_host_with_status_1(tmp_path: Pat
 
 
 def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None:
-    sections = [plugin("a"), plugin("b", "tellers.Slow", host_graceful_timeout=0), plugin("c")]
+    slow = plugin("b", "tellers.Slow", signal=int(signal.SIGINT), host_graceful_timeout=0)
+    sections = [plugin("a"), slow, plugin("c")]
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
         command.wait_for("plugin:b: begins")
-        command.interrupt()
         assert command.end() == 0
     assert "plugin:a: stop\n" in command.lines
     assert "b is still busy" in command.output
