@@ -29,6 +29,14 @@ Main = Callable[..., tuple[int, str, str]]
 #: How long a busy machine may take to start a command, in seconds.
 PATIENCE = 30.0
 
+#: The command, but for a host that lets a plugin take its time before it starts the next one.
+PATIENT = [
+    sys.executable,
+    "-c",
+    "import sys; from circusplug import _supervisor, cli; "
+    f"_supervisor.ORDERED_WAIT = {PATIENCE}; sys.exit(cli.main())",
+]
+
 PLUGIN_COMMANDS = {
     "circus-plugin": [
         sys.executable,
@@ -68,11 +76,15 @@ def ini(tmp_path: Path) -> Callable[..., Path]:
 
 @contextlib.contextmanager
 def hosted(
-    directory: Path, circusd: FakeCircusd, *sections: str, arguments: tuple[str, ...] = ()
+    directory: Path,
+    circusd: FakeCircusd,
+    *sections: str,
+    arguments: tuple[str, ...] = (),
+    program: list[str] = COMMAND,
 ) -> Iterator[Running]:
     """`circusplug run` with a circus.ini of the given sections against a fake circusd."""
     path = write_ini(directory, circusd.endpoint, circusd.pubsub_endpoint, *sections)
-    with Running(directory, "run", path, *arguments) as command:
+    with Running(directory, "run", path, *arguments, program=program) as command:
         yield command
 
 
@@ -704,7 +716,10 @@ def test_run_hosts_the_plugins_and_a_signal_stops_each_in_reverse_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     sections = [plugin("a"), plugin("b", isolate="yes"), plugin("c"), plugin("d", active="no")]
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
+    with (
+        FakeCircusd() as circusd,
+        hosted(tmp_path, circusd, *sections, program=PATIENT) as command,
+    ):
         circusd.wait_subscribed(3, timeout=PATIENCE)
         circusd.publish("my.app", "spawn", process_pid=1)
         command.wait_for_all(*(f"plugin:{name}: got my.app spawn" for name in "abc"))
@@ -979,7 +994,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 def test_a_handle_stop_that_hangs_is_ended_and_the_others_are_stopped(tmp_path: Path) -> None:
     sections = ["[circusplug]\nstop_timeout = 0.5\n", plugin("a"), plugin("b", "tellers.Lingers")]
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
-        command.wait_for("plugin:b: init")
+        command.wait_for_all("plugin:a: init", "plugin:b: init")
         command.signal(signal.SIGTERM)
         assert command.end() == 0
     assert "a handle_stop takes too long; it is at" in command.output
