@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 from ._logs import logger
 
-#: How long one `handle_stop` may take when the time for all of them is over, in seconds.
-_LEAST = 0.1
+#: How long one `handle_stop` may take when the time for all of them is over, in seconds: for one
+#: that behaves, on a machine that is busy.
+_LEAST = 1.0
 
 
 class StopOverrun(BaseException):
@@ -39,7 +40,7 @@ class StopGuard:
         self.can_interrupt = False
 
     def begin(self, seconds: float) -> None:
-        """All calls from now on have to end within `seconds`; each has a tenth at least."""
+        """All calls from now on have to end within `seconds`; each has one at least."""
         self.seconds = seconds
         self._deadline = time.monotonic() + seconds
 
