@@ -29,7 +29,7 @@ OnData = Callable[[bytes], object]
 #: How much output may wait for a slow terminal or log file before some is dropped, in bytes.
 OUTPUT_LIMIT = 8 * 1024 * 1024
 #: How long the last output may take when the host stops, in seconds.
-FLUSH_WAIT = 1.0
+FLUSH_WAIT = 5.0
 
 #: What waiting costs beyond the text itself, in bytes.
 _OVERHEAD = 512
