@@ -52,14 +52,15 @@ class Shower(Teller):
 
 
 class Caller(Teller):
-    """Asks circusd, also when it stops."""
+    """Asks circusd, also when it stops; waits for the last answer as long as it is told to."""
 
     def handle_init(self):
         self.say(f"finds {self.call('list')['watchers']}")
 
     def handle_stop(self):
         try:
-            answer = self.call("list", timeout=1.0)["watchers"]
+            patience = float(self.config.get("patience", 1))
+            answer = self.call("list", timeout=patience)["watchers"]
         except Exception as error:
             answer = type(error).__name__
         self.say(f"stop, and finds {answer}")

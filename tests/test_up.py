@@ -75,8 +75,9 @@ def test_circusd_runs_the_watchers_and_the_host_the_plugins(up: Up) -> None:
 def test_a_signal_stops_the_plugins_first_and_circusd_after_them(
     up: Up, number: signal.Signals
 ) -> None:
-    with up(IDLE, plugin("asks", "tellers.Caller"), plugin("asks2", "tellers.Caller")) as command:
-        command.wait_for("plugin:asks2: finds ['idle']")
+    both = [plugin(name, "tellers.Caller", patience=20) for name in ("asks", "asks2")]
+    with up("[circusplug]\nstop_timeout = 45\n", IDLE, *both) as command:
+        command.wait_for_all("plugin:asks: finds ['idle']", "plugin:asks2: finds ['idle']")
         command.signal(number)
         assert command.end() == 0
     assert command.output.count("stop, and finds ['idle']") == 2
