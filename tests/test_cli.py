@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from circusd_real import free_endpoints
 from command import COMMAND, Running, environment, plugin, run, write_ini
 
 import circusplug
-from circusplug import cli
+from circusplug import _signals, cli
 from circusplug._errors import ConfigError
 from circusplug._hosting import parse_plugin_config
+from circusplug._interrupt import StopGuard
 from circusplug.testing import FakeCircusd
 
 Main = Callable[..., tuple[int, str, str]]
@@ -989,6 +991,22 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
             done.set()
             thread.join()
         assert it.end() == 130
+
+
+def test_two_ctrl_c_at_the_same_moment_count_as_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    moments, stops, ends = iter([10.0, 10.1, 10.3]), [], []
+    clock = types.SimpleNamespace(monotonic=lambda: next(moments))
+    monkeypatch.setattr(_signals, "time", clock)
+    monkeypatch.setattr(os, "_exit", ends.append)
+    signals = _signals.HostSignals(StopGuard(1.0), lambda: stops.append("stop"), pytest.fail)
+    for _ in range(2):
+        signals._handle(signal.SIGINT, None)
+    assert (stops, ends) == (["stop", "stop"], [])
+    signals._handle(signal.SIGINT, None)
+    assert ends == [130]
+    assert capfd.readouterr().err == "interrupted twice: ending at once\n"
 
 
 def test_a_handle_stop_that_hangs_is_ended_and_the_others_are_stopped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import signal
@@ -63,8 +64,12 @@ def test_the_demo_shows_events_of_both_watchers_and_ends_cleanly(
         demo.wait_for(" steady kill ")
         demo.wait_for(" steady spawn ")
         # `timeout -s INT` signals its child, and then its group, which the child is in.
+        # That is at the same moment, even if this process loses its turn in between.
+        demo.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, demo.pid, os.WSTOPPED)
         demo.signal(signal.SIGINT)
         demo.signal(signal.SIGINT)
+        demo.signal(signal.SIGCONT)
         assert demo.end() in (0, 130)
     assert "all plugins are stopped" in demo.output
     for trouble in ("Traceback", "left behind", "still busy", "interrupted twice"):
