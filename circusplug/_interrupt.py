@@ -18,6 +18,8 @@ from ._logs import logger
 #: How long one `handle_stop` may take when the time for all of them is over, in seconds: for one
 #: that behaves, on a machine that is busy.
 _LEAST = 1.0
+#: The same once one has used that up: many that hang shall not hold up the host for long.
+_LEAST_AFTERWARDS = 0.1
 
 
 class StopOverrun(BaseException):
@@ -34,13 +36,17 @@ class StopGuard:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._deadline: float | None = None
+        self._least = _LEAST
         self._within = False
         self._overrun = False
         self._runs_on: int | None = None
         self.can_interrupt = False
 
     def begin(self, seconds: float) -> None:
-        """All calls from now on have to end within `seconds`; each has one at least."""
+        """All calls from now on have to end within `seconds`.
+
+        Each has one second at least, until one of them has used that up.
+        """
         self.seconds = seconds
         self._deadline = time.monotonic() + seconds
 
@@ -52,7 +58,7 @@ class StopGuard:
         """
         seconds = self.seconds
         if self._deadline is not None:
-            seconds = max(_LEAST, min(seconds, self._deadline - time.monotonic()))
+            seconds = max(self._least, min(seconds, self._deadline - time.monotonic()))
         thread = threading.current_thread()
         timer = threading.Timer(seconds, self._time_is_over, (thread,))
         timer.daemon = True
@@ -62,6 +68,8 @@ class StopGuard:
             timer.start()
             call()
         except StopOverrun:
+            if seconds == self._least:
+                self._least = _LEAST_AFTERWARDS
             raise TimeoutError(f"handle_stop did not return within {seconds:.3g} s") from None
         finally:
             self._within = False

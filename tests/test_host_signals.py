@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 import pytest
 
+from circusplug import _interrupt
 from circusplug.testing import FakeCircusd
 
 _PROGRAM = """
@@ -131,6 +133,22 @@ def test_a_handle_stop_that_hangs_is_ended_and_the_others_run(fake_circusd: Fake
     assert status == 0
     assert "handle_stop did not return" in out
     assert "threading.Event().wait()" in err or "in wait" in err  # the stack
+
+
+def test_once_a_handle_stop_has_used_up_time_that_was_over_the_next_get_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_interrupt, "_LEAST", 0.2)
+    guard = _interrupt.StopGuard(600.0)
+    guard.can_interrupt = True
+    before = signal.signal(signal.SIGTERM, lambda *_: guard.on_signal())
+    try:
+        for limit, seconds in ((0.3, "0.3"), (0.0, "0.2"), (0.0, "0.1"), (0.0, "0.1")):
+            guard.begin(limit)
+            with pytest.raises(TimeoutError, match=f"within {seconds} s$"):
+                guard.run(threading.Event().wait)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _FORKS = """
