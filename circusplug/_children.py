@@ -88,12 +88,16 @@ class Children:
         return True
 
     def watch(self, fd: int, on_data: OnData, on_end: Callable[[], object]) -> None:
-        """Read a descriptor until its end and close it then; both callbacks on the thread."""
+        """Read a descriptor until its end, or that of the host, and close it then.
+
+        Both callbacks are called on the reading thread; `on_end` here if that has ended.
+        """
         os.set_blocking(fd, False)
         if not self.call(
             lambda: self._selector.register(fd, selectors.EVENT_READ, (on_data, on_end))
         ):
             os.close(fd)
+            on_end()
 
     def print_lines(self, name: str, lines: list[bytes], error: bool) -> None:
         """Write lines of a plugin's output to the host's, each with the plugin's name in front."""
@@ -150,30 +154,37 @@ class Children:
             pass
         for key in list(self._selector.get_map().values()):
             if key.fd != self._wake_read:
-                os.close(key.fd)
+                self._let_go(key)
         self._selector.close()
 
     def _turn(self, timeout: float | None) -> bool:
         """Read what there is to be read; False if there is nothing within `timeout` seconds."""
         ready = self._selector.select(timeout)
         for key, _ in ready:
-            on_data, on_end = key.data
+            on_data, _ = key.data
             try:
                 data = os.read(key.fd, _READ_SIZE)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError:
                 data = b""
+            if not data:
+                self._let_go(key)
+                continue
             try:
-                if data:
-                    on_data(data)
-                else:
-                    self._selector.unregister(key.fd)
-                    os.close(key.fd)
-                    on_end()
+                on_data(data)
             except Exception as error:  # noqa: BLE001 - the others' pipes are to be read, too
                 self._complain(error)
         return bool(ready)
+
+    def _let_go(self, key: selectors.SelectorKey) -> None:
+        """Close a descriptor of which nothing more is read, and say so."""
+        self._selector.unregister(key.fd)
+        os.close(key.fd)
+        try:
+            key.data[1]()
+        except Exception as error:  # noqa: BLE001 - there are others
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         what = f"{type(error).__name__}: {error}"[:1000]  # not the error, which keeps its frames

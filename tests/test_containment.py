@@ -323,12 +323,23 @@ def test_what_was_said_before_the_end_is_read_at_the_end() -> None:
 
 
 def test_a_late_comer_is_closed_and_not_read() -> None:
+    ended = threading.Event()
     with Children() as children:
         pass
     read, write = os.pipe()
-    children.watch(read, lambda data: None, lambda: None)
+    children.watch(read, lambda data: None, ended.set)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.read(read, 1)
+    os.close(write)
+    assert ended.is_set()
+
+
+def test_whoever_is_not_read_to_the_end_is_told_so() -> None:
+    ended = threading.Event()
+    read, write = os.pipe()
+    with Children() as children:
+        children.watch(read, lambda data: None, ended.set)
+    assert ended.is_set()
     os.close(write)
 
 
