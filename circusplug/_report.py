@@ -57,15 +57,15 @@ class Report:
         counted = said.get("counters")
         if not isinstance(counted, dict):
             return
-        for key in _COUNTED:
-            value = counted.get(key)
-            if isinstance(value, int):
-                setattr(self._counters, key, getattr(self._before, key) + value)
-        self._counters.lag = max(self._before.lag, _number(counted.get("lag")))
         self.connected = bool(said.get("connected"))
         self.busy_since = _number(said.get("busy_since"))
         error = said.get("last_error")
         self.last_error = str(error) if error else None
+        self._counters.lag = max(self._before.lag, _number(counted.get("lag")))
+        for key in _COUNTED:  # last: who waits for one of them finds the rest done
+            value = counted.get(key)
+            if isinstance(value, int):
+                setattr(self._counters, key, getattr(self._before, key) + value)
 
 
 def _number(value: Any) -> float:
