@@ -28,9 +28,16 @@ from troublemakers import (
     Troublemaker,
 )
 
-from circusplug import Arbiter, PluginSpec, PluginStatus
+from circusplug import Arbiter, PluginSpec, PluginStatus, _children, _process, _supervisor
 from circusplug._children import OUTPUT_LIMIT
 from circusplug.testing import FakeCircusd
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time for what is sure to come: the last output, a kill."""
+    monkeypatch.setattr(_children, "FLUSH_WAIT", PATIENCE)
+    monkeypatch.setattr(_process, "_KILL_WAIT", PATIENCE)
 
 
 @pytest.fixture
@@ -117,7 +124,7 @@ def test_it_calls_and_casts_while_it_stops(host: Host, circusd: FakeCircusd) -> 
     arbiter = host({"use": Caller, "name": "one"})
     arbiter.stop()
     assert said(circusd, "number")["number"] == 1
-    circusd.wait_command("incr", cast=True)
+    circusd.wait_command("incr", cast=True, timeout=PATIENCE)
 
 
 def test_its_counters_and_errors_are_shown(host: Host, circusd: FakeCircusd) -> None:
@@ -146,7 +153,8 @@ def test_its_counters_go_on_over_a_restart(host: Host, circusd: FakeCircusd) -> 
     circusd.publish_many(10, "web", "spawn")
     wait(arbiter, lambda status: status.counters.handled == 10)
     arbiter.restart_plugin("one")
-    circusd.wait_subscribed()
+    said(circusd, "init", count=2)  # until then the first one's subscription may still count
+    circusd.wait_subscribed(1, PATIENCE)
     circusd.publish_many(5, "web", "spawn")
     status = wait(arbiter, lambda status: status.counters.handled == 15)
     assert status.counters.calls == 3  # two inits, one stop
@@ -157,7 +165,9 @@ def test_it_notices_that_circusd_is_gone_and_back(host: Host, circusd: FakeCircu
     circusd.stop()
     wait(arbiter, lambda status: not status.connected)
     circusd.start()
-    assert wait(arbiter, lambda status: status.connected).counters.reconnects == 1
+    # Counted a moment after the connection shows.
+    status = wait(arbiter, lambda status: status.counters.reconnects)
+    assert (status.connected, status.counters.reconnects) == (True, 1)
 
 
 def test_a_plugin_that_stops_itself_runs_its_handle_stop(host: Host, circusd: FakeCircusd) -> None:
@@ -186,12 +196,14 @@ def test_handle_stop_may_leave_by_sys_exit(
 
 
 def test_the_handle_stop_of_a_stuck_plugin_runs_and_its_calls_fail_at_once(
-    host: Host, circusd: FakeCircusd, tmp_path: Path
+    host: Host, circusd: FakeCircusd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)  # for its handle_stop, after its grace
     file = tmp_path / "file"
     arbiter = host(
         {"use": Fumbler, "name": "one", "file": str(file), "host.graceful_timeout": 0.2}
-        | {"use": StuckFumbler}
+        | {"use": StuckFumbler},
+        stop_timeout=4 * PATIENCE,
     )
     circusd.publish("web", "hang")
     said(circusd, "hangs")
@@ -206,17 +218,26 @@ class StuckFumbler(Fumbler, Troublemaker):
     pass
 
 
-@pytest.mark.parametrize("grace", [0.2, 100])
+@pytest.mark.parametrize(("grace", "stop_timeout"), [(0.2, 4 * PATIENCE), (100, 4.0)])
 def test_stuck_plugins_share_the_time_that_the_host_has(
-    host: Host, circusd: FakeCircusd, tmp_path: Path, grace: float
+    host: Host,
+    circusd: FakeCircusd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    grace: float,
+    stop_timeout: float,
 ) -> None:
     """Were it their grace for each, the second case would take longer than a test may."""
+    # What the host leaves them for a handle_stop after a signal, and once its time is over, is
+    # little on a busy machine.
+    monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)
+    monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(
         {"use": Talker, "name": "first"},
         *({**stuck, "name": f"stuck {number}"} for number in range(5)),
-        stop_timeout=2.0,
+        stop_timeout=stop_timeout,
     )
     circusd.publish("web", "hang")
     circusd.wait_command("say", what="hangs", count=5, timeout=PATIENCE)
@@ -260,9 +281,9 @@ def test_an_import_that_fails_in_the_process_is_a_failure_that_says_so(
 
 def test_a_plugin_made_for_circus_runs_isolated(host: Host, circusd: FakeCircusd) -> None:
     host({"use": "circus_like_plugins.Positional", "name": "one", "word": "hello"})
-    circusd.wait_command("say", cast=True, words=["init", "hello", "hello", 5.0])
+    circusd.wait_command("say", timeout=PATIENCE, cast=True, words=["init", "hello", "hello", 5.0])
     circusd.publish("web", "spawn", process_pid=12)
-    circusd.wait_command("say", cast=True, words=["web", "spawn", 12])
+    circusd.wait_command("say", timeout=PATIENCE, cast=True, words=["web", "spawn", 12])
 
 
 SCRIPT = """
@@ -605,8 +626,10 @@ def test_stdout_and_stderr_can_go_to_files(
 
 
 HOSTING_A_FLOOD = """
+import logging
 import sys
 from circusplug import Arbiter
+logging.getLogger("circusplug").setLevel("ERROR")  # it warns of what is slow: a busy machine is
 plugin = {"use": "troublemakers.Troublemaker", "isolate": True, "name": "flood"}
 plugin["flood"] = sys.argv[3]
 quiet = {"use": "troublemakers.Talker", "name": "quiet"}
@@ -652,7 +675,8 @@ def test_a_program_that_forgets_to_stop_its_host_leaves_nothing(
         "from circusplug import Arbiter\n"
         "plugins = [{'use': 'troublemakers.Diarist', 'isolate': True, 'name': 'one',"
         " 'directory': '.'}]\n"
-        "Arbiter(plugins, *sys.argv[1:]).__enter__()\n"
+        "arbiter = Arbiter(plugins, *sys.argv[1:]).__enter__()\n"
+        "arbiter.wait(lambda now: now['one'].state == 'running', 20)\n"
         "print('over')\n"
     )
     command = [sys.executable, str(program), circusd.endpoint, circusd.pubsub_endpoint]
