@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from members import (
+    PATIENCE,
     Fails,
     Journal,
     MakeHost,
@@ -20,7 +21,7 @@ from members import (
     state_is,
 )
 
-from circusplug import HostError
+from circusplug import HostError, _supervisor
 from circusplug.testing import FakeCircusd
 
 
@@ -28,7 +29,7 @@ def test_a_plugin_that_fails_to_start_is_started_again_until_it_runs(
     host: MakeHost, journal: Journal
 ) -> None:
     with host(member("a", Fails, failures=2, **{"host.restart_delay": 0})) as arbiter:
-        status = arbiter.wait(state_is("a", "running"))["a"]
+        status = arbiter.wait(state_is("a", "running"), PATIENCE)["a"]
         assert status.counters.restarts == 2
         assert "not yet" in (status.last_error or "")
     assert journal.of("a") == ["init", "init", "init", "stop"]
@@ -39,7 +40,8 @@ def test_a_plugin_that_keeps_failing_is_given_up(
 ) -> None:
     options = {"host.restart_delay": 0, "host.max_restarts": 2}
     with host(member("a", Fails, failures=99, **options), member("b")) as arbiter:
-        status = arbiter.wait(state_is("a", "failed"))["a"]
+        arbiter.wait(state_is("b", "running"), PATIENCE)
+        status = arbiter.wait(state_is("a", "failed"), PATIENCE)["a"]
         assert status.counters.restarts == 2
         assert journal.of("a") == ["init"] * 3
         assert arbiter.plugins["b"].state == "running"
@@ -51,12 +53,13 @@ def test_with_on_error_continue_a_plugin_goes_on(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
 ) -> None:
     with host(member("a", Fails)) as arbiter:
-        fake_circusd.wait_subscribed()
+        arbiter.wait(state_is("a", "running"), PATIENCE)
+        fake_circusd.wait_subscribed(1, PATIENCE)
         for _ in range(3):
             fake_circusd.publish("web", "fail")
         fake_circusd.publish("web", "spawn")
         journal.wait("a", "spawn")
-        status = arbiter.wait(counts("a", "handled", 1))["a"]
+        status = arbiter.wait(counts("a", "handled", 1), PATIENCE)["a"]
         assert (status.state, status.counters.errors, status.counters.received) == ("running", 3, 4)
         assert status.last_error == "handle_recv: ZeroDivisionError: cannot handle it"
     assert "Traceback" in caplog.text
@@ -67,7 +70,8 @@ def test_with_on_error_restart_a_plugin_starts_anew_after_max_errors(
 ) -> None:
     options = {"host.on_error": "restart", "host.max_errors": 2, "host.restart_delay": 0}
     with host(member("a", Fails, **options)) as arbiter:
-        fake_circusd.wait_subscribed()
+        arbiter.wait(state_is("a", "running"), PATIENCE)
+        fake_circusd.wait_subscribed(1, PATIENCE)
         first = arbiter.instance("a")
         fake_circusd.publish("web", "fail")
         fake_circusd.publish("web", "spawn")
@@ -75,7 +79,7 @@ def test_with_on_error_restart_a_plugin_starts_anew_after_max_errors(
         assert arbiter.instance("a") is first
         fake_circusd.publish("web", "fail")
         journal.wait("a", "init", 2)
-        arbiter.wait(state_is("a", "running"))
+        arbiter.wait(state_is("a", "running"), PATIENCE)
         assert arbiter.instance("a") is not first
         assert arbiter.plugins["a"].counters.restarts == 1
     assert journal.of("a") == ["init", "fail", "spawn", "fail", "stop", "init", "stop"]
@@ -85,9 +89,10 @@ def test_with_on_error_stop_a_plugin_is_stopped_for_good(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
 ) -> None:
     with host(member("a", Fails, **{"host.on_error": "stop"}), member("b")) as arbiter:
-        fake_circusd.wait_subscribed(2)
+        arbiter.wait(state_is("b", "running"), PATIENCE)
+        fake_circusd.wait_subscribed(2, PATIENCE)
         fake_circusd.publish("web", "fail")
-        status = arbiter.wait(state_is("a", "failed"))["a"]
+        status = arbiter.wait(state_is("a", "failed"), PATIENCE)["a"]
         assert "cannot handle it" in (status.last_error or "")
         assert arbiter.plugins["b"].state == "running"
     assert journal.of("a") == ["init", "fail", "stop"]
@@ -111,19 +116,21 @@ def test_a_plugin_that_stops_itself_starts_again_only_with_restart_always(
 ) -> None:
     options = {"host.restart": restart, "host.restart_delay": 0}
     with host(member("a", StopsItself, **options)) as arbiter:
-        fake_circusd.wait_subscribed()
+        fake_circusd.wait_subscribed(1, PATIENCE)
         fake_circusd.publish("web", "spawn")
         journal.wait("a", "stop")
         journal.wait("a", "init", noted.count("init"))
-        arbiter.wait(state_is("a", state))
+        arbiter.wait(state_is("a", state), PATIENCE)
         assert journal.of("a") == noted
         assert arbiter.plugins["a"].last_error is None
 
 
 @pytest.mark.parametrize("options", [{}, {"host.restart_delay": 0, "host.max_restarts": 1}])
 def test_a_critical_plugin_that_gives_up_takes_the_host_with_it(
-    options: dict[str, Any], host: MakeHost, journal: Journal
+    options: dict[str, Any], host: MakeHost, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The first one has to run by the time the bad one fails, or there is nothing to stop.
+    monkeypatch.setattr(_supervisor, "ORDERED_WAIT", PATIENCE)
     rules = options or {"host.restart": "never"}
     bad = member("bad", RaisesInInit, **{"host.critical": True, **rules})
     arbiter = host(member("a"), bad, member("c"))
@@ -149,7 +156,7 @@ def test_a_plugin_waiting_for_its_restart_is_stopped_with_the_host(
 ) -> None:
     options = {"host.restart_delay": 10**6, "host.restart_delay_max": 10**9}
     with host(member("a", Fails, failures=99, **options)) as arbiter:
-        arbiter.wait(state_is("a", "backoff"))
+        arbiter.wait(state_is("a", "backoff"), PATIENCE)
     assert arbiter.plugins["a"].state == "stopped"
     assert journal.of("a") == ["init"]
 
@@ -165,7 +172,8 @@ def test_a_time_limit_may_be_endless(
     with hosting(arbiter) as raised:
         journal.wait("slow", "init")
         release.set()
-        arbiter.wait(state_is("slow", "running"))
+        arbiter.wait(state_is("slow", "running"), PATIENCE)
         arbiter.restart_plugin("slow")
+        arbiter.wait(state_is("slow", "running"), PATIENCE)
     assert raised == []
     assert journal.of("slow") == ["init", "stop", "init", "stop"]
