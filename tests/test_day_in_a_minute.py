@@ -181,7 +181,7 @@ class Day:
             tuple(self.wanted.values()),
             self.circusd.endpoint,
             self.circusd.pubsub_endpoint,
-            stop_timeout=2.0,
+            stop_timeout=PATIENCE,  # for all of them: one on a thread that is late is left behind
         )
 
 

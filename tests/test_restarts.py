@@ -295,8 +295,6 @@ def test_an_option_that_does_not_fit_is_not_tried_again(isolate: bool) -> None:
         FakeCircusd() as circusd,
         Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter,
     ):
-        (status,) = arbiter.wait(
-            lambda all_: all_["scaler"].state == "failed", PATIENCE
-        ).values()
+        (status,) = arbiter.wait(lambda all_: all_["scaler"].state == "failed", PATIENCE).values()
     assert status.counters.restarts == 0
     assert "'watcher' is missing" in (status.last_error or "")
