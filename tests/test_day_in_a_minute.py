@@ -36,6 +36,7 @@ class Day:
         self.random = random.Random(seed)
         self.wanted: dict[str, PluginSpec] = {}
         self.stopped: set[str] = set()
+        self.stop_timeout = 2.0
         self.log: list[str] = []
         self._numbers = iter(range(10**6))
         for _ in range(PLUGINS):
@@ -181,7 +182,7 @@ class Day:
             tuple(self.wanted.values()),
             self.circusd.endpoint,
             self.circusd.pubsub_endpoint,
-            stop_timeout=PATIENCE,  # for all of them: one on a thread that is late is left behind
+            stop_timeout=self.stop_timeout,
         )
 
 
@@ -244,5 +245,8 @@ def test_after_a_day_in_a_minute_the_plugins_run_that_were_asked_for() -> None:
                     print(name, status)
                 raise
             day.arbiter.wait(Everybody(day).handles, PATIENCE)
+            # From here on it is for all of them, and a thread that is late is left behind.
+            day.stop_timeout = PATIENCE
+            day.arbiter.reload()
         states = {status.state for status in day.arbiter.plugins.values()}
         assert states == {"stopped"}

@@ -228,10 +228,12 @@ def test_stuck_plugins_share_the_time_that_the_host_has(
     stop_timeout: float,
 ) -> None:
     """Were it their grace for each, the second case would take longer than a test may."""
-    # What the host leaves them for a handle_stop after a signal, and once its time is over, is
+    # What the host leaves them for a handle_stop after a signal, or once its time is over, is
     # little on a busy machine.
-    monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)
-    monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
+    if grace < 1:
+        monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)
+    else:
+        monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(
