@@ -184,24 +184,19 @@ class Running:
         **options: Any,
     ) -> None:
         self.lines: list[str] = []
-        # A shell lets what it puts in the background ignore SIGINT, and that is inherited.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            self._process = subprocess.Popen(
-                [*program, *map(str, arguments)],
-                cwd=directory,
-                text=True,
-                errors="replace",
-                **{
-                    "env": environment(),
-                    "stdin": subprocess.DEVNULL,
-                    "stdout": subprocess.PIPE,
-                    "stderr": subprocess.STDOUT,
-                    **options,
-                },
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        self._process = subprocess.Popen(
+            [*program, *map(str, arguments)],
+            cwd=directory,
+            text=True,
+            errors="replace",
+            **{
+                "env": environment(),
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.STDOUT,
+                **options,
+            },
+        )
 
     def __enter__(self) -> Running:
         return self

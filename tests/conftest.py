@@ -8,6 +8,7 @@ import logging
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,15 @@ from circusplug.testing import FakeCircusd
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
 #: closed socket's descriptors on its own thread, and the end of that cannot be waited for.
 _GRACE = 20.0
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C as usual in all programs that are started here.
+
+    A shell lets what it puts in the background ignore SIGINT, and that is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

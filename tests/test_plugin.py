@@ -1237,9 +1237,7 @@ def test_a_class_without_handle_recv_is_refused_by_name() -> None:
 
 
 _PROGRAM = """
-import signal
 import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where we run in background
 from circusplug import CircusPlugin
 
 class Plain(CircusPlugin):

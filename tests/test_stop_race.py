@@ -85,6 +85,7 @@ def flood(circusd: FakeCircusd) -> Iterator[None]:
         publisher.join(PATIENCE)
 
 
+@pytest.mark.timeout(300)  # so many rounds take long on a busy machine
 @pytest.mark.parametrize("use", [Watched, WatchedAwaiting])
 def test_nothing_of_a_plugin_runs_during_or_after_its_handle_stop(
     use: type[Watched], fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
