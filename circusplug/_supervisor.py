@@ -140,9 +140,8 @@ class Supervisor:
     def _prepare(self, slot: Slot) -> None:
         # If that fails it fails again when it is this plugin's turn, and is told of then.
         with contextlib.suppress(Exception):
-            runner = self._make_runner(slot.spec, self._around, slot.counters)
-            runner.prepare()
-            slot.prepared = runner
+            slot.prepared = self._make_runner(slot.spec, self._around, slot.counters)
+            slot.prepared.prepare()
 
     def _connect_wait(self) -> float:
         """How long a new plugin waits; not at all for a circusd that no other one has found."""

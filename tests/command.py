@@ -21,6 +21,17 @@ import pytest
 
 COMMAND = [sys.executable, "-m", "circusplug.cli"]
 
+#: How long a busy machine may take to start a command, in seconds.
+PATIENCE = 30.0
+
+#: The command, but for a host that lets a plugin take its time before it starts the next one.
+PATIENT = [
+    sys.executable,
+    "-c",
+    "import sys; from circusplug import _supervisor, cli; "
+    f"_supervisor.ORDERED_WAIT = {PATIENCE}; sys.exit(cli.main())",
+]
+
 #: Plugins that tell what happens to them, a line each.
 PLUGINS = '''\
 import os
@@ -96,6 +107,13 @@ class Slow(Teller):
     def handle_init(self):
         self.say("begins")
         os.kill(os.getpid(), int(self.config["signal"]))
+        threading.Event().wait()
+
+
+class Hangs(Teller):
+    """Does not get ready."""
+
+    def handle_init(self):
         threading.Event().wait()
 
 

@@ -17,7 +17,16 @@ from typing import Any
 
 import pytest
 from circusd_real import free_endpoints
-from command import COMMAND, Running, environment, plugin, run, write_ini
+from command import (
+    COMMAND,
+    PATIENCE,
+    PATIENT,
+    Running,
+    environment,
+    plugin,
+    run,
+    write_ini,
+)
 
 import circusplug
 from circusplug import _signals, cli
@@ -27,17 +36,6 @@ from circusplug._interrupt import StopGuard
 from circusplug.testing import FakeCircusd
 
 Main = Callable[..., tuple[int, str, str]]
-
-#: How long a busy machine may take to start a command, in seconds.
-PATIENCE = 30.0
-
-#: The command, but for a host that lets a plugin take its time before it starts the next one.
-PATIENT = [
-    sys.executable,
-    "-c",
-    "import sys; from circusplug import _supervisor, cli; "
-    f"_supervisor.ORDERED_WAIT = {PATIENCE}; sys.exit(cli.main())",
-]
 
 PLUGIN_COMMANDS = {
     "circus-plugin": [

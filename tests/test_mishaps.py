@@ -341,7 +341,8 @@ def test_only_the_first_of_many_waits_for_a_circusd_that_is_not_there(
         arbiter.reconfigure(replace(arbiter.config, **elsewhere))
 
         def waits(supervisor: Supervisor) -> list[float]:
-            return [runner_of(supervisor, name)._around.link.connect_wait for name in "abc"]
+            workers = [runner_of(supervisor, name)._worker for name in "abc"]
+            return [worker.link.connect_wait for worker in workers]
 
         first, *others = in_thread(lambda: order(arbiter, waits))
     assert first > 0

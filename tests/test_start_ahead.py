@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from circusd_real import free_endpoints
-from command import Running, write_ini
+from command import PATIENT, Running, write_ini
 from command import plugin as section
 from hosts import PATIENCE
 
@@ -96,7 +96,9 @@ class Ahead:
 
 
 @pytest.fixture
-def ahead(fake_circusd: FakeCircusd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ahead:
+def ahead(
+    fake_circusd: FakeCircusd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unhurried: None
+) -> Ahead:
     return Ahead(fake_circusd, tmp_path, monkeypatch)
 
 
@@ -172,10 +174,10 @@ def test_a_host_that_is_killed_takes_it_along(fake_circusd: FakeCircusd, tmp_pat
         tmp_path,
         fake_circusd.endpoint,
         fake_circusd.pubsub_endpoint,
-        section("first", "tellers.Slow"),
+        section("first", "tellers.Hangs"),
         section("second", isolate="true", host_stdout=fifo),
     )
-    with Running(tmp_path, "run", path) as host:
+    with Running(tmp_path, "run", path, program=PATIENT) as host:
         with fifo.open() as output:
             host.signal(signal.SIGKILL)
             assert output.read() == ""
