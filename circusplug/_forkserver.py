@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import select
 import signal
 import struct
 from collections.abc import Callable
@@ -21,6 +23,9 @@ from typing import Any
 
 #: The exit status of a child whose import of the main script would start a second host.
 NO_GUARD = 78
+
+#: How long a forkserver that takes no connection may take to be gone, in seconds.
+_DEATH_WAIT = 1.0
 
 _STATUS = struct.Struct("q")
 
@@ -83,13 +88,31 @@ class Child(popen_forkserver.Popen):
         finally:
             set_spawning_popen(None)
         fds = self._fds  # type: ignore[attr-defined]
-        self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
+        try:
+            self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
+        except ConnectionError:
+            _await_end_of_forkserver()
+            start_forkserver()
+            self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
         # By the end of this pipe multiprocessing knows in the child that its parent is gone.
         ends = (os.dup(write), self.sentinel)
         self.finalizer = util.Finalize(self, util.close_fds, ends)  # type: ignore[attr-defined]
         with open(write, "wb") as pipe:
             pipe.write(buffer.getbuffer())
         self.pid = multiprocessing.forkserver.read_signed(self.sentinel)
+
+
+def _await_end_of_forkserver() -> None:
+    """Wait for one that takes no connection any more: it dies, and is not known to be dead yet."""
+    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is None or not hasattr(os, "pidfd_open"):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            select.select([descriptor], [], [], _DEATH_WAIT)
+        finally:
+            os.close(descriptor)
 
 
 def leave_family() -> None:

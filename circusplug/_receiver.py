@@ -230,8 +230,8 @@ class Receiver:
             payload = socket.recv()
 
     def _garbage(self, topic: bytes) -> None:
-        self._counters.garbage += 1
         self._on_garbage(topic)
+        self._counters.garbage += 1  # last: who waits for it finds the rest done
 
     def _await_in_order(self, awaitable: Awaitable[object], what: str) -> None:
         """Await a handler's result; no further event is received until it is there."""

@@ -123,10 +123,10 @@ class ThreadRunner:
             except KeyboardInterrupt:
                 raise  # it is not the plugin's
             except BaseException as error:  # noqa: BLE001 - the others are to be stopped
-                self.counters.errors += 1
                 if self._worker is not None:
                     self._worker.last_error = f"handle_stop: {describe(error)}"
                 _logs.logger.exception("%s: handle_stop failed", self.spec.name)
+                self.counters.errors += 1  # last: who waits for it finds the rest done
 
     def abandon(self) -> None:
         self._given_up = True

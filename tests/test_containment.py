@@ -611,6 +611,28 @@ def test_when_the_forkserver_dies_its_plugins_stop_and_start_on_a_new_one(
             assert after["thread"].counters.restarts == 0
 
 
+def test_a_forkserver_that_is_about_to_die_is_waited_for_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = multiprocessing.forkserver.connect_to_new_process
+    dying = []
+
+    def refuse(fds: list[int]) -> Any:
+        # As the kernel does it: the socket is closed, and the process can be waited for later.
+        if not dying:
+            dying.append(forkserver())
+            os.kill(dying[0], signal.SIGKILL)
+            raise ConnectionRefusedError
+        return connect(fds)
+
+    monkeypatch.setattr(multiprocessing.forkserver, "connect_to_new_process", refuse)
+    with FakeCircusd() as circusd:
+        plugin = {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
+        with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+            arbiter.wait(lambda now: now["one"].state == "running", PATIENCE)
+            assert dying != [forkserver()]
+
+
 def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
     with scene(**{"host.graceful_timeout": 0.1}) as stage:
         process = stage.process
