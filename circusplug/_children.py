@@ -4,7 +4,7 @@
 #
 # Owner: the reading thread alone touches the selector; others hand it work through `_todo`,
 # under `_lock` until `_closed`. The writing thread takes from `_output`, whose size `_room`
-# bounds.
+# bounds; it alone counts in `_written`.
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ OnData = Callable[[bytes], object]
 OUTPUT_LIMIT = 8 * 1024 * 1024
 #: How long the last output may take when the host stops, in seconds.
 FLUSH_WAIT = 5.0
+#: How long a part of it may take to be written then, in seconds.
+STUCK_WAIT = 2.0
 
 #: What waiting costs beyond the text itself, in bytes.
 _OVERHEAD = 512
@@ -55,6 +57,7 @@ class Children:
         self._room = OUTPUT_LIMIT
         self._room_lock = threading.Lock()
         self._dropped = 0
+        self._written = 0
         self._reader = threading.Thread(target=self._read, name="circusplug-children", daemon=True)
         self._writer = threading.Thread(target=self._write, name="circusplug-output", daemon=True)
 
@@ -66,14 +69,20 @@ class Children:
 
     def __exit__(self, *exc_info: object) -> None:
         self.call(self._end)
-        with self._lock:
-            self._closed = True
         self._reader.join(2 * FLUSH_WAIT)
         self._output.put(None)
-        self._writer.join(FLUSH_WAIT)
+        self._join_writer()
         if not self._reader.is_alive():
             os.close(self._wake_read)
             os.close(self._wake_write)
+
+    def _join_writer(self) -> None:
+        """Wait for the last output, unless nobody seems to read it."""
+        deadline = time.monotonic() + FLUSH_WAIT
+        written = -1
+        while self._writer.is_alive() and written != self._written:
+            written = self._written
+            self._writer.join(min(STUCK_WAIT, max(0.0, deadline - time.monotonic())))
 
     # From any thread.
 
@@ -152,6 +161,9 @@ class Children:
         deadline = time.monotonic() + FLUSH_WAIT
         while self._turn(0.0) and time.monotonic() < deadline:
             pass
+        with self._lock:
+            self._closed = True
+            self._awake(b"")
         for key in list(self._selector.get_map().values()):
             if key.fd != self._wake_read:
                 self._let_go(key)
@@ -208,6 +220,7 @@ class Children:
                 action()
             except Exception as error:  # noqa: BLE001 - a closed terminal must not end this
                 logger.debug("output of a plugin could not be written: %s", error)
+            self._written += 1
             with self._room_lock:
                 self._room += size
                 dropped, self._dropped = self._dropped, 0

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from members import PATIENCE, Journal, MakeHost
 
 from circusplug import Arbiter
@@ -24,6 +25,16 @@ from circusplug.testing import FakeCircusd
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
 #: closed socket's descriptors on its own thread, and the end of that cannot be waited for.
 _GRACE = 20.0
+
+# How long an example takes says something of the machine, not of the code; and a run shall say
+# the same as the one before, unless it is told how many examples to look for.
+settings.register_profile(
+    "circusplug",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CIRCUSPLUG_EXAMPLES" not in os.environ,
+)
+settings.load_profile("circusplug")
 
 
 def pytest_configure() -> None:
@@ -82,6 +93,14 @@ def release() -> Iterator[threading.Event]:
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for each plugin until it runs, however busy the machine is."""
     monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
+
+
+@pytest.fixture
+def unhurried_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have hosts wait for what isolated plugins print last, and for a killed one's end."""
+    monkeypatch.setattr("circusplug._children.FLUSH_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._children.STUCK_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._process._KILL_WAIT", PATIENCE)
 
 
 @pytest.fixture

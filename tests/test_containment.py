@@ -25,7 +25,6 @@ from circusplug import (
     PluginSpec,
     PluginStatus,
     _children,
-    _process,
     _supervisor,
 )
 from circusplug._children import OUTPUT_LIMIT, Children
@@ -41,11 +40,7 @@ from circusplug.testing import FakeCircusd
 PATIENCE = 20.0
 
 
-@pytest.fixture(autouse=True)
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a busy machine take its time for what is sure to come: the last output, a kill."""
-    monkeypatch.setattr(_children, "FLUSH_WAIT", PATIENCE)
-    monkeypatch.setattr(_process, "_KILL_WAIT", PATIENCE)
+pytestmark = pytest.mark.usefixtures("unhurried_end")
 
 
 def all_run(now: Mapping[str, PluginStatus]) -> bool:
@@ -568,6 +563,27 @@ def tell_signals(pipe: Any) -> None:
     }
     pipe.send((odd, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     signal.pause()
+
+
+@pytest.mark.leaves_thread("the thread that writes waits for somebody who reads")
+def test_a_host_does_not_wait_long_for_somebody_who_does_not_read_its_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_children, "FLUSH_WAIT", 1000.0)
+    monkeypatch.setattr(_children, "STUCK_WAIT", 0.05)
+    begun, reads = threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        reads.wait()
+
+    try:
+        with Children() as children:
+            children.write(write, 1)
+            assert begun.wait(PATIENCE)
+        assert not reads.is_set()
+    finally:
+        reads.set()
 
 
 def test_a_plugins_programs_find_signals_as_usual(stage: Scene) -> None:

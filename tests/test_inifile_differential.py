@@ -2,7 +2,8 @@
 # and its own reader of that command line make of a file is what `load` has to make of it.
 # Files come from a collection of rules, each alone and in pairs, and from hypothesis.
 #
-# CIRCUSPLUG_EXAMPLES sets how many files hypothesis makes per test (default 60).
+# CIRCUSPLUG_EXAMPLES sets how many files hypothesis makes per test; by default it makes the same
+# 60 each time.
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from circus.config import get_config
 from circus.plugins import _str2cfg, get_plugin_cmd
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from circusplug._errors import ConfigError
@@ -35,11 +36,7 @@ ENVIRONMENT = {
     "PLUG_NESTED": "$(circus.env.PLUG_HOME)",
     "PLUG_INCLUDE": "extra",
 }
-many = settings(
-    max_examples=int(os.environ.get("CIRCUSPLUG_EXAMPLES", "60")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+many = settings(max_examples=int(os.environ.get("CIRCUSPLUG_EXAMPLES", "60")))
 
 
 # Circus warns of a fruitless include by a logger method that is deprecated itself.

@@ -28,16 +28,11 @@ from troublemakers import (
     Troublemaker,
 )
 
-from circusplug import Arbiter, PluginSpec, PluginStatus, _children, _process, _supervisor
+from circusplug import Arbiter, PluginSpec, PluginStatus, _process, _supervisor
 from circusplug._children import OUTPUT_LIMIT
 from circusplug.testing import FakeCircusd
 
-
-@pytest.fixture(autouse=True)
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a busy machine take its time for what is sure to come: the last output, a kill."""
-    monkeypatch.setattr(_children, "FLUSH_WAIT", PATIENCE)
-    monkeypatch.setattr(_process, "_KILL_WAIT", PATIENCE)
+pytestmark = pytest.mark.usefixtures("unhurried_end")
 
 
 @pytest.fixture

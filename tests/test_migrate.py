@@ -574,7 +574,7 @@ line = st.sampled_from(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(
     lines=st.lists(line, max_size=25), ending=st.sampled_from(["\n", "\r\n"]), last=st.booleans()
 )

@@ -38,7 +38,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(properties=st.dictionaries(st.text(), _JSON, max_size=4))
 def test_properties_arrive_as_they_were_given(properties: dict[str, Any]) -> None:
     assert json.loads(encode_call(1, "set", properties))["properties"] == properties
