@@ -38,6 +38,7 @@ class StopGuard:
         self._deadline: float | None = None
         self._least = _LEAST
         self._within = False
+        self._took_too_long = False
         self._overrun = False
         self._runs_on: int | None = None
         self.can_interrupt = False
@@ -62,19 +63,20 @@ class StopGuard:
         thread = threading.current_thread()
         timer = threading.Timer(seconds, self._time_is_over, (thread,))
         timer.daemon = True
+        self._took_too_long = False
         self._within = True
         self._runs_on = threading.get_ident()
         try:
             timer.start()
             call()
         except StopOverrun:
-            if seconds == self._least:
-                self._least = _LEAST_AFTERWARDS
             raise TimeoutError(f"handle_stop did not return within {seconds:.3g} s") from None
         finally:
             self._within = False
             timer.cancel()
             timer.join()
+            if self._took_too_long and seconds == self._least:
+                self._least = _LEAST_AFTERWARDS
 
     @property
     def running_here(self) -> bool:
@@ -82,6 +84,7 @@ class StopGuard:
         return self._within and self._runs_on == threading.get_ident()
 
     def _time_is_over(self, thread: threading.Thread) -> None:
+        self._took_too_long = True
         frame = sys._current_frames().get(thread.ident or 0)
         where = "".join(traceback.format_stack(frame)).rstrip() if frame else ""
         logger.error("a handle_stop takes too long; it is at\n%s", where)

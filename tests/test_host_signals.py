@@ -135,17 +135,27 @@ def test_a_handle_stop_that_hangs_is_ended_and_the_others_run(fake_circusd: Fake
     assert "threading.Event().wait()" in err or "in wait" in err  # the stack
 
 
+@pytest.mark.parametrize("swallows", [False, True])
 def test_once_a_handle_stop_has_used_up_time_that_was_over_the_next_get_less(
-    monkeypatch: pytest.MonkeyPatch,
+    swallows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def hang() -> None:
+        with contextlib.suppress(_interrupt.StopOverrun if swallows else ()):
+            threading.Event().wait()
+
     monkeypatch.setattr(_interrupt, "_LEAST", 0.2)
     guard = _interrupt.StopGuard(600.0)
     guard.can_interrupt = True
     before = signal.signal(signal.SIGTERM, lambda *_: guard.on_signal())
     try:
-        for limit, seconds in ((0.3, "0.3"), (0.0, "0.2"), (0.0, "0.1"), (0.0, "0.1")):
-            guard.begin(limit)
-            with pytest.raises(TimeoutError, match=f"within {seconds} s$"):
+        guard.begin(0.0)
+        if swallows:
+            guard.run(hang)
+        else:
+            with pytest.raises(TimeoutError, match=r"within 0\.2 s$"):
+                guard.run(hang)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
                 guard.run(threading.Event().wait)
     finally:
         signal.signal(signal.SIGTERM, before)
