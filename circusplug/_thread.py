@@ -24,10 +24,10 @@ from ._runner import Kind, Notice, Surroundings
 from ._spec import PluginSpec
 from ._worker import Phase, Worker, describe
 
-#: How long a cancelled coroutine handler is waited for, in seconds.
+#: How long a cancelled coroutine handler, and at least a thread's end, is waited for, in seconds.
 _SHORT_WAIT = 0.5
-#: How long the thread of a plugin that has stopped may take to end, in seconds. It only closes its
-#: sockets, which takes no time but on a busy machine; one that does not end costs the context.
+#: How long the thread of a plugin that has stopped may take to end if there is time, in seconds.
+#: It only closes its sockets, which takes long on a busy machine alone.
 _END_WAIT = 5.0
 
 
@@ -91,6 +91,7 @@ class ThreadRunner:
         worker, thread = self._worker, self._thread
         if worker is None or thread is None:
             return True
+        began = time.monotonic()
         worker.park()
         if not worker.parked.wait(grace):
             worker.cancel_in_hand()
@@ -105,7 +106,15 @@ class ThreadRunner:
                 worker.client.refuse("the plugin's thread is stuck and was left behind")
         self.run_handle_stop()
         worker.end()
-        thread.join(0.0 if worker.abandoned else _END_WAIT)
+        if not worker.abandoned:
+            left = began + limit - time.monotonic()
+            thread.join(max(_SHORT_WAIT, min(left, _END_WAIT)))
+            if thread.is_alive():
+                _logs.logger.error(
+                    "%s has stopped, but its thread does not end and is left behind; it is at\n%s",
+                    self.spec.name,
+                    self.stack(),
+                )
         return not thread.is_alive()
 
     def run_handle_stop(self) -> None:

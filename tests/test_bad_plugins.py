@@ -17,6 +17,7 @@ from members import (
     ForgetsSuperStart,
     Journal,
     MakeHost,
+    Member,
     NeverInitialised,
     RaisesInAsyncInit,
     RaisesInConstructor,
@@ -181,6 +182,26 @@ def test_a_stuck_plugin_is_left_behind_and_every_handle_stop_runs(
     assert states == ["stopped", "abandoned", "stopped"]
     assert "stuck is still busy" in caplog.text
     assert "in block" in caplog.text  # the stack
+
+
+@pytest.mark.leaves_thread("the start() of a plugin does not return, and its thread is left behind")
+def test_a_plugin_that_has_stopped_but_whose_thread_does_not_end_is_left_behind(
+    host: MakeHost, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stays(Member):
+        def start(self) -> None:
+            super().start()
+            self.stay()
+
+        def stay(self) -> None:
+            self.config["release"].wait(PATIENCE)
+
+    with host(member("a", Stays), stop_timeout=0.3) as arbiter:
+        pass
+    assert journal.of("a") == ["init", "stop"]
+    assert arbiter.plugins["a"].state == "abandoned"
+    assert "a has stopped, but its thread does not end" in caplog.text
+    assert "in stay" in caplog.text
 
 
 @pytest.mark.leaves_thread("a plugin asks for its stop, and then blocks beyond its grace time")
