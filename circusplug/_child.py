@@ -2,7 +2,7 @@
 # on the main thread, which talks to the host and runs `handle_stop`.
 #
 # Messages, one JSON object a line (never pickles: the host does not trust a plugin's process):
-#   to the child   {"do": "begin", "connect_wait": s}, and after that
+#   to the child   {"do": "begin", "connect_wait": s, "path": […], "log_level": n}, and after that
 #                  {"do": "stop", "grace": s, "limit": s}, or "park", "counters", "ping"
 #   to the host    {"is": "running"|"too many errors"|"stalled"|"parked"|"counters"|"ended", …}
 #
@@ -53,14 +53,12 @@ class Orders:
     Attributes:
         host: What its process shall be like.
         stop_timeout: How long its stop may take, in seconds, if the host does not say.
-        log_level: What it need not log.
         plugin: Its `PluginSpec`, `HostConfig` and `Link`, pickled, because to unpickle them
             imports the plugin's module, which comes after the process is as it shall be.
     """
 
     host: HostOptions
     stop_timeout: float
-    log_level: int
     plugin: bytes
 
 
@@ -104,7 +102,7 @@ class _Child:
         self._lines = LineBuffer()
         self._watch = StallWatch(lambda: self._mailbox.put("watch"))
         self._is_set_up = False
-        self._connect_wait: float | None = None
+        self._begin: dict[str, Any] | None = None
         self._stop_grace: float | None = None
         self._stop_limit = orders.host.graceful_timeout + orders.stop_timeout
         self._ended = False
@@ -114,21 +112,23 @@ class _Child:
     def live(self, pipes: list[Any]) -> int:
         """Get ready, and run the plugin until it is stopped or over; returns the exit status."""
         threading.Thread(target=self._outlive_host, name="circusplug-host", daemon=True).start()
+        begin = self._wait_for_turn()
+        if begin is None:
+            self._say("ended")
+            return 0
         doing = "be set up"
         try:
+            sys.path[:] = begin["path"]
             redirect(self._orders.host, pipes)
-            log_to(pipes[0].fileno(), self._orders.log_level)
+            log_to(pipes[0].fileno(), begin["log_level"])
             settle_in(self._orders.host)
-            if not self._may_begin():
-                self._say("ended")
-                return 0
             doing = "load the plugin's class or options"
             spec, config, link = pickle.loads(self._orders.plugin)
             self._is_set_up = True
             around = Surroundings(config, link, self._mailbox.put, activity=self._watch.activity)
             self._runner = ThreadRunner(spec, around, Counters())
             doing = "run it"
-            self._runner.start(self._connect_wait or 0.0)
+            self._runner.start(begin["connect_wait"])
         except Exception as error:  # noqa: BLE001 - told to the host, which logs it
             self._say("ended", error=f"its process cannot {doing}: {describe(error)}")
             return 1
@@ -137,11 +137,11 @@ class _Child:
         self._say("ended", error=self._error, permanent=self._permanent)
         return 1 if self._error else 0
 
-    def _may_begin(self) -> bool:
-        """Wait for the plugin's turn to start; False if it is to stop instead."""
-        while self._connect_wait is None and self._stop_grace is None:
+    def _wait_for_turn(self) -> dict[str, Any] | None:
+        """Wait for the order to begin, and return it; None if it is to stop instead."""
+        while self._begin is None and self._stop_grace is None:
             self._take(self._mailbox.get(None))
-        return self._stop_grace is None
+        return self._begin if self._stop_grace is None else None
 
     def has_lost_host(self, timeout: float | None) -> bool:
         """Wait for the host's end, for ever or for `timeout` seconds; whether it came."""
@@ -216,7 +216,7 @@ class _Child:
         self._runner.park()
         if self._runner.wait_parked(grace):
             self._say("parked")
-        self._runner.stop(_PARK_WAIT)
+        self._runner.stop(_PARK_WAIT, self._stop_limit / 2)
         self._error = self._runner.failure
 
     def _kill_self_in(self, seconds: float) -> None:
@@ -241,12 +241,14 @@ class _Child:
     def _order(self, order: dict[str, Any]) -> None:
         action = order.get("do")
         if action == "begin":
-            self._connect_wait = float(order["connect_wait"])
+            self._begin = order
         elif action == "stop":
             self._stop_grace = float(order["grace"])
             self._stop_limit = float(order["limit"])
-        elif action == "park":
+        elif action == "park" and self._is_set_up:
             self._park()
+        elif action == "park":
+            self._stop_grace = 0.0  # nothing runs yet
         elif action == "ping":
             self._runner.ping()
         elif action == "counters":

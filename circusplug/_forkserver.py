@@ -64,7 +64,7 @@ class Child(popen_forkserver.Popen):
             `read_status`. It ends without one if the forkserver dies.
 
     Raises:
-        OSError: The forkserver cannot be started, or died just now.
+        OSError, EOFError: The forkserver cannot be started, or died just now.
     """
 
     def __init__(
@@ -87,19 +87,23 @@ class Child(popen_forkserver.Popen):
             reduction.dump(process, buffer)
         finally:
             set_spawning_popen(None)
-        fds = self._fds  # type: ignore[attr-defined]
         try:
-            self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
-        except ConnectionError:
+            self._ask_forkserver(buffer.getvalue())
+        except ConnectionError:  # then nobody has got it
+            self.close()
             _await_end_of_forkserver()
             start_forkserver()
-            self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
-        # By the end of this pipe multiprocessing knows in the child that its parent is gone.
-        ends = (os.dup(write), self.sentinel)
-        self.finalizer = util.Finalize(self, util.close_fds, ends)  # type: ignore[attr-defined]
-        with open(write, "wb") as pipe:
-            pipe.write(buffer.getbuffer())
+            self._ask_forkserver(buffer.getvalue())
         self.pid = multiprocessing.forkserver.read_signed(self.sentinel)
+
+    def _ask_forkserver(self, data: bytes) -> None:
+        fds = self._fds  # type: ignore[attr-defined]
+        self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
+        with open(write, "wb") as pipe:
+            # By the end of this pipe multiprocessing knows in the child that its parent is gone.
+            ends = (os.dup(write), self.sentinel)
+            self.finalizer = util.Finalize(self, util.close_fds, ends)  # type: ignore[attr-defined]
+            pipe.write(data)
 
 
 def _await_end_of_forkserver() -> None:
@@ -107,12 +111,20 @@ def _await_end_of_forkserver() -> None:
     pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is None or not hasattr(os, "pidfd_open"):
         return
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(OSError):  # it is gone already, or the system has no such thing
         descriptor = os.pidfd_open(pid)
         try:
-            select.select([descriptor], [], [], _DEATH_WAIT)
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(_DEATH_WAIT * 1000)
         finally:
             os.close(descriptor)
+
+
+def current_path() -> list[str]:
+    """Where this process imports from, as a child would have it that is forked now."""
+    path = spawn.get_preparation_data("").get("sys_path", [])
+    return [str(entry) for entry in path]
 
 
 def leave_family() -> None:

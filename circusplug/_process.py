@@ -3,8 +3,9 @@
 #
 # Owner: what the child says comes in on the reading thread of `Children`, which is the only
 # writer of the counters and the state; `_start` runs on a thread of its own, and
-# everything else on the supervising thread. `_lock` guards that the child is told to begin, once,
-# and of nothing before. A child is reaped by the forkserver; the sentinel tells of its end.
+# everything else on the supervising thread. `_lock` guards that the child is told to begin
+# before anything else, and that its end is told once. A child is reaped by the forkserver; the
+# sentinel tells of its end.
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from typing import Any
 from . import _child, _logs
 from ._children import Children, lowest_level
 from ._counters import Counters
-from ._forkserver import Child, describe_status, read_status
+from ._forkserver import Child, current_path, describe_status, read_status
 from ._lines import LineBuffer
 from ._report import Report
 from ._runner import Kind, Notice, Surroundings
@@ -52,7 +53,7 @@ class ProcessRunner:
         self._control: socket.socket | None = None
         self._child: Child | None = None
         self._lock = threading.Lock()
-        self._prepared = False
+        self._is_made = False
         self._begin: dict[str, Any] | None = None
         self._pid: int | None = None
         self._report = Report(counters)
@@ -71,17 +72,24 @@ class ProcessRunner:
         self._refreshed = threading.Event()
 
     def prepare(self) -> None:
+        # What is defined in the main script makes multiprocessing import that at once.
+        if b"__main__" not in pickle.dumps(self.spec):
+            self._make_process()
+
+    def start(self, connect_wait: float) -> None:
+        # What may have changed since its process was made goes along.
+        order = {"do": "begin", "connect_wait": connect_wait}
+        with self._lock:
+            self._begin = {**order, "path": current_path(), "log_level": lowest_level()}
+            self._tell(self._begin)
+        if not self._is_made:
+            self._make_process()
+
+    def _make_process(self) -> None:
         # On a thread: a forkserver that hangs shall not make the host hang.
         thread = threading.Thread(target=self._start, name=f"start:{self.spec.name}", daemon=True)
         thread.start()
-        self._prepared = True
-
-    def start(self, connect_wait: float) -> None:
-        with self._lock:
-            self._begin = {"do": "begin", "connect_wait": connect_wait}
-            self._tell(self._begin)
-        if not self._prepared:
-            self.prepare()
+        self._is_made = True
 
     def wait_ready(self, timeout: float) -> bool:
         return self._ready.wait(timeout)
@@ -96,6 +104,9 @@ class ProcessRunner:
         self._tell({"do": "stop", "grace": limit, "limit": limit})
 
     def stop(self, grace: float, limit: float) -> bool:
+        if self._begin is None:  # it has nothing to clean up
+            self.abandon()
+            return self._ended.is_set()
         began = time.monotonic()
         for_signals = min(_SIGNAL_WAIT, limit * _SIGNAL_PART)
         deadline = began + limit - for_signals
@@ -198,7 +209,7 @@ class ProcessRunner:
         around = self._around
         config, link = replace(around.config, plugins=()), replace(around.link, context=None)
         plugin = pickle.dumps((self.spec, config, link))
-        orders = _child.Orders(self.spec.host, config.stop_timeout, lowest_level(), plugin)
+        orders = _child.Orders(self.spec.host, config.stop_timeout, plugin)
         ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
         pipes = [multiprocessing.Pipe(duplex=False) for _ in range(3)]
         for end in itertools.chain(*pipes):
@@ -298,9 +309,10 @@ class ProcessRunner:
             self._orphan_timer.start()
 
     def _end(self, error: str | None) -> None:
-        if self._over:
-            return
-        self._over = True
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
         self._failure = error
         self._kill()  # what it has started and left behind
         for thing in (self._control, self._child):

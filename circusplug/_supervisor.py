@@ -327,10 +327,11 @@ class Supervisor:
 
     def _end(self, slot: Slot, limit: float | None = None) -> bool:
         """Stop the life in a slot; False if there was nothing to stop, or it is left behind."""
-        runner, prepared, slot.prepared = slot.runner, slot.prepared, None
+        runner = slot.runner
         slot.start_deadline = None
-        if prepared is not None:
-            prepared.stop(_PARK_WAIT, _RUSH_WAIT)
+        if slot.prepared is not None:
+            slot.prepared.stop(_PARK_WAIT, _RUSH_WAIT)
+            slot.prepared = None
         if runner is None:
             return slot.state == "backoff"
         self._enter(slot, "stopping")
