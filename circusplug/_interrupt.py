@@ -18,7 +18,7 @@ from ._logs import logger
 #: How long one `handle_stop` may take when the time for all of them is over, in seconds: for one
 #: that behaves, on a machine that is busy.
 _LEAST = 1.0
-#: The same once one has used that up: many that hang shall not hold up the host for long.
+#: The same once one that came later has used that up: many that hang shall not hold up the host.
 _LEAST_AFTERWARDS = 0.1
 
 
@@ -57,9 +57,10 @@ class StopGuard:
         Raises:
             TimeoutError: The call took too long and was ended.
         """
-        seconds = self.seconds
+        seconds, late = self.seconds, False
         if self._deadline is not None:
-            seconds = max(self._least, min(seconds, self._deadline - time.monotonic()))
+            left = self._deadline - time.monotonic()
+            seconds, late = max(self._least, min(seconds, left)), left <= 0
         thread = threading.current_thread()
         timer = threading.Timer(seconds, self._time_is_over, (thread,))
         timer.daemon = True
@@ -75,7 +76,7 @@ class StopGuard:
             self._within = False
             timer.cancel()
             timer.join()
-            if self._took_too_long and seconds == self._least:
+            if late and self._took_too_long:
                 self._least = _LEAST_AFTERWARDS
 
     @property
