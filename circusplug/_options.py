@@ -177,7 +177,8 @@ def parse_host_options(
                 rlimits[_rlimit_name(key)] = limit(value)
             else:
                 known = [*OPTIONS, "env.NAME", "rlimit_NAME"]
-                guess = did_you_mean(key, known, "host.")
+                # Which has no prefix, and is looked for among these all the same.
+                guess = did_you_mean(key, known, "host.") or did_you_mean(key, ["isolate"])
                 listed = ", ".join(f"host.{name}" for name in known)
                 raise SpecError(
                     f"'{shown}' is no host option{guess or '; there are ' + listed}",

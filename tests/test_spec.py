@@ -144,6 +144,8 @@ def test_a_misspelt_option_gets_a_hint_and_an_unknown_one_the_list() -> None:
         SpecError, match=r"'host\.restrat' is no host option \(did you mean 'host\.restart'\?\)"
     ):
         host_options(restrat="never")
+    with pytest.raises(SpecError, match=r"no host option \(did you mean 'isolate'\?\)"):
+        PluginSpec.from_options({"use": "a.B", "host.isolate": True})
     with pytest.raises(SpecError, match=r"there are host\.start_timeout, .*host\.env\.NAME"):
         host_options(zzz="never")
 
