@@ -203,6 +203,9 @@ class _Child:
 
         One that is stuck need not wait for its turn to stop, which may come too late.
         """
+        if not self._is_set_up:
+            self._stop_grace = 0.0  # nothing runs yet
+            return
         self._runner.park()
         grace = min(self._orders.host.graceful_timeout, self._orders.stop_timeout / 4)
 
@@ -245,10 +248,8 @@ class _Child:
         elif action == "stop":
             self._stop_grace = float(order["grace"])
             self._stop_limit = float(order["limit"])
-        elif action == "park" and self._is_set_up:
-            self._park()
         elif action == "park":
-            self._stop_grace = 0.0  # nothing runs yet
+            self._park()
         elif action == "ping":
             self._runner.ping()
         elif action == "counters":

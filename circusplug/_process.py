@@ -78,9 +78,9 @@ class ProcessRunner:
 
     def start(self, connect_wait: float) -> None:
         # What may have changed since its process was made goes along.
-        order = {"do": "begin", "connect_wait": connect_wait}
+        changed = {"path": current_path(), "log_level": lowest_level()}
         with self._lock:
-            self._begin = {**order, "path": current_path(), "log_level": lowest_level()}
+            self._begin = {"do": "begin", "connect_wait": connect_wait, **changed}
             self._tell(self._begin)
         if not self._is_made:
             self._make_process()
