@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from circusplug import Arbiter
+from circusplug import Arbiter, PluginStatus
 from circusplug.testing import FakeCircusd
 
 #: How long plugins may take to start before the test fails, in seconds.
 PATIENCE = 20.0
 
 Host = Callable[..., Arbiter]
+
+
+def all_run(now: Mapping[str, PluginStatus]) -> bool:
+    """For `Arbiter.wait`: whether every plugin runs."""
+    return all(status.state == "running" for status in now.values())
 
 
 @contextlib.contextmanager
@@ -25,9 +30,7 @@ def hosts(circusd: FakeCircusd, **defaults: Any) -> Iterator[Host]:
                 plugins, circusd.endpoint, circusd.pubsub_endpoint, **{**defaults, **options}
             )
             stack.enter_context(arbiter)
-            arbiter.wait(
-                lambda now: all(status.state == "running" for status in now.values()), PATIENCE
-            )
+            arbiter.wait(all_run, PATIENCE)
             circusd.wait_subscribed(len(plugins), PATIENCE)
             return arbiter
 

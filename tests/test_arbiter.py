@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,22 @@ from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError, 
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+@contextlib.contextmanager
+def publishing(circusd: FakeCircusd) -> Iterator[None]:
+    """Publish one event as soon as two plugins are subscribed, whatever happens here meanwhile."""
+
+    def publish() -> None:
+        circusd.wait_subscribed(2, PATIENCE)
+        circusd.publish("web", "spawn")
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        yield
+    finally:
+        publisher.join(PATIENCE)
 
 
 def test_each_plugin_starts_when_the_one_before_it_runs(host: MakeHost, journal: Journal) -> None:
@@ -114,15 +132,8 @@ def test_a_plugin_can_end_a_blocking_start(
         arbiter.stop()
 
     arbiter = host(member("a"), member("b", Acts, act=stop_host))
-    publisher = threading.Thread(
-        target=lambda: (
-            fake_circusd.wait_subscribed(2, PATIENCE),
-            fake_circusd.publish("web", "spawn"),
-        )
-    )
-    publisher.start()
-    arbiter.start()
-    publisher.join(PATIENCE)
+    with publishing(fake_circusd):
+        arbiter.start()
     assert journal.names("stop") == ["b", "a"]
 
 
@@ -176,15 +187,8 @@ def test_with_exit_when_done_the_host_ends_after_its_last_plugin(
         member("c", active=False),
         exit_when_done=True,
     )
-    publisher = threading.Thread(
-        target=lambda: (
-            fake_circusd.wait_subscribed(2, PATIENCE),
-            fake_circusd.publish("web", "spawn"),
-        )
-    )
-    publisher.start()
-    arbiter.start()
-    publisher.join(PATIENCE)
+    with publishing(fake_circusd):
+        arbiter.start()
     assert sorted(journal.names("stop")) == ["a", "b"]
 
 

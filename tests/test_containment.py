@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from command import Fifo, Running, assert_ends, environment
+from hosts import all_run
 from troublemakers import Deaf, Talker, Troublemaker
 
 from circusplug import (
@@ -41,10 +42,6 @@ PATIENCE = 20.0
 
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
-
-
-def all_run(now: Mapping[str, PluginStatus]) -> bool:
-    return all(status.state == "running" for status in now.values())
 
 
 class Scene:

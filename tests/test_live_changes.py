@@ -209,7 +209,6 @@ def test_handle_stop_can_wait_for_a_thread_that_gives_the_host_orders(
             self.helper.join(PATIENCE)
             self.note("joined" if not self.helper.is_alive() else "still waiting")
 
-    monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
     arbiter = host(member("a", Helped))
     with arbiter:
         helper = arbiter.instance("a").helper
@@ -234,7 +233,6 @@ def test_handle_stop_can_wait_for_a_thread_that_gives_the_host_orders(
 def test_a_plugin_that_is_removed_before_its_turn_is_not_started(
     host: MakeHost, journal: Journal, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
     arbiter = host(member("slow", NeverInitialised), member("b"), member("c"))
     with hosting(arbiter):
         journal.wait("slow", "init")

@@ -234,10 +234,9 @@ def test_a_restart_that_is_waited_for_can_be_stopped(circusd: FakeCircusd, isola
 
 @pytest.mark.parametrize("isolate", [False, True])
 def test_a_critical_plugin_that_is_given_up_takes_the_host_with_it(
-    circusd: FakeCircusd, isolate: bool, monkeypatch: pytest.MonkeyPatch
+    circusd: FakeCircusd, isolate: bool, unhurried: None
 ) -> None:
     # The bystander has to run by the time the other one fails, or there is nothing to stop.
-    monkeypatch.setattr(_supervisor, "ORDERED_WAIT", PATIENCE)
     circusd.reply("say", {"good": False})
     plugins = [
         {

@@ -15,7 +15,7 @@ import pytest
 from circusd_real import free_endpoints
 from command import PATIENT, Running, assert_ends, write_ini
 from command import plugin as section
-from hosts import PATIENCE
+from hosts import PATIENCE, all_run
 
 from circusplug import Arbiter, CircusPlugin
 from circusplug.testing import FakeCircusd
@@ -291,5 +291,5 @@ def test_only_the_first_one_waits_for_a_circusd_that_is_not_there(
 ) -> None:
     plugins = [{"use": Silent, "name": name, "isolate": True} for name in ("one", "two", "three")]
     with Arbiter(plugins, *free_endpoints(2)) as arbiter:
-        arbiter.wait(lambda now: all(each.state == "running" for each in now.values()), PATIENCE)
+        arbiter.wait(all_run, PATIENCE)
     assert caplog.text.count("no circusd at") == 1

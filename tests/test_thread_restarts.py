@@ -21,7 +21,7 @@ from members import (
     state_is,
 )
 
-from circusplug import HostError, _supervisor
+from circusplug import HostError
 from circusplug.testing import FakeCircusd
 
 
@@ -127,10 +127,8 @@ def test_a_plugin_that_stops_itself_starts_again_only_with_restart_always(
 
 @pytest.mark.parametrize("options", [{}, {"host.restart_delay": 0, "host.max_restarts": 1}])
 def test_a_critical_plugin_that_gives_up_takes_the_host_with_it(
-    options: dict[str, Any], host: MakeHost, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], host: MakeHost, journal: Journal
 ) -> None:
-    # The first one has to run by the time the bad one fails, or there is nothing to stop.
-    monkeypatch.setattr(_supervisor, "ORDERED_WAIT", PATIENCE)
     rules = options or {"host.restart": "never"}
     bad = member("bad", RaisesInInit, **{"host.critical": True, **rules})
     arbiter = host(member("a"), bad, member("c"))
