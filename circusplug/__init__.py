@@ -14,8 +14,8 @@ A plugin receives every event that circusd publishes and sends it commands::
 
 from __future__ import annotations
 
-from ._arbiter import Arbiter, BackgroundArbiter, get_arbiter
-from ._counters import Counters, PluginStatus
+from ._config.host_options import HostOptions
+from ._config.specs import HostConfig, PluginSpec
 from ._errors import (
     CallConflict,
     CallError,
@@ -29,12 +29,12 @@ from ._errors import (
     PluginStateError,
     SpecError,
 )
-from ._events import Event
-from ._host import Host
-from ._options import HostOptions
-from ._periodic import Periodic
-from ._plugin import CircusPlugin
-from ._spec import HostConfig, PluginSpec
+from ._host.arbiter import Arbiter, BackgroundArbiter, get_arbiter
+from ._host.host_plugin import Host
+from ._loop.periodic import Periodic
+from ._plugin.base import CircusPlugin
+from ._status import Counters, PluginStatus
+from ._wire.events import Event
 
 __all__ = [
     "Arbiter",

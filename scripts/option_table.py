@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from circusplug._options import OPTIONS
+from circusplug._config.host_options import OPTIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 _BLOCK = re.compile(r"(<!-- options -->\n).*?(<!-- /options -->)", re.DOTALL)

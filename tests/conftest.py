@@ -92,15 +92,15 @@ def release() -> Iterator[threading.Event]:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for each plugin until it runs, however busy the machine is."""
-    monkeypatch.setattr("circusplug._supervisor.ORDERED_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", PATIENCE)
 
 
 @pytest.fixture
 def unhurried_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for what isolated plugins print last, and for a killed one's end."""
-    monkeypatch.setattr("circusplug._children.FLUSH_WAIT", PATIENCE)
-    monkeypatch.setattr("circusplug._children.STUCK_WAIT", PATIENCE)
-    monkeypatch.setattr("circusplug._process._KILL_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.pipes.FLUSH_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.pipes.STUCK_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.process_runner._KILL_WAIT", PATIENCE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from circusplug._errors import COMMAND_ERROR, INVALID_JSON, CircusdError
-from circusplug._protocol import Reply
+from circusplug._wire.commands import Reply
 
 from ._fleet import Fleet
 from ._script import Command, Delivery, Fault, Rule, Script, error_reply

@@ -14,8 +14,8 @@ from typing import Any
 
 import zmq
 
-from circusplug._names import to_res_name
-from circusplug._protocol import DEFAULT_CHECK_DELAY
+from circusplug._wire.commands import DEFAULT_CHECK_DELAY
+from circusplug._wire.watcher_names import to_res_name
 
 from ._core import Core
 from ._hold import Hold

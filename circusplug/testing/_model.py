@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from circusplug._names import to_res_name
+from circusplug._wire.watcher_names import to_res_name
 
 #: Called with a watcher's res_name, an action and a payload.
 Emit = Callable[[str, str, dict[str, Any]], None]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from circusplug._errors import COMMAND_ERROR
-from circusplug._protocol import Reply
+from circusplug._wire.commands import Reply
 
 from ._fleet import Fleet, RefusedError
 from ._model import DEFAULT_OPTIONS, Watcher

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from circusplug._arbiter import Arbiter
-from circusplug._counters import Counters, PluginStatus
+from circusplug._config.specs import PluginSpec
 from circusplug._errors import HostError
-from circusplug._plugin import subscriptions
-from circusplug._runner import Runner, Surroundings
-from circusplug._runners import RunnerFactory
-from circusplug._spec import PluginSpec
-from circusplug._thread import ThreadRunner
-from circusplug._worker import Worker
+from circusplug._host.arbiter import Arbiter
+from circusplug._host.runner_factory import RunnerFactory
+from circusplug._plugin.base import subscriptions
+from circusplug._plugin.worker import Worker
+from circusplug._runners.runner import Runner, Surroundings
+from circusplug._runners.thread_runner import ThreadRunner
+from circusplug._status import Counters, PluginStatus
 
 from ._fake import FakeCircusd
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from circusplug._errors import COMMAND_ERROR, UNKNOWN_COMMAND
-from circusplug._protocol import Reply
+from circusplug._wire.commands import Reply
 
 from ._fleet import Fleet, RefusedError
 from ._orders import ORDERS

@@ -25,7 +25,7 @@ from .standin import StandIn
 READY_WAIT = 120.0
 
 _SCRIPTS = {
-    "ours": "import sys; from circusplug.cli import main; sys.exit(main())",
+    "ours": "import sys; from circusplug._cli.main import main; sys.exit(main())",
     "circus": "from circus.circusd import main; main()",
 }
 

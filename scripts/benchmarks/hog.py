@@ -64,7 +64,7 @@ def _round(stand_in: StandIn, seconds: float, busy: float, isolated: bool) -> li
     with tempfile.TemporaryDirectory() as name:
         ini, report = Path(name) / "circus.ini", Path(name) / "report"
         ini.write_text(_ini(stand_in, report, busy, isolated))
-        script = "import sys; from circusplug.cli import main; sys.exit(main())"
+        script = "import sys; from circusplug._cli.main import main; sys.exit(main())"
         process = subprocess.Popen(
             [sys.executable, "-c", script, "run", "--log-level", "error", str(ini)]
         )

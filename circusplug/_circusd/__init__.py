@@ -1,0 +1,1 @@
+"""A real circusd as a managed child."""

@@ -1,0 +1,216 @@
+# The program that becomes circusd, started by the guard (see guard_main.py) and run by
+# its path. It runs Circus's own circusd unchanged, and adds what a managed child needs: it
+# tells the host when it is ready or why it failed, and it quits when the guard dies.
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+#: Seconds between two requests to quit: circusd drops one that comes while it is busy with
+#: a command that excludes others, such as starting its watchers.
+NUDGE_INTERVAL = 1.0
+#: What asks circusd to quit.
+_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: How long processes may take to go after SIGKILL, in seconds.
+KILL_TIMEOUT = 5.0
+
+
+class Report:
+    """Tells the host that circusd is ready, or why it never got there.
+
+    circusd logs an error in its start, such as an address in use, and then exits with
+    status 0; so this listens to its log until it is ready.
+
+    Args:
+        fd: The report pipe.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._ready = False
+        self._logged = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Remember an error; a filter of the logger, since a handler would not last."""
+        if record.levelno >= logging.ERROR and not self._ready:
+            message = record.getMessage()
+            self._logged = message.removeprefix("exception ").removesuffix(" caught")
+        return True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether circusd has got there."""
+        return self._ready
+
+    def ready(self) -> None:
+        """Say that circusd's loop runs; its sockets are bound then."""
+        if not self._ready:
+            self._ready = True
+            self._write(f"ready {os.getpid()}")
+
+    def failed(self, reason: str = "") -> None:
+        """Say why circusd did not start; nothing once it was ready."""
+        if not self._ready:
+            self._write("failed " + " ".join((reason or self._logged).split()))
+
+    def _write(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line.encode()[:4000] + b"\n")
+
+
+class LateSignals:
+    """Keeps a request to quit from killing a circusd that is quitting already.
+
+    circusd gives signals back when it stops, and Python does when it ends; the guard's next
+    SIGTERM may come in between.
+
+    Args:
+        is_ready: Tells whether circusd runs, or has run. Until then a signal ends it at once.
+    """
+
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
+        for number in _REQUESTS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_ready():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def ignore(self) -> None:
+        """Ignore them for the rest of this process's life."""
+        for number in _REQUESTS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+class OrderlyLogger(logging.Logger):
+    """A logger that may be used in a signal handler while it writes.
+
+    circusd logs in its signal handlers. One that comes while a record is being written would
+    write in the middle of it, which the stream refuses with a traceback and a lost record;
+    here it waits until that record is out. It concerns the main thread alone, as Python runs
+    handlers on no other.
+    """
+
+    _of_thread = threading.local()
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Write a record now, or right after the one that this thread is writing."""
+        late: list[tuple[OrderlyLogger, logging.LogRecord]] | None
+        late = getattr(self._of_thread, "late", None)
+        if late is not None:
+            late.append((self, record))
+            return
+        late = self._of_thread.late = []
+        try:
+            super().handle(record)
+        finally:
+            self._of_thread.late = None
+        for logger, waiting in late:
+            logger.handle(waiting)
+
+
+class GuardWatch:
+    """Makes circusd quit when the guard dies, and clears up in the guard's place.
+
+    Args:
+        life: Readable end of a pipe that ends with the guard.
+        grace: How long circusd may take to quit, in seconds.
+    """
+
+    def __init__(self, life: int, grace: float) -> None:
+        self._life = life
+        self._grace = grace
+        self._alone = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="guard-watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while os.read(self._life, 1):
+            pass
+        self._alone.set()
+        deadline = time.monotonic() + self._grace
+        while time.monotonic() < deadline:
+            # To the main thread, whose wait for events it has to interrupt.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            time.sleep(min(NUDGE_INTERVAL, max(0.0, deadline - time.monotonic())))
+        kill_descendants()
+        os._exit(1)
+
+    def clear(self) -> None:
+        """Kill what circusd has left behind, if the guard is not there to do it."""
+        if self._alone.is_set():
+            kill_descendants()
+
+
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """Leave out circusd's tracebacks of having met itself.
+
+    It looks after its watchers on a timer, and that raises when it stops or is busy otherwise;
+    at nearly every end, that is. The next look, if there is one, does the work.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ConflictError"
+
+
+def kill_descendants() -> None:
+    """Kill every process below this one."""
+    import psutil
+
+    # The guard made this process a subreaper too: what a killed process had started becomes
+    # a child of this one.
+    give_up = time.monotonic() + KILL_TIMEOUT
+    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < give_up:
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        psutil.wait_procs(children, timeout=KILL_TIMEOUT)
+
+
+def main() -> None:
+    """Run with: the ini file, the grace time in seconds, the life pipe, the report pipe."""
+    ini = sys.argv[1]
+    grace = float(sys.argv[2])
+    life, report_fd = map(int, sys.argv[3:5])
+    os.set_inheritable(life, False)
+    os.set_inheritable(report_fd, False)
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]  # not a place where circusd or a hook should find modules
+    watch = GuardWatch(life, grace)
+    report = Report(report_fd)
+    sys.argv = ["circusd", ini]
+    logging.setLoggerClass(OrderlyLogger)
+    late_signals = LateSignals(lambda: report.is_ready)
+    try:
+        from circus import circusd, logger
+        from tornado.ioloop import IOLoop
+        from tornado.log import app_log
+
+        logger.addFilter(report.filter)
+        app_log.addFilter(is_worth_logging)
+        IOLoop.current().add_callback(report.ready)
+        circusd.main()
+    except SystemExit:
+        report.failed()
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it was, the host must hear of it
+        report.failed(f"{type(error).__name__}: {error}")
+        traceback.print_exc()
+        sys.exit(1)
+    finally:
+        late_signals.ignore()
+        watch.clear()
+
+
+if __name__ == "__main__":
+    main()

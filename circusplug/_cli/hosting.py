@@ -1,0 +1,264 @@
+# What `circusplug run`, `circusplug up` and `circus-plugin` do once their arguments are known.
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import zmq
+
+from .. import _logs
+from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
+from .._errors import ConfigError, HostError, PluginLoadError
+from .._host.arbiter import Arbiter
+from .._plugin.load import load_plugin_class
+from .._signals import ignore
+from .._wire.commands import decode_reply, encode_call
+from .._wire.endpoints import connectable
+
+#: How often a circusd that does not answer is looked for, in milliseconds at most.
+_RECONNECT_MAX = 5000
+
+
+def host_file(
+    path: str,
+    *,
+    with_circusd: bool,
+    endpoint: str | None,
+    pubsub_endpoint: str | None,
+    loglevel: str | None,
+    logoutput: str | None,
+) -> int:
+    """Host the plugins of a circus.ini until a signal ends it; returns the exit status.
+
+    Raises:
+        ConfigError: The file has errors.
+        CircusdError: A circusd was to be started, and did not.
+        HostError: A critical plugin failed for good, or circusd ended.
+    """
+    from .._config import ini_file
+    from .._config.ini_includes import read_ini
+
+    fixed: dict[str, Any] = {
+        key: value
+        for key, value in (
+            ("endpoint", endpoint),
+            ("pubsub_endpoint", pubsub_endpoint),
+            ("loglevel", loglevel),
+            ("logoutput", logoutput),
+        )
+        if value is not None
+    }
+
+    changes = _Changes(path, with_circusd)
+
+    def read() -> HostConfig:
+        ini = read_ini(path)
+        config = replace(ini_file.build(ini), **fixed)
+        _refuse_hosts(config)
+        _logs.configure(config.loglevel, config.logoutput)
+        changes.tell(config, ini_file.sections_of_circusd(ini))
+        return config
+
+    config = read()
+    if not any(spec.active for spec in config.plugins):
+        _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
+    arbiter = Arbiter.from_config(config, reload=read)
+    with contextlib.ExitStack() as stack:
+        # The arbiter takes this signal while it runs; before and after, it shall not kill. A
+        # function, not SIG_IGN, which circusd's watchers would inherit.
+        stack.callback(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, ignore))
+        if with_circusd:
+            # The circusd that was started stays where it is, whatever the file says later.
+            fixed.update(endpoint=config.endpoint, pubsub_endpoint=config.pubsub_endpoint)
+            _start_circusd(stack, arbiter, path)
+        elif not config.ssh_server:
+            stack.enter_context(_warning_of_doubles(config))
+        arbiter.start()
+    return 0
+
+
+class _Changes:
+    """Tells what a file says anew besides its plugins, and what of it has no effect yet.
+
+    Args:
+        path: The file.
+        with_circusd: Whether a circusd was started for its watchers.
+    """
+
+    def __init__(self, path: str, with_circusd: bool) -> None:
+        self._path = path
+        self._with_circusd = with_circusd
+        self._log: tuple[str, str] | None = None
+        self._rest: dict[str, dict[str, str]] | None = None
+
+    def tell(self, config: HostConfig, rest: dict[str, dict[str, str]]) -> None:
+        """Log it; the first time there is nothing to compare with.
+
+        Args:
+            config: What was made of the file.
+            rest: Its sections that concern circusd.
+        """
+        log = config.loglevel, config.logoutput
+        if self._log not in (None, log):
+            _logs.logger.info("logging %s and above to %s from now on", *log)
+        self._log = log
+        if not self._with_circusd:
+            return
+        if self._rest not in (None, rest):
+            _logs.logger.warning(
+                "%s: what it says besides the plugins has changed; the circusd that runs does not "
+                "hear of it, so start this command again",
+                self._path,
+            )
+        self._rest = rest
+
+
+def _refuse_hosts(config: HostConfig) -> None:
+    """Refuse a section that stands for a host, which needs a circusd of its own to run it."""
+    from .._config import ini_file
+
+    problems = [
+        f"{spec.place}: stands for a host that circusd runs; start this file with 'circusd', or "
+        "put its plugins back with 'circusplug migrate --undo'"
+        for spec in config.plugins
+        if spec.use == ini_file.HOST_USE and spec.active
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _start_circusd(stack: contextlib.ExitStack, arbiter: Arbiter, path: str) -> None:
+    from .._circusd.process import CircusdProcess, describe_status
+    from .._config import ini_file
+
+    circusd = stack.enter_context(CircusdProcess(ini_file.without_plugins(path), source=path))
+    circusd.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
+    _logs.logger.info("circusd runs, process %s", circusd.pid)
+
+
+def host_plugin(
+    use: str,
+    config: str,
+    *,
+    endpoint: str,
+    pubsub_endpoint: str,
+    check_delay: float,
+    ssh_server: str | None,
+    loglevel: str,
+    logoutput: str,
+) -> int:
+    """Host one plugin as Circus's circus-plugin does; returns the exit status.
+
+    Raises:
+        ConfigError: The options cannot be read.
+        SpecError: An option of the host's is not valid.
+        PluginLoadError: There is no such plugin.
+        HostError: The plugin failed.
+    """
+    # What restarts this command when the plugin fails is whoever runs it.
+    options = {"host.restart": "never", **parse_plugin_config(config), "use": use}
+    spec = PluginSpec.from_options(options, where="--config")
+    if not spec.active:
+        raise HostError(f"{use} is not active ('active' is {spec.config['active']}), not started")
+    arbiter = Arbiter(
+        [replace(spec, where="")],
+        endpoint,
+        pubsub_endpoint,
+        check_delay,
+        ssh_server,
+        exit_when_done=True,
+    )
+    _logs.configure(loglevel, logoutput)
+    log = _logs.logger
+    with _logs.speaking(spec.name):
+        log.info("Loading the plugin...")
+        if not spec.isolate:
+            _load(use)
+        log.info("Endpoint: %r", endpoint)
+        log.info("Pub/sub: %r", pubsub_endpoint)
+        log.info("Starting")
+        arbiter.start()
+    status = arbiter.plugins[spec.name]
+    if status.state == "failed":
+        raise HostError(f"{spec.name} has failed: {status.last_error}")
+    return 0
+
+
+def _load(use: str) -> None:
+    try:
+        load_plugin_class(use)
+    except PluginLoadError as error:
+        # On a command line there is no 'use'.
+        text = str(error).replace(f"'use' names {use}, but ", f"{use}: ")
+        text = text.replace(f"'use' names {use!r}, which is", f"{use!r} is")
+        text = text.replace(f"'use' names {use}, which is", f"{use} is")
+        raise PluginLoadError(text) from error.__cause__
+
+
+def parse_plugin_config(text: str) -> dict[str, Any]:
+    """Read plugin options from a command line: ``key:value:::key:value``, or a JSON object.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            decoded = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"--config: not valid JSON: {error}") from None
+        if not isinstance(decoded, dict):
+            raise ConfigError('--config: the JSON must be an object, {"key": "value"}')
+        return decoded
+    options = {}
+    for item in text.split(":::") if text else ():
+        key, colon, value = item.partition(":")
+        if not colon or not key.strip():
+            raise ConfigError(
+                f"--config: {item!r} is not key:value; write key:value:::key:value, or JSON"
+            )
+        options[key.strip()] = value.strip()
+    return options
+
+
+@contextlib.contextmanager
+def _warning_of_doubles(config: HostConfig) -> Iterator[None]:
+    """Meanwhile, wait for circusd on a thread, and look whether it runs the same plugins."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    thread = threading.Thread(
+        target=_look_for_doubles, args=(context, config), name="circusplug-doubles", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        context.term()  # which ends the wait
+        thread.join()
+
+
+def _look_for_doubles(context: zmq.Context[zmq.Socket[bytes]], config: HostConfig) -> None:
+    with contextlib.suppress(zmq.ZMQError), context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX)
+        socket.connect(connectable(config.endpoint))
+        socket.send(encode_call(1, "list", {}))
+        reply = decode_reply(socket.recv())
+        watchers = reply.get("watchers") if reply else None
+        if not isinstance(watchers, list):
+            return
+        for spec in config.plugins:
+            if spec.active and f"{PLUGIN_PREFIX}{spec.name}".lower() in watchers:
+                _logs.logger.warning(
+                    "circusd at %s runs %s%s itself, so it now runs twice; take the section out "
+                    "of circusd's file, or use 'circusplug up' or 'circusplug migrate'",
+                    config.endpoint,
+                    PLUGIN_PREFIX,
+                    spec.name,
+                )

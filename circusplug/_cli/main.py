@@ -1,0 +1,285 @@
+# The commands `circusplug` and `circus-plugin`: arguments in, exit status out. Errors that
+# are the user's to mend come out as one line each on standard error, never as a traceback.
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import io
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from .. import __version__, _logs
+from .._config.specs import HostConfig
+from .._errors import CircusPlugError, SpecError
+from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+
+#: What the system says if there is nobody to read the output any more, or no room for it.
+_CANNOT_WRITE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+_RUN = """\
+Hosts the [plugin:NAME] sections of a circus.ini against the circusd that the file names,
+which must be running, or may come later. All plugins run in this one process, a thread
+each; those with 'isolate = true' in a process of their own. Ctrl-C or SIGTERM stops all of
+them cleanly, a second Ctrl-C ends at once. SIGHUP reads the file again and restarts only
+the plugins that changed.
+
+Take care that circusd does not run the same plugins itself: give it a file without them, or
+use 'circusplug up'.
+"""
+_UP = """\
+Starts a real circusd for the watchers of a circus.ini, without its plugin sections, waits
+until it answers, and hosts the plugins as 'circusplug run' does. Ctrl-C stops both, the
+plugins first; if circusd ends, so does the host. SIGHUP reads the plugin sections again, not
+the watchers. Needs circus itself: pip install 'circusplug[circusd]'.
+"""
+_CHECK = """\
+Reads a circus.ini as circusd would, imports the plugins, and prints which options each of
+them would get. Tells every problem at once and then exits with status 1. A plugin's own
+options are checked as far as the plugin offers that (check_config); what they name is looked
+for when it starts.
+"""
+_MIGRATE = """\
+Moves the plugin sections of a circus.ini to a file of their own, and leaves the one section
+that lets an unmodified circusd run the host: [plugin:circusplug]. Shows the changes first;
+keeps the original as a backup, which --undo puts back.
+"""
+_PLUGIN = """\
+Runs one plugin against a running circusd, as Circus's own circus-plugin does. Ctrl-C or
+SIGTERM stops it cleanly; if it fails, the exit status is 1.
+"""
+_PLUGIN_EXAMPLE = "Example: %(prog)s --config filename:events.log circusplug.plugins.Logger"
+_PLUGIN_CONFIG = """\
+the plugin's options, as key:value:::key:value, or as a JSON object, which can hold any
+value: '{"filename": "a b.log"}'; 'isolate' and 'host.…' are the host's, as in a section
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `circusplug` command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="circusplug",
+        description="Host the plugins of Circus in one process, a thread each.",
+        epilog="Try 'circusplug check circus.ini' first; 'circusplug COMMAND --help' tells more.",
+    )
+    parser.add_argument("--version", action="version", version=f"circusplug {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = _add(commands, "run", "host the plugins of a circus.ini", _RUN)
+    up = _add(commands, "up", "the same, and start a real circusd first", _UP)
+    for command in (run, up):
+        _add_log_options(command)
+    run.add_argument(
+        "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
+    )
+    run.add_argument(
+        "--pubsub", type=_endpoint, help="circusd's event endpoint instead of the file's"
+    )
+
+    check = _add(commands, "check", "tell what is wrong with a circus.ini", _CHECK)
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument("--no-import", action="store_true", help="do not import the plugins")
+
+    plugin = commands.add_parser(
+        "plugin",
+        help="host one plugin, as circus-plugin does",
+        description=_PLUGIN,
+        epilog=_PLUGIN_EXAMPLE,
+    )
+    _add_plugin_options(plugin)
+
+    migrate = _add(commands, "migrate", "let circusd run the host in one section", _MIGRATE)
+    migrate.add_argument("--to", metavar="FILE", help="where the plugins go (plugins.ini)")
+    migrate.add_argument("--yes", action="store_true", help="do it without asking")
+    migrate.add_argument("--undo", action="store_true", help="put the original back")
+    migrate.add_argument(
+        "--force", action="store_true", help="with --undo: also if a file was edited since"
+    )
+
+    given = parser.parse_args(arguments)
+    if given.command == "migrate":
+        if given.force and not given.undo:
+            migrate.error("--force is for --undo")
+        if given.undo and given.to:
+            migrate.error("--undo finds out where the plugins went; leave out --to")
+    return _guarded("circusplug", lambda: _dispatch(given))
+
+
+def _dispatch(given: argparse.Namespace) -> int:
+    # Each command imports what it needs, and pays for nothing else.
+    if given.command in ("run", "up"):
+        from . import hosting
+
+        return hosting.host_file(
+            given.file,
+            with_circusd=given.command == "up",
+            endpoint=getattr(given, "endpoint", None),
+            pubsub_endpoint=getattr(given, "pubsub", None),
+            loglevel=given.loglevel,
+            logoutput=given.logoutput,
+        )
+    if given.command == "check":
+        from . import check
+
+        return check.check(given.file, as_json=given.json, imports=not given.no_import)
+    if given.command == "plugin":
+        return _host_plugin(given)
+    from . import migrate
+
+    return migrate.migrate(
+        given.file, given.to or "plugins.ini", undo=given.undo, yes=given.yes, force=given.force
+    )
+
+
+def plugin_main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `circus-plugin` command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="circus-plugin", description=_PLUGIN, epilog=_PLUGIN_EXAMPLE
+    )
+    _add_plugin_options(parser)
+    given = parser.parse_args(arguments)
+    return _guarded("circus-plugin", lambda: _host_plugin(given))
+
+
+def _add_plugin_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plugin", help="dotted name of the plugin class: package.module.Class")
+    parser.add_argument(
+        "--endpoint",
+        type=_endpoint,
+        default=DEFAULT_ENDPOINT,
+        help="circusd's command endpoint (%(default)s)",
+    )
+    parser.add_argument(
+        "--pubsub",
+        type=_endpoint,
+        default=DEFAULT_PUBSUB_ENDPOINT,
+        help="its event endpoint (%(default)s)",
+    )
+    parser.add_argument("--config", default="", help=_PLUGIN_CONFIG)
+    parser.add_argument(
+        "--check-delay",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="circusd's check period, told to the plugin (%(default)s)",
+    )
+    _add_log_options(parser, level="info", output="-")
+    parser.add_argument("--ssh", metavar="SERVER", help="tunnel through this ssh server")
+    parser.add_argument("--version", action="version", version=f"circusplug {__version__}")
+
+
+def _endpoint(text: str) -> str:
+    try:
+        HostConfig(endpoint=text)
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(error.message.removeprefix("'endpoint': ")) from None
+    return text
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if seconds >= 0 and math.isfinite(seconds):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of 0 or more")
+
+
+def _host_plugin(given: argparse.Namespace) -> int:
+    from . import hosting
+
+    return hosting.host_plugin(
+        given.plugin,
+        given.config,
+        endpoint=given.endpoint,
+        pubsub_endpoint=given.pubsub,
+        check_delay=given.check_delay,
+        ssh_server=given.ssh,
+        loglevel=given.loglevel,
+        logoutput=given.logoutput,
+    )
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, short: str, long: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=short,
+        description=long,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("file", metavar="circus.ini", help="the configuration file")
+    return command
+
+
+def _add_log_options(
+    parser: argparse.ArgumentParser, level: str | None = None, output: str | None = None
+) -> None:
+    parser.add_argument(
+        "--log-level",
+        dest="loglevel",
+        type=str.lower,
+        choices=_logs.LEVELS,
+        default=level,
+        help=f"lowest level to log ({level or 'what the file says, or info'})",
+    )
+    parser.add_argument(
+        "--log-output",
+        dest="logoutput",
+        default=output,
+        metavar="FILE",
+        help=f"a file, syslog://…, or - for standard error ({output or 'what the file says'})",
+    )
+
+
+def _guarded(program: str, action: Callable[[], int]) -> int:
+    """Run a command; what the user can mend becomes one line a problem."""
+    _prepare_streams()
+    # Plugins need not be in an installed package: Circus runs them with the current directory
+    # in sys.path, too.
+    with contextlib.suppress(FileNotFoundError):  # it may have been removed
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+    try:
+        try:
+            return action()
+        except CircusPlugError as error:
+            for line in str(error).splitlines():
+                print(f"{program}: {line}", file=sys.stderr)
+            return EXIT_FAILURE
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        if error.errno != errno.EPIPE:
+            print(f"{program}: cannot write the output: {error.strerror}", file=sys.stderr)
+        # Whoever read our output has left; keep Python from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FAILURE
+
+
+def _prepare_streams() -> None:
+    """Let nothing that is printed be lost, or go where it does not belong."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:  # closed by our caller: the next pipe opened would take its place
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - stays open
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A line that a plugin prints is seen at once, and whatever its characters.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

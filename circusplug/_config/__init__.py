@@ -1,0 +1,1 @@
+"""From text to frozen, checked descriptions of a host and its plugins."""

@@ -1,0 +1,269 @@
+# circus.ini to HostConfig: what its sections mean to the host. Every problem is collected
+# first and raised at once, so that a file is corrected in one go. Lines and values are
+# `ini_syntax`'s business, included files `ini_includes`'s.
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .._errors import ConfigError, SpecError
+from .host_options import ISOLATED_ONLY, OPTIONS
+from .ini_includes import CIRCUS_SECTION, INCLUDE_KEYS, Ini, read_ini
+from .ini_syntax import DEFAULT_SECTION, STRAY_NAME, Line, expand, unquote
+from .specs import PLUGIN_PREFIX, HostConfig, PluginSpec
+from .values import did_you_mean, to_bool
+
+#: What the section runs that stands for a whole host, in a file for circusd.
+HOST_USE = "circusplug.Host"
+#: The section that circusplug itself reads and circusd ignores.
+OWN_SECTION = "circusplug"
+
+_CIRCUS_KEYS = (
+    "endpoint", "pubsub_endpoint", "check_delay", "ssh_server", "loglevel", "logoutput"
+)  # fmt: skip
+_MAY_BE_EMPTY = frozenset({"ssh_server", "loglevel", "logoutput"})
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_logger = logging.getLogger("circusplug")
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> HostConfig:
+    """Read a circus.ini, with the files it includes, as circusd would.
+
+    Args:
+        path: The main file.
+        environ: What ``$(circus.env.NAME)`` is taken from; by default the process's own.
+
+    Raises:
+        ConfigError: There is no such file, or something in it is wrong; holds every problem.
+    """
+    return build(read_ini(path, environ))
+
+
+def examine(
+    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
+) -> tuple[list[PluginSpec], list[str]]:
+    """Read a circus.ini as `load` does, for a look at it.
+
+    Returns:
+        The plugins that are valid, and every problem, a line each.
+    """
+    try:
+        return _Builder(read_ini(path, environ)).examine()
+    except ConfigError as error:
+        return [], list(error.problems)
+
+
+def without_plugins(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> str:
+    """One ini from a circus.ini and its includes, for a circusd that runs only its watchers.
+
+    Plugin sections, ``[circusplug]`` and the include options are left out; what remains is
+    as in the files, in Circus's reading order.
+
+    Raises:
+        ConfigError: A file cannot be read, or a line in it; holds every problem.
+    """
+    ini = read_ini(path, environ)
+    if ini.sections.problems:
+        raise ConfigError(*ini.sections.problems)
+    parts = []
+    if CIRCUS_SECTION in ini.sections and ini.sections.own(DEFAULT_SECTION).keys() & INCLUDE_KEYS:
+        # Taking them out of [DEFAULT] would take them out of every watcher too.
+        parts.append(f"[{CIRCUS_SECTION}]\n" + "".join(f"{key} =\n" for key in INCLUDE_KEYS))
+    for _, lines in ini.files:
+        text = "".join(line.text for line in lines if not _is_left_out(line))
+        parts.append(text if text.endswith(("\n", "\r")) or not text else text + "\n")
+    return "".join(parts)
+
+
+def sections_of_circusd(ini: Ini) -> dict[str, dict[str, str]]:
+    """The sections that concern circusd, once the host runs the plugins, by their names."""
+    sections = ini.sections
+    return {name: sections.own(name) for name in sections.store if not is_ours(name)}
+
+
+def is_ours(section: str) -> bool:
+    """Whether a section means something to the host only, once it runs the plugins."""
+    return section.startswith(PLUGIN_PREFIX) or section == OWN_SECTION
+
+
+def _is_left_out(line: Line) -> bool:
+    return is_ours(line.section) or (line.section == CIRCUS_SECTION and line.key in INCLUDE_KEYS)
+
+
+def build(ini: Ini) -> HostConfig:
+    """Make the host's configuration of what was read.
+
+    Raises:
+        ConfigError: Something in it is wrong; holds every problem.
+    """
+    return _Builder(ini).build()
+
+
+class _Builder:
+    """Collects the configuration and its problems, section by section."""
+
+    def __init__(self, ini: Ini) -> None:
+        self._ini = ini
+        self._known = ini.variables()
+        self._problems = list(ini.sections.problems)
+        self._values: dict[str, Any] = {}
+        self._defaults: dict[str, str] = {}
+
+    def build(self) -> HostConfig:
+        specs, problems = self.examine()
+        if problems:
+            raise ConfigError(*problems)
+        return HostConfig(tuple(specs), **self._values, source=self._ini.path)
+
+    def examine(self) -> tuple[list[PluginSpec], list[str]]:
+        self._read_circus()
+        self._read_own()
+        made = [self._plugin(section) for section in plugin_sections(self._ini)]
+        specs = [spec for spec in made if spec is not None]
+        try:
+            HostConfig(tuple(specs), source=self._ini.path)
+        except SpecError as error:  # two of the same name
+            self._problems.append(str(error))
+        return specs, self._problems
+
+    def _complain(self, section: str, key: str | None, message: str) -> None:
+        self._problems.append(f"{self._ini.place(section, key or '')}: {message}")
+
+    def _read_circus(self) -> None:
+        for key in _CIRCUS_KEYS:
+            raw = self._ini.circus_option(key)
+            value = expand(raw or "", self._known)
+            if raw is None or (not value and key in _MAY_BE_EMPTY):
+                continue
+            if key == "loglevel":
+                value = value.lower()
+                if value not in _LOG_LEVELS:
+                    # circusd takes what it does not know for "info".
+                    place = self._ini.place(CIRCUS_SECTION, key)
+                    _logger.warning("%s: 'loglevel': %r is none; taking 'info'", place, value)
+                    continue
+            self._keep_value(CIRCUS_SECTION, key, value)
+
+    def _keep_value(self, section: str, key: str, value: str) -> None:
+        fields: dict[str, Any] = {key: value}
+        try:
+            HostConfig(**fields)
+            self._values[key] = value
+        except SpecError as error:
+            self._complain(section, key, error.message)
+
+    def _read_own(self) -> None:
+        for key, raw in self._ini.sections.own(OWN_SECTION).items():
+            key, value = key.strip(), unquote(expand(raw, self._known))
+            if key.startswith("host."):
+                self._defaults[key] = value
+            elif key == "stop_timeout":
+                self._keep_value(OWN_SECTION, key, value)
+            else:
+                names = ["stop_timeout", *(f"host.{name}" for name in OPTIONS)]
+                guess = did_you_mean(key, names) or " (there are stop_timeout, host.*)"
+                self._complain(OWN_SECTION, key, f"'{key}' is no option here{guess}")
+        # An isolated plugin may have any of them.
+        trial = {"use": OWN_SECTION, "isolate": "true", **self._defaults}
+        for error in _make_spec(trial, OWN_SECTION, "")[1]:
+            self._defaults.pop(error.key or "", None)
+            self._complain(OWN_SECTION, error.key, error.message)
+
+    def _plugin(self, section: str) -> PluginSpec | None:
+        sections = self._ini.sections
+        own = plugin_options(sections.options(section), self._known)
+        options = {**_fitting(self._defaults, own), **own, "name": section}
+        header = sections.line(section)
+        where = f"{header.file if header else self._ini.path}: [{section}]"
+        spec, errors = _make_spec(options, section.removeprefix(PLUGIN_PREFIX), where)
+        for error in errors:
+            # A missing 'use' may well be on the line that could not be read.
+            if error.key != "use" or not sections.is_damaged(section):
+                self._complain(section, error.key, error.message)
+        return spec
+
+
+def plugin_sections(ini: Ini) -> list[str]:
+    """The plugin sections in the order of their start; Circus skips those without options."""
+    return [
+        section
+        for section in sorted(ini.sections.store)
+        if section.startswith(PLUGIN_PREFIX) and ini.sections.options(section).keys() - {STRAY_NAME}
+    ]
+
+
+def plugin_options(options: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """What a plugin section says, as the plugin is to get it.
+
+    Args:
+        options: The section's options, not expanded.
+        known: The variables to expand.
+    """
+    config = {}
+    # Sorted as on the command line that Circus makes of it, where the last of equal keys wins.
+    for key, value in sorted(options.items()):
+        if key != STRAY_NAME:
+            value = unquote(expand(value, known))
+            config[key.strip()] = _as_number(value) if key == "priority" else value
+    return config
+
+
+def _as_number(value: str) -> str:
+    # Circus turns this one into a number and back.
+    try:
+        return str(int(value))
+    except ValueError:
+        return value
+
+
+def _fitting(defaults: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
+    """Those of the file's defaults that fit a plugin and that it does not set itself."""
+    try:
+        isolated = to_bool(options.get("isolate", False))
+    except ValueError:
+        isolated = True
+    fitting = {}
+    for key, value in defaults.items():
+        name = key.removeprefix("host.")
+        only_isolated = (
+            name in ISOLATED_ONLY
+            or name.startswith(("env.", "rlimit_"))
+            or (name == "on_stall" and value.lower() == "restart")
+        )
+        # Without the prefix, an option that is Circus's own counts for isolated plugins.
+        says_itself = (
+            isolated and name in options and name in OPTIONS and OPTIONS[name].metadata["circus"]
+        )
+        if (isolated or not only_isolated) and not says_itself:
+            fitting[key] = value
+    return fitting
+
+
+def _make_spec(
+    options: dict[str, str], name: str, where: str
+) -> tuple[PluginSpec | None, list[SpecError]]:
+    """Make a plugin's specification; the first error does not hide the next ones."""
+    errors: list[SpecError] = []
+    while True:
+        made = _try_spec(options, name, where)
+        if isinstance(made, PluginSpec):
+            return (None if errors else made), errors
+        if made.key in [error.key for error in errors]:
+            return None, errors
+        errors.append(made)
+        if made.key == "use":
+            options["use"] = "missing"
+        elif made.key == "isolate":
+            options["isolate"] = "true"
+        elif made.key is None or options.pop(made.key, None) is None:
+            return None, errors
+
+
+def _try_spec(options: dict[str, str], name: str, where: str) -> PluginSpec | SpecError:
+    try:
+        return PluginSpec.from_options(options, name=name, where=where)
+    except SpecError as error:
+        return error

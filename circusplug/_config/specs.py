@@ -1,0 +1,199 @@
+# A plugin is data until it runs: frozen, validated descriptions of plugins and of the host.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from .._errors import SpecError
+from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .host_options import (
+    CIRCUS_OPTIONS,
+    HostOptions,
+    parse_host_options,
+    plain_fields,
+    refuse_isolated_only,
+    restore,
+)
+from .values import number, seconds, to_bool
+
+_PORT = re.compile(r"[0-9]{1,5}")
+
+#: The prefix of a plugin's section and of its name in circusd.
+PLUGIN_PREFIX = "plugin:"
+
+
+@dataclass(frozen=True)
+class PluginSpec:
+    """One plugin, before it runs.
+
+    Attributes:
+        name: Unique in the host; without the ``plugin:`` of its section.
+        use: Dotted name of the class, or the class itself.
+        config: What the plugin receives as keyword arguments.
+        isolate: Whether it gets a process of its own.
+        host: The host's options for it.
+        where: Where it comes from, for messages.
+    """
+
+    name: str
+    use: str | type
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    isolate: bool = False
+    host: HostOptions = field(default_factory=HostOptions)
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
+        if not str(self.name).strip():
+            raise SpecError("a plugin needs a name", where=self.where, key="name")
+        if isinstance(self.use, str):
+            if not self.use.strip():
+                raise SpecError(
+                    "'use' is missing; give the dotted name of a plugin class",
+                    where=self.place,
+                    key="use",
+                )
+        elif not isinstance(self.use, type):
+            raise SpecError(
+                f"'use' must be a dotted name or a class, not {self.use!r}",
+                where=self.place,
+                key="use",
+            )
+        try:
+            to_bool(self.config.get("active", True))
+        except ValueError as error:
+            raise SpecError(f"'active': {error}", where=self.place, key="active") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restore, (PluginSpec, plain_fields(self))
+
+    @property
+    def active(self) -> bool:
+        """False if the section says ``active = false``: it is accepted, and not started."""
+        return to_bool(self.config.get("active", True))
+
+    @property
+    def place(self) -> str:
+        """Where to look for it, for messages."""
+        return self.where or f"plugin {self.name!r}"
+
+    @property
+    def use_name(self) -> str:
+        """The class as a dotted name, whichever way it was given."""
+        if isinstance(self.use, str):
+            return self.use
+        return f"{self.use.__module__}.{self.use.__qualname__}"
+
+    @classmethod
+    def from_options(
+        cls, options: Mapping[str, Any], *, name: str | None = None, where: str = ""
+    ) -> PluginSpec:
+        """Sort a flat mapping of options into the host's and the plugin's.
+
+        Args:
+            options: ``use``, ``isolate``, ``host.*`` and anything the plugin wants.
+            name: The plugin's name; by default ``options["name"]``, then the dotted name.
+            where: For messages, e.g. ``circus.ini: [plugin:logger]``.
+
+        Raises:
+            SpecError: An option is missing, unknown or has a value that does not fit.
+        """
+        config = dict(options)
+        use = config.pop("use", "")
+        given = name if name is not None else config.get("name")
+        label = (
+            str(given) if given else (use if isinstance(use, str) else _dotted(use) or repr(use))
+        )
+        label = label.removeprefix(PLUGIN_PREFIX)
+        place = where or f"plugin {label!r}"
+        if not use or (isinstance(use, str) and not use.strip()):
+            raise SpecError(
+                "'use' is missing; give the dotted name of a plugin class", where=place, key="use"
+            )
+        isolate_value = config.pop("isolate", False)
+        try:
+            isolate = to_bool(isolate_value)
+        except ValueError as error:
+            raise SpecError(f"'isolate': {error}", where=place, key="isolate") from None
+        prefixed = {key[5:]: config.pop(key) for key in list(config) if key.startswith("host.")}
+        unprefixed = {key: config[key] for key in CIRCUS_OPTIONS & config.keys()}
+        host = parse_host_options({**(unprefixed if isolate else {}), **prefixed}, prefixed, place)
+        if not isolate:
+            refuse_isolated_only(prefixed, place)
+        return cls(label, use, config, isolate, host, where)
+
+
+def _dotted(use: Any) -> str:
+    name = getattr(use, "__qualname__", None)
+    return f"{use.__module__}.{name}" if name else ""
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """A host and its plugins, before anything runs.
+
+    Attributes:
+        plugins: In the order of their start.
+        endpoint: Where circusd takes commands.
+        pubsub_endpoint: Where circusd publishes events.
+        check_delay: circusd's own check period in seconds, handed to the plugins.
+        ssh_server: ``user@host:port`` to tunnel through, or None.
+        loglevel: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        logoutput: A file, ``-`` for standard error, or ``syslog://…``.
+        stop_timeout: How long stopping all plugins may take, in seconds.
+        source: The file this comes from, or None.
+    """
+
+    plugins: tuple[PluginSpec, ...] = ()
+    endpoint: str = DEFAULT_ENDPOINT
+    pubsub_endpoint: str = DEFAULT_PUBSUB_ENDPOINT
+    check_delay: float = DEFAULT_CHECK_DELAY
+    ssh_server: str | None = None
+    loglevel: str = "info"
+    logoutput: str = "-"
+    stop_timeout: float = 10.0
+    source: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for key in ("endpoint", "pubsub_endpoint"):
+            _check_endpoint(key, getattr(self, key), self.source or "")
+        for key, parse in (("check_delay", number), ("stop_timeout", seconds)):
+            try:
+                object.__setattr__(self, key, parse(getattr(self, key)))
+            except ValueError as error:
+                raise SpecError(f"'{key}': {error}", where=self.source or "", key=key) from None
+        object.__setattr__(self, "plugins", tuple(self.plugins))
+        seen: set[str] = set()
+        for spec in self.plugins:
+            if spec.name in seen:
+                raise SpecError(
+                    f"two plugins are named {spec.name!r}; give each its own 'name'",
+                    where=spec.where,
+                    key="name",
+                )
+            seen.add(spec.name)
+
+
+def _check_endpoint(key: str, endpoint: str, where: str) -> None:
+    scheme, found, rest = str(endpoint).partition("://")
+    if not str(endpoint).isprintable():  # lone surrogates, for one, from the environment
+        raise SpecError(f"'{key}': {endpoint!r} holds bytes that are no text", where=where, key=key)
+    if scheme not in ("tcp", "ipc", "inproc") or not found or not rest:
+        raise SpecError(
+            f"'{key}': {endpoint!r} is no ZMQ endpoint; write tcp://HOST:PORT or ipc://PATH",
+            where=where,
+            key=key,
+        )
+    if scheme == "tcp":
+        host, _, port = rest.rpartition(":")
+        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
+            raise SpecError(
+                f"'{key}': {endpoint!r} needs a host and a port from 1 to 65535, "
+                "tcp://127.0.0.1:5555",
+                where=where,
+                key=key,
+            )

@@ -1,0 +1,1 @@
+"""The host: which plugins run, when they are restarted, how all of it stops."""

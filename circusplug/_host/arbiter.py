@@ -1,0 +1,361 @@
+# The public face of the host. An Arbiter holds what the user asked for; once it is started,
+# an Engine does the work, see engine.py.
+#
+# Owner: `_lock` guards the change from new to started. Everything here may be called from any
+# thread.
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from .._config.specs import HostConfig, PluginSpec
+from .._errors import CircusPlugError, HostError, SpecError
+from .._logs import logger
+from .._status import PluginStatus
+from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .engine import Engine
+from .runner_factory import RunnerFactory
+
+PluginLike = Mapping[str, Any] | PluginSpec | type
+
+
+class Arbiter:
+    """Hosts plugins: a thread for each, or a process for those with ``isolate``.
+
+    Use it as a context manager to host in the background, or call `start`, which blocks.
+
+    Args:
+        plugins: What to host, in the order of start: mappings like a section of a
+            circus.ini (``{"use": "package.module.Class", "isolate": True, ...}``, where
+            ``use`` may also be a class), plugin classes, or `PluginSpec`s.
+        endpoint: Where circusd takes commands.
+        pubsub_endpoint: Where circusd publishes events.
+        check_delay: circusd's check period in seconds, handed to the plugins.
+        ssh_server: ``user@host:port`` to tunnel both sockets through, or None.
+        context: The ZMQ context to use, which is then not ended here; by default one is made.
+        stop_timeout: How long stopping all plugins may take, in seconds.
+        exit_when_done: Whether `start` returns when no plugin is left that runs.
+
+    Raises:
+        SpecError: A plugin or an option is not valid.
+    """
+
+    def __init__(
+        self,
+        plugins: Iterable[PluginLike] = (),
+        endpoint: str = DEFAULT_ENDPOINT,
+        pubsub_endpoint: str = DEFAULT_PUBSUB_ENDPOINT,
+        check_delay: float = DEFAULT_CHECK_DELAY,
+        ssh_server: str | None = None,
+        context: zmq.Context[Any] | None = None,
+        *,
+        stop_timeout: float = 10.0,
+        exit_when_done: bool = False,
+    ) -> None:
+        specs = _make_specs(plugins)
+        self._setup(
+            HostConfig(
+                specs,
+                endpoint,
+                pubsub_endpoint,
+                check_delay,
+                ssh_server,
+                stop_timeout=stop_timeout,
+            ),
+            context,
+            exit_when_done,
+        )
+
+    @classmethod
+    def from_config(
+        cls,
+        config: HostConfig,
+        *,
+        context: zmq.Context[Any] | None = None,
+        reload: Callable[[], HostConfig] | None = None,
+        exit_when_done: bool = False,
+    ) -> Arbiter:
+        """Make an arbiter of a configuration that was read or built before.
+
+        Args:
+            config: What to host.
+            context: See the class.
+            reload: Reads the configuration again, on SIGHUP and for `reload()`.
+            exit_when_done: See the class.
+        """
+        arbiter = cls.__new__(cls)
+        arbiter._setup(config, context, exit_when_done, reload)
+        return arbiter
+
+    def _setup(
+        self,
+        config: HostConfig,
+        context: zmq.Context[Any] | None,
+        exit_when_done: bool,
+        reload: Callable[[], HostConfig] | None = None,
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._exit_when_done = exit_when_done
+        self._read_config = reload
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._engine: Engine | None = None
+        self._stopped = False
+        self._failure: str | None = None
+
+    # Running.
+
+    def start(self) -> None:
+        """Host the plugins on the calling thread's watch, until stopped.
+
+        On the main thread SIGINT and SIGTERM stop the host cleanly, a second SIGINT ends
+        the process at once, and SIGHUP reads the configuration again.
+
+        Raises:
+            HostError: It was started before, or a plugin with ``host.critical`` gave up.
+        """
+        self._make_engine().run()
+        if self.failure:
+            raise HostError(self.failure)
+
+    def __enter__(self) -> Arbiter:
+        """Host in the background; returns when every plugin is ready, or too slow.
+
+        Raises:
+            HostError: It was started before.
+        """
+        self._make_engine().run_aside()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop every plugin, in reverse order of start; from any thread, any number of times.
+
+        Returns when all are stopped. `handle_stop` runs on the thread that called `start`;
+        on the calling one if the host runs in the background.
+        """
+        with self._lock:
+            self._stopped = True
+            engine = self._engine
+        if engine is not None:
+            engine.stop()
+
+    def fail(self, reason: str) -> None:
+        """Stop the host because of a failure outside it; from any thread, returns at once.
+
+        `start` then raises a HostError with that reason.
+        """
+        with self._lock:
+            engine = self._engine
+            if engine is None and not self._stopped:
+                self._failure = reason  # for when it is started
+        if engine is not None:
+            engine.fail(reason)
+
+    def _make_engine(self) -> Engine:
+        with self._lock:
+            if self._engine is not None or self._stopped:
+                raise HostError("an arbiter can be started once; make a new one")
+            engine = self._engine = Engine(
+                self._config,
+                self._make_factory(),
+                self._exit_when_done,
+                self._reload_on_signal,
+                self._tell_changed,
+            )
+        if self._failure is not None:
+            engine.fail(self._failure)
+        return engine
+
+    def _make_factory(self) -> RunnerFactory:
+        return RunnerFactory(self._config, self._context)
+
+    @property
+    def _started(self) -> Engine:
+        if self._engine is None:
+            raise HostError("the arbiter has not been started")
+        return self._engine
+
+    # Looking.
+
+    @property
+    def plugins(self) -> dict[str, PluginStatus]:
+        """What each plugin is doing, by name, in the order of start."""
+        if self._engine is not None and self._engine.is_set_up:
+            return self._engine.supervisor.statuses()
+        return {
+            spec.name: PluginStatus(
+                spec.name,
+                spec.use_name,
+                "stopped" if spec.active else "inactive",
+                spec.isolate,
+            )
+            for spec in self._config.plugins
+        }
+
+    @property
+    def config(self) -> HostConfig:
+        """What it was made from, with the changes made since."""
+        if self._engine is not None and self._engine.is_set_up:
+            return self._engine.supervisor.config
+        return self._config
+
+    @property
+    def failure(self) -> str | None:
+        """Why the host stopped by itself, or None."""
+        return self._engine.failure if self._engine is not None else self._failure
+
+    def instance(self, name: str) -> Any:
+        """The plugin object of a plugin on a thread; None if it is isolated or does not run.
+
+        Raises:
+            HostError: There is no such plugin.
+        """
+        return self._started.supervisor.instance(name)
+
+    def wait(
+        self, predicate: Callable[[dict[str, PluginStatus]], bool], timeout: float = 5.0
+    ) -> dict[str, PluginStatus]:
+        """Wait until `predicate` holds for what `plugins` says, and return that.
+
+        Raises:
+            TimeoutError: It does not hold within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            statuses = self.plugins
+            if predicate(statuses):
+                return statuses
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"not so within {timeout:g} s: {statuses}")
+            with self._changed:
+                # A state tells when it changes; counters do not, so they are looked at.
+                self._changed.wait(min(left, 0.02))
+
+    def _tell_changed(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # Changing.
+
+    def start_plugin(self, name: str) -> None:
+        """Start a plugin that does not run; from any thread while the host runs.
+
+        This and its siblings return when it is done, or at once when a plugin calls them on
+        its own thread.
+
+        Raises:
+            HostError: There is no such plugin, or the host does not run.
+        """
+        self._started.order(lambda supervisor: supervisor.start_plugin(name))
+
+    def stop_plugin(self, name: str) -> None:
+        """Stop a plugin, also one that waits for its restart; raises as `start_plugin`."""
+        self._started.order(lambda supervisor: supervisor.stop_plugin(name))
+
+    def restart_plugin(self, name: str) -> None:
+        """Stop a plugin and start a new instance; raises as `start_plugin`."""
+        self._started.order(lambda supervisor: supervisor.restart_plugin(name))
+
+    def add_plugin(self, plugin: PluginLike) -> str:
+        """Add a plugin and start it; returns its name.
+
+        Raises:
+            SpecError: It is not valid.
+            HostError: Its name is taken, or the host does not run.
+        """
+        spec = _make_spec(plugin)
+        self._started.order(lambda supervisor: supervisor.add_plugin(spec))
+        return spec.name
+
+    def remove_plugin(self, name: str) -> None:
+        """Stop a plugin and forget it; raises as `start_plugin`."""
+        self._started.order(lambda supervisor: supervisor.remove_plugin(name))
+
+    def reconfigure(self, config: HostConfig) -> list[str]:
+        """Change to another configuration, touching only the plugins that differ.
+
+        Returns:
+            What was done, a line each.
+        """
+        return self._started.reconfigure(config)
+
+    def reload(self) -> list[str]:
+        """Read the configuration again and change to it; as SIGHUP does.
+
+        Raises:
+            ConfigError: It has an error; everything stays as it was.
+            HostError: The host was not made from a file, or does not run.
+        """
+        if self._read_config is None:
+            raise HostError("this host was not made from a configuration file")
+        return self.reconfigure(self._read_config())
+
+    def _reload_on_signal(self) -> None:
+        if self._read_config is None:
+            logger.warning("SIGHUP: this host was not made from a configuration file")
+            return
+        try:
+            done = self.reload()
+        except CircusPlugError as error:
+            logger.error("not reloaded, all stays as it was: %s", error)
+        except Exception:  # noqa: BLE001 - the function that reads may be anybody's
+            logger.exception("not reloaded, all stays as it was")
+        else:
+            logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")
+
+
+def get_arbiter(
+    plugins: Iterable[PluginLike] = (), *, background: bool = False, **options: Any
+) -> Arbiter:
+    """Make an arbiter, with `background` one whose `start` returns at once.
+
+    Args:
+        plugins: See `Arbiter`.
+        background: Whether `start` hosts in the background, as ``with`` does.
+        options: What else `Arbiter` takes.
+    """
+    return BackgroundArbiter(plugins, **options) if background else Arbiter(plugins, **options)
+
+
+class BackgroundArbiter(Arbiter):
+    """An arbiter whose `start` returns when the plugins are ready."""
+
+    def start(self) -> None:
+        """Host in the background, until `stop` is called.
+
+        Raises:
+            HostError: It was started before.
+        """
+        self.__enter__()
+
+
+def _make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:
+    if isinstance(plugins, Mapping | str):
+        raise SpecError("'plugins' is a list; write plugins=[{\"use\": ...}]")
+    return tuple(_make_spec(plugin) for plugin in plugins)
+
+
+def _make_spec(plugin: PluginLike) -> PluginSpec:
+    if isinstance(plugin, PluginSpec):
+        return plugin
+    if isinstance(plugin, type):
+        return PluginSpec.from_options({"use": plugin})
+    if not isinstance(plugin, Mapping):
+        raise SpecError(f'{plugin!r} is no plugin; write a class, or {{"use": "module.Class"}}')
+    return PluginSpec.from_options(plugin)

@@ -1,0 +1,353 @@
+# One run of a host, from its set-up until everything is given back: the supervising thread,
+# and the mailbox by which all others, and signal handlers, reach it.
+#
+# Owner: the supervising thread (the one that calls `run`, or the one that `run_aside` makes)
+# alone touches the supervisor's slots, but that after `run_aside` the first to call `stop`
+# takes its place. Everyone else puts orders into the mailbox. `_lock` guards the change from
+# running to stopping, `_closing` who of several callers closes.
+
+from __future__ import annotations
+
+import concurrent.futures
+import enum
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .._config.specs import HostConfig
+from .._errors import HostError
+from .._logs import logger
+from .._plugin.stop_guard import StopGuard
+from .._runners.mailbox import Mailbox
+from .._runners.runner import Notice, Surroundings
+from .resources import raise_descriptor_limit, refuse_while_importing_main
+from .runner_factory import RunnerFactory
+from .signals import HostSignals
+from .supervisor import Supervisor
+
+
+class _Signal(enum.Enum):
+    STOP = "stop"
+    RELOAD = "reload"
+    WATCH = "watch"
+
+
+class _Order:
+    """Something to be done on the supervising thread, and where its outcome goes."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self.action = action
+        self.done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def carry_out(self) -> None:
+        try:
+            self.done.set_result(self.action())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self.done.set_exception(error)
+
+
+class Engine:
+    """Runs one host, once.
+
+    Args:
+        config: What to host.
+        factory: Makes the runners; it is opened and closed here.
+        exit_when_done: Whether to end when no plugin is left that runs.
+        on_reload: Called on the supervising thread for a SIGHUP.
+        on_change: Called whenever a plugin's state has changed, and at the end.
+    """
+
+    def __init__(
+        self,
+        config: HostConfig,
+        factory: RunnerFactory,
+        exit_when_done: bool,
+        on_reload: Callable[[], object],
+        on_change: Callable[[], object],
+    ) -> None:
+        self._config = config
+        self._exit_when_done = exit_when_done
+        self._on_reload = on_reload
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._closing = threading.Lock()
+        self._mailbox: Mailbox[Notice | _Order | _Signal] = Mailbox()
+        self._factory = factory
+        self._guard = StopGuard(config.stop_timeout)
+        self._supervisor: Supervisor | None = None
+        self._aside: threading.Thread | None = None
+        self._supervising = threading.get_ident()
+        self._stop_asked = False
+        self._all_ended = False
+        self._closed_by_stop = False
+        self._over = threading.Event()
+        self._failure: str | None = None
+
+    # Running.
+
+    def run(self) -> None:
+        """Host the plugins on the calling thread's watch, until stopped.
+
+        Raises:
+            HostError: The host cannot be set up.
+        """
+        self._set_up()
+        mailbox = self._mailbox
+        signals = HostSignals(
+            self._guard, lambda: mailbox.put(_Signal.STOP), lambda: mailbox.put(_Signal.RELOAD)
+        )
+        try:
+            with signals.installed(mailbox.wakeup_fd):
+                try:
+                    self._supervise()
+                finally:
+                    self._close()
+        finally:
+            self._give_back_mailbox()  # not sooner: the signal handlers write there
+
+    def run_aside(self) -> None:
+        """Host the plugins on a thread of its own; returns when each is ready, or too slow.
+
+        Raises:
+            HostError: The host cannot be set up.
+        """
+        self._set_up()
+        ready = threading.Event()
+        thread = threading.Thread(
+            target=self._run_aside, args=(ready,), name="circusplug-arbiter", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            self._close_aside()
+            raise HostError(f"no thread for the host: {error}") from error
+        self._aside = thread  # not any sooner, as `stop` joins it
+        try:
+            ready.wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop every plugin; from any thread, any number of times. Returns when all is over.
+
+        `handle_stop` runs on the thread of `run`; on the calling one after `run_aside`.
+        """
+        # On a thread that it would have to wait for, it does not wait.
+        within = self.supervises_here or self.in_plugin_thread
+        with self._lock:
+            self._stop_asked = True
+            aside = None if within else self._aside
+            self._closed_by_stop = self._closed_by_stop or aside is not None
+        self._mailbox.put(_Signal.STOP)
+        if aside is not None:
+            aside.join()
+            with self._closing:
+                if not self._over.is_set():
+                    self._close_aside()
+        elif not within:
+            self._over.wait()
+
+    def fail(self, reason: str) -> None:
+        """Have the host stop because of a failure; from any thread, returns at once."""
+        with self._lock:
+            if self._stop_asked:
+                return
+            self._failure = reason
+        self._mailbox.put(_Signal.STOP)
+
+    def order(self, action: Callable[[Supervisor], Any]) -> Any:
+        """Have something done on the supervising thread, and return what it returns.
+
+        On a plugin's own thread, and in a `handle_stop`, it returns None at once: the order may
+        well be to stop this very plugin.
+
+        Raises:
+            HostError: The host has stopped, or is not set up yet.
+        """
+        supervisor = self.supervisor
+        by_plugin = self._guard.running_here or self.in_plugin_thread
+        if self.supervises_here and not self._stop_asked and not by_plugin:
+            return action(supervisor)
+        with self._lock:
+            if self._stop_asked:
+                raise HostError("the host has stopped")
+            order = _Order(lambda: action(supervisor))
+            self._mailbox.put(order)
+        if not by_plugin:
+            return order.done.result()
+        order.done.add_done_callback(_log_failure)
+        return None
+
+    def reconfigure(self, config: HostConfig) -> list[str]:
+        """Change to another configuration; what was done, a line each. Raises as `order`."""
+
+        def change(supervisor: Supervisor) -> list[str]:
+            self._guard.seconds = config.stop_timeout
+            if _address(config) == _address(supervisor.config):
+                return supervisor.reconfigure(config, None, self._is_stop_waiting)
+            with self._factory.moved(config) as link:
+                return supervisor.reconfigure(config, link, self._is_stop_waiting)
+
+        return list(self.order(change) or ())
+
+    # Looking, from any thread.
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Who knows the plugins.
+
+        Raises:
+            HostError: The host is not set up yet.
+        """
+        if self._supervisor is None:
+            raise HostError("the arbiter has not been started")
+        return self._supervisor
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether there is a supervisor."""
+        return self._supervisor is not None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the host stopped by itself, or None."""
+        return self._failure or (self._supervisor.failure if self._supervisor else None)
+
+    @property
+    def supervises_here(self) -> bool:
+        """Whether the caller is the supervising thread."""
+        return self._supervising == threading.get_ident()
+
+    @property
+    def in_plugin_thread(self) -> bool:
+        """Whether the caller runs on a plugin's thread."""
+        return self._supervisor is not None and self._supervisor.owns_current_thread
+
+    # On the supervising thread.
+
+    def _set_up(self) -> None:
+        try:
+            refuse_while_importing_main()
+            raise_descriptor_limit(len(self._config.plugins))
+            if any(spec.isolate and spec.active for spec in self._config.plugins):
+                from .._isolated.forkserver import start_forkserver
+
+                try:
+                    start_forkserver()  # before there is any thread
+                except OSError as error:
+                    raise HostError(
+                        f"cannot start the process that isolated plugins come from: {error}"
+                    ) from error
+            link = self._factory.open()
+        except BaseException:
+            self._stop_asked = True
+            self._give_back(all_ended=True)
+            self._give_back_mailbox()
+            raise
+        mailbox = self._mailbox
+        self._supervisor = Supervisor(
+            self._config,
+            Surroundings(self._config, link, mailbox.put, guard=self._guard.run),
+            self._factory.make,
+            lambda: mailbox.put(_Signal.WATCH),
+            self._on_change,
+        )
+
+    def _run_aside(self, ready: threading.Event) -> None:
+        self._supervising = threading.get_ident()
+        try:
+            self._supervise(ready)
+        except BaseException as error:  # noqa: BLE001 - then the plugins are stopped
+            logger.exception("the host has failed")
+            self._failure = f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._stop_asked = True
+            closes = not self._closed_by_stop
+        if closes:  # it stopped by itself; whoever calls `stop` later has nothing to do
+            self._close_aside()
+
+    def _close_aside(self) -> None:
+        try:
+            self._close()
+        finally:
+            self._give_back_mailbox()
+
+    def _supervise(self, ready: threading.Event | None = None) -> None:
+        """Start the plugins and look after them until a stop is asked for."""
+        names = ", ".join(spec.name for spec in self._config.plugins if spec.active)
+        logger.info("hosting %s", names or "no plugin")
+        try:
+            self.supervisor.start_all(lambda: not self._turn(0.0))
+        finally:
+            if ready is not None:
+                ready.set()
+        while self._turn(None):
+            pass
+
+    def _turn(self, wait: float | None) -> bool:
+        """Take in what has come, waiting for the next thing if `wait` is None; False: stop."""
+        supervisor = self.supervisor
+        while not self._stop_asked:
+            done = self._exit_when_done and wait is None and supervisor.all_over
+            if supervisor.failure or done:
+                self._stop_asked = True
+                break
+            due = supervisor.next_timer()
+            left = None if due is None else max(0.0, due - time.monotonic())
+            item = self._mailbox.get(left if wait is None else 0.0)
+            if isinstance(item, Notice):
+                supervisor.handle(item)
+            elif isinstance(item, _Order):
+                item.carry_out()
+            elif item is _Signal.WATCH:
+                supervisor.begin_watch()
+            elif item is _Signal.RELOAD:
+                self._on_reload()
+            elif item is _Signal.STOP:
+                self._stop_asked = True
+                break
+            supervisor.run_timers()
+            if item is None and wait is not None:
+                return True
+        return not self._stop_asked
+
+    def _close(self) -> None:
+        """Stop the plugins on the calling thread and give everything back."""
+        self._supervising = threading.get_ident()
+        with self._lock:
+            self._stop_asked = True  # no order comes in from here on
+        while (item := self._mailbox.get(0.0)) is not None:
+            if isinstance(item, _Order):  # its thread may be one that a handle_stop waits for
+                item.done.set_exception(HostError("the host has stopped"))
+        self._guard.begin(self.supervisor.config.stop_timeout)
+        try:
+            self.supervisor.stop_all()
+        finally:
+            self._give_back(self.supervisor.all_ended)
+        logger.info("all plugins are stopped")
+
+    def _give_back(self, all_ended: bool) -> None:
+        self._factory.close(all_ended)
+        self._all_ended = all_ended
+        self._over.set()
+        self._on_change()
+
+    def _give_back_mailbox(self) -> None:
+        if self._all_ended:  # else threads left behind may still use it; it goes with the process
+            self._mailbox.close()
+
+    def _is_stop_waiting(self) -> bool:
+        return self._stop_asked or self._mailbox.holds(_Signal.STOP)
+
+
+def _log_failure(done: concurrent.futures.Future[Any]) -> None:
+    """Tell of an order that failed and that nobody waits for."""
+    error = done.exception()
+    if error is not None:
+        logger.error("what a plugin asked of its host was not done: %s", error)
+
+
+def _address(config: HostConfig) -> tuple[object, ...]:
+    return config.endpoint, config.pubsub_endpoint, config.ssh_server

@@ -1,0 +1,1 @@
+"""All about ``isolate = true``: a plugin in a process of its own."""

@@ -1,0 +1,1 @@
+"""One event loop per plugin: asyncio on one blocking zmq poller."""

@@ -1,0 +1,1 @@
+"""Moving plugin sections to a file of their own, and back."""

@@ -1,0 +1,1 @@
+"""One plugin's life on the thread it is on."""

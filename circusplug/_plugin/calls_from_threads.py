@@ -1,0 +1,121 @@
+# The way of a call from another thread to the plugin's, which alone may touch the sockets.
+#
+# Owner: `submit` and `wait` are for any thread but the plugin's, the rest is the plugin's
+# thread's. `_lock` guards `_open`, so that nothing is put into the queue after the last
+# look into it. A call's future belongs to the thread that waits on it until it is served.
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+
+from .._errors import CallTimeout
+from .._wire.commands import Reply
+from .calls import Call, cannot_send
+
+#: How much longer than its deadline a call's thread waits for the plugin's thread to say so.
+SLACK = 0.5
+
+_BUSY = "the plugin's thread is busy, no reply"
+
+#: Carries out a call on the plugin's thread and settles its future, now or later.
+Serve = Callable[[Call, "concurrent.futures.Future[Reply]"], object]
+
+
+class Handover:
+    """A queue of calls for the plugin's thread.
+
+    Args:
+        post: Has a function called on the plugin's thread; from any thread.
+        serve: Carries out one call.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], object]], object], serve: Serve) -> None:
+        self._post = post
+        self._serve = serve
+        self._queue: queue.SimpleQueue[tuple[Call, concurrent.futures.Future[Reply]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._lock = threading.Lock()
+        self._open: bool | None = None  # not yet; and then once and for all
+        self.why_closed = "the plugin is not connected (not started yet, or stopped)"
+
+    # From other threads.
+
+    def submit(self, call: Call) -> concurrent.futures.Future[Reply]:
+        """Hand a call over.
+
+        Raises:
+            PluginStateError: No call is taken any more, or not yet.
+        """
+        done: concurrent.futures.Future[Reply] = concurrent.futures.Future()
+        with self._lock:
+            if not self._open:
+                raise cannot_send(call.command, self.why_closed)
+            self._queue.put((call, done))
+        self._post(self.serve_one)
+        return done
+
+    def wait(self, call: Call, done: concurrent.futures.Future[Reply]) -> Reply:
+        """Wait for the outcome of a call that was handed over.
+
+        Raises:
+            CallError: Also one that was raised for the call on the plugin's thread.
+            CallTimeout: The plugin's thread was too busy to send it, or to say how it went.
+        """
+        finished, _ = concurrent.futures.wait([done], call.remaining)
+        if not finished and done.cancel():
+            # Not sent, and never will be: the plugin's thread looks before it sends.
+            raise call.timed_out("the plugin's thread is busy, command not sent")
+        finished, _ = concurrent.futures.wait([done], SLACK)
+        if not finished:
+            raise call.timed_out(_BUSY)
+        return done.result()
+
+    async def wait_async(self, call: Call, done: concurrent.futures.Future[Reply]) -> Reply:
+        """As `wait`, on another thread's loop."""
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(done), call.remaining + SLACK)
+        except asyncio.TimeoutError as error:
+            if isinstance(error, CallTimeout):
+                raise
+            raise call.timed_out(_BUSY) from None
+
+    def wake(self) -> None:
+        """End a `serve_next` that waits."""
+        self._queue.put(None)
+
+    def close(self, why: str = "") -> None:
+        """Refuse further calls at once, instead of at their deadline; from any thread."""
+        with self._lock:
+            self._open = False
+            self.why_closed = why or self.why_closed
+
+    # On the plugin's thread.
+
+    def open(self) -> None:
+        """Take calls from now on."""
+        with self._lock:
+            if self._open is None:
+                self._open = True
+
+    def serve_one(self) -> None:
+        """Carry out the next call, if there is one."""
+        self.serve_next(wait=False)
+
+    def serve_next(self, *, wait: bool) -> None:
+        """Carry out the next call; if there is none, `wait` for one, or until `wake`."""
+        with contextlib.suppress(queue.Empty):
+            handed = self._queue.get(block=wait)
+            # One whose thread has given up is not carried out.
+            if handed is not None and handed[1].set_running_or_notify_cancel():
+                self._serve(*handed)
+
+    def serve_rest(self) -> None:
+        """Carry out all that are left; none comes after `close`."""
+        while not self._queue.empty():
+            self.serve_one()

@@ -1,0 +1,113 @@
+# From the `use` of a plugin to a class that can be constructed, or one clear line why not.
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+from .._config.values import did_you_mean
+from .._errors import PluginLoadError
+from .base import CircusPlugin
+
+
+def load_plugin_class(use: str | type, where: str = "") -> type[Any]:
+    """Import a plugin class and check that it is one.
+
+    Args:
+        use: Dotted name (``package.module.Class``) or the class itself.
+        where: Put in front of the message, e.g. ``circus.ini: [plugin:logger]``.
+
+    Returns:
+        A class to be called with ``(endpoint, pubsub_endpoint, check_delay, ssh_server,
+        **config)``; one made for Circus's own base class comes back adopted.
+
+    Raises:
+        PluginLoadError: No such module or class, its import fails, or it is no plugin.
+    """
+    found = _resolve(use.strip(), where) if isinstance(use, str) else use
+    name = use if isinstance(use, str) else f"{found.__module__}.{found.__qualname__}"
+    if is_circus_plugin(found) and not issubclass(found, CircusPlugin):
+        from .adopt import adopt
+
+        return adopt(found)
+    if not issubclass(found, CircusPlugin):
+        raise _error(where, f"{name} is no plugin; derive it from circusplug.CircusPlugin")
+    if found.handle_recv is CircusPlugin.handle_recv:
+        raise _error(where, f"{name} has no handle_recv(self, data); a plugin must define it")
+    if inspect.iscoroutinefunction(found.handle_stop):
+        raise _error(
+            where,
+            f"{name}: handle_stop runs when the plugin's loop has ended, so it cannot be async; "
+            "make it a plain function (call and cast work in it)",
+        )
+    return found
+
+
+def is_circus_plugin(cls: type) -> bool:
+    """Whether a class derives from Circus's own base class; circus is not imported for that."""
+    return any(
+        base.__module__ == "circus.plugins" and base.__name__ == "CircusPlugin"
+        for base in cls.__mro__
+    )
+
+
+def _resolve(use: str, where: str) -> type[Any]:
+    module_name, _, class_name = use.replace(":", ".").rpartition(".")
+    if not module_name or not class_name:
+        raise _error(
+            where, f"'use' names {use!r}, which is no dotted name; write package.module.Class"
+        )
+    module = _import(use, module_name, where)
+    try:
+        found = getattr(module, class_name, None)
+    except Exception as error:
+        raise _failed(use, module_name, where, error) from error
+    if inspect.isclass(found):
+        return found
+    if found is not None:
+        raise _error(where, f"'use' names {use}, which is a {type(found).__name__}, not a class")
+    classes = [name for name, item in vars(module).items() if inspect.isclass(item)]
+    guess = did_you_mean(class_name, classes)
+    raise _error(where, f"'use' names {use}, but module {module_name} has no {class_name!r}{guess}")
+
+
+def _import(use: str, module_name: str, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name == missing or module_name.startswith(missing + "."):
+            raise _error(
+                where,
+                f"'use' names {use}, but there is no module {missing!r}{_near(missing)}; install "
+                "it, or put its directory into PYTHONPATH",
+            ) from None
+        raise _error(
+            where, f"'use' names {use}, but importing {module_name} needs {missing!r}; install it"
+        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _failed(use, module_name, where, error) from error
+
+
+def _failed(use: str, module_name: str, where: str, error: BaseException) -> PluginLoadError:
+    text = f"{type(error).__name__}: {error}"
+    return _error(where, f"'use' names {use}, but importing {module_name} failed: {text}")
+
+
+def _near(missing: str) -> str:
+    parent, _, last = missing.rpartition(".")
+    if not parent or parent not in sys.modules:
+        return ""
+    import pkgutil
+
+    path = getattr(sys.modules[parent], "__path__", [])
+    return did_you_mean(last, [info.name for info in pkgutil.iter_modules(path)], f"{parent}.")
+
+
+def _error(where: str, text: str) -> PluginLoadError:
+    return PluginLoadError(f"{where}: {text}" if where else text)

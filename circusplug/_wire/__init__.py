@@ -1,0 +1,1 @@
+"""circusd's language: events, commands, replies, endpoints, names; and the ssh tunnel."""

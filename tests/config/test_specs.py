@@ -1,0 +1,347 @@
+# Plugins and hosts as data: what is accepted, what each option becomes, what a message says.
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import resource
+import signal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circusplug import CircusPlugError, HostConfig, HostOptions, PluginSpec, SpecError
+from circusplug._config.host_options import ISOLATED_ONLY, OPTIONS
+from circusplug._config.values import to_bool
+
+
+def host_options(isolate: bool = True, **options: Any) -> HostOptions:
+    """What a section with these ``host.`` options comes to; ``env__A`` stands for ``env.A``."""
+    given = {f"host.{key.replace('__', '.')}": value for key, value in options.items()}
+    return PluginSpec.from_options({"use": "a.B", "isolate": isolate, **given}).host
+
+
+# One option.
+
+
+@pytest.mark.parametrize("value", [True, 1, "yes", "True", " ON ", "1"])
+def test_yes_is_said_as_in_circus(value: Any) -> None:
+    assert to_bool(value) is True
+
+
+@pytest.mark.parametrize("value", [False, 0, "no", "FALSE", " off ", "0"])
+def test_no_is_said_as_in_circus(value: Any) -> None:
+    assert to_bool(value) is False
+
+
+@pytest.mark.parametrize("value", ["", "maybe", "2", 2, None, [], 0.5])
+def test_what_is_neither_yes_nor_no_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not yes or no"):
+        to_bool(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("start_timeout", "2.5", 2.5),
+        ("graceful_timeout", "0", 0.0),
+        ("restart", " ALWAYS ", "always"),
+        ("restart_delay", "1e2", 100.0),
+        ("max_restarts", "-1", -1),
+        ("max_errors", " 3 ", 3),
+        ("on_error", "Stop", "stop"),
+        ("critical", "yes", True),
+        ("on_stall", "restart", "restart"),
+        ("nice", "-20", -20),
+        ("stop_signal", "int", int(signal.SIGINT)),
+        ("stop_signal", "SIGKILL", int(signal.SIGKILL)),
+        ("stop_signal", "15", int(signal.SIGTERM)),
+        ("stop_signal", signal.SIGHUP, int(signal.SIGHUP)),
+        ("uid", "0", 0),
+        ("uid", "root", 0),
+        ("gid", "0", 0),
+        ("working_dir", "/", "/"),
+        ("python_path", f"/a{os.pathsep}/b{os.pathsep}", ("/a", "/b")),
+        ("python_path", ["/a", "/b"], ("/a", "/b")),
+        ("stdout", "-", ""),
+        ("stderr", "", ""),
+    ],
+)
+def test_a_host_option_is_read_from_text_or_given_as_it_is(key: str, text: Any, value: Any) -> None:
+    options = host_options(**{key: text})
+    assert getattr(options, key) == value
+    assert type(getattr(options, key)) is type(value)
+    # What was read may be given again.
+    assert host_options(**{key: getattr(options, key)}) == options
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("start_timeout", "soon", "'soon' is not a number of seconds"),
+        ("start_timeout", "-1", "'-1' is not a number of seconds of 0 or more"),
+        ("start_timeout", "nan", "'nan' is not a number of seconds of 0 or more"),
+        ("start_timeout", None, "None is not a number of seconds"),
+        ("restart", "sometimes", "'sometimes' is none of on-failure, always, never"),
+        ("restart", "allways", "(did you mean 'always'?)"),
+        ("max_restarts", "many", "'many' is not a whole number"),
+        ("max_restarts", "-2", "'-2' is less than -1"),
+        ("max_restarts", float("inf"), "inf is not a whole number"),
+        ("max_errors", "0", "'0' is less than 1"),
+        ("critical", "perhaps", "'perhaps' is not yes or no"),
+        ("nice", "-21", "'-21' is less than -20"),
+        ("stop_signal", "SIGNOTHING", "'SIGNOTHING' is not a signal"),
+        ("stop_signal", "999", "'999' is not a signal"),
+        ("uid", "no such user", "no user 'no such user' here"),
+        ("uid", 10**30, "here"),
+        ("gid", "no such group", "no group 'no such group' here"),
+        ("working_dir", "/no/such/directory", "'/no/such/directory' is not a directory"),
+        ("working_dir", 7, "7 does not fit"),
+        ("stdout", "/no/such/directory/file", "is not a file in an existing directory"),
+        ("stdout", "/", "is not a file in an existing directory"),
+        ("python_path", 7, "7 does not fit"),
+        ("rlimit_nofile", "few", "'few' is not a whole number"),
+        ("rlimit_nofiles", "7", "no such limit (did you mean 'nofile'?)"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_section_and_option(
+    key: str, value: Any, message: str
+) -> None:
+    section = {"use": "a.B", "isolate": True, f"host.{key}": value}
+    with pytest.raises(SpecError) as caught:
+        PluginSpec.from_options(section, where="circus.ini: [plugin:b]")
+    error = caught.value
+    assert str(error).startswith(f"circus.ini: [plugin:b]: 'host.{key}': ")
+    assert message in str(error)
+    assert (error.where, error.key) == ("circus.ini: [plugin:b]", f"host.{key}")
+    assert isinstance(error, CircusPlugError)
+
+
+@pytest.mark.parametrize("value", ["inf", "Infinity", 1e300, 10**12])
+def test_a_time_without_end_is_one_that_every_wait_can_take(value: Any) -> None:
+    from threading import TIMEOUT_MAX
+
+    assert 86400 * 365 < host_options(start_timeout=value).start_timeout <= TIMEOUT_MAX
+    assert HostConfig(stop_timeout=value).stop_timeout <= TIMEOUT_MAX
+
+
+def test_environment_and_limits_are_collected() -> None:
+    options = host_options(
+        env__PATH="/bin", env__N=7, rlimit_nofile="100", rlimit_CORE="unlimited", rlimit_as=-1
+    )
+    assert options.env == {"PATH": "/bin", "N": "7"}
+    endless = resource.RLIM_INFINITY
+    assert options.rlimits == {"nofile": 100, "core": endless, "as": endless}
+
+
+def test_a_misspelt_option_gets_a_hint_and_an_unknown_one_the_list() -> None:
+    with pytest.raises(
+        SpecError, match=r"'host\.restrat' is no host option \(did you mean 'host\.restart'\?\)"
+    ):
+        host_options(restrat="never")
+    with pytest.raises(SpecError, match=r"no host option \(did you mean 'isolate'\?\)"):
+        PluginSpec.from_options({"use": "a.B", "host.isolate": True})
+    with pytest.raises(SpecError, match=r"there are host\.start_timeout, .*host\.env\.NAME"):
+        host_options(zzz="never")
+
+
+def test_every_option_takes_its_own_default_and_has_a_help_text() -> None:
+    for name, option in OPTIONS.items():
+        assert option.metadata["help"], name
+        if option.default is not None:
+            assert option.metadata["parse"](option.default) == option.default, name
+    assert host_options() == HostOptions()
+    assert HostOptions().to_dict() == {}
+
+
+def test_to_dict_tells_what_differs_from_the_defaults() -> None:
+    options = host_options(restart="never", env__A="1", nice="5")
+    assert options.to_dict() == {"restart": "never", "env": {"A": "1"}, "nice": 5}
+
+
+@pytest.mark.parametrize("key", sorted(ISOLATED_ONLY | {"env.A", "rlimit_nofile"}))
+def test_what_needs_a_process_is_refused_without_one(key: str) -> None:
+    values = {"on_stall": "restart", "working_dir": "/", "stop_signal": "TERM", "python_path": "/a"}
+    value = values.get(key, "0")
+    with pytest.raises(SpecError, match=r"needs a process of its own.*add 'isolate = true'"):
+        PluginSpec.from_options({"use": "a.B", f"host.{key}": value})
+
+
+# One plugin.
+
+
+def test_a_section_is_sorted_into_the_hosts_options_and_the_plugins() -> None:
+    spec = PluginSpec.from_options(
+        {
+            "use": "package.Class",
+            "isolate": "yes",
+            "host.restart": "never",
+            "graceful_timeout": "7",
+            "active": "true",
+            "name": "logger",
+            "filename": "a.log",
+            "restart": "mine",
+        }
+    )
+    assert (spec.name, spec.use, spec.isolate) == ("logger", "package.Class", True)
+    assert (spec.host.restart, spec.host.graceful_timeout) == ("never", 7.0)
+    assert spec.config == {
+        "graceful_timeout": "7",
+        "active": "true",
+        "name": "logger",
+        "filename": "a.log",
+        "restart": "mine",
+    }
+
+
+def test_options_that_circus_has_too_count_for_isolated_plugins_only_and_the_prefix_wins() -> None:
+    section = {"use": "a.B", "graceful_timeout": "7", "stop_signal": "nonsense"}
+    assert PluginSpec.from_options(section).host == HostOptions()
+    with pytest.raises(SpecError, match="'stop_signal': 'nonsense' is not a signal"):
+        PluginSpec.from_options({**section, "isolate": True})
+    section = {"use": "a.B", "isolate": True, "graceful_timeout": "7", "host.graceful_timeout": "8"}
+    assert PluginSpec.from_options(section).host.graceful_timeout == 8.0
+
+
+class Plugin:
+    """Stands for a plugin's class."""
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "expected"),
+    [
+        ({"use": "a.B"}, None, "a.B"),
+        ({"use": "a.B", "name": "mine"}, None, "mine"),
+        ({"use": "a.B", "name": "plugin:mine"}, None, "mine"),
+        ({"use": "a.B", "name": "mine"}, "given", "given"),
+        ({"use": "a.B", "name": ""}, None, "a.B"),
+        ({"use": Plugin}, None, f"{__name__}.Plugin"),
+    ],
+)
+def test_a_plugin_gets_a_name(options: dict[str, Any], name: str | None, expected: str) -> None:
+    assert PluginSpec.from_options(options, name=name).name == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "key"),
+    [
+        ({}, "'use' is missing", "use"),
+        ({"use": ""}, "'use' is missing", "use"),
+        ({"use": "  "}, "'use' is missing", "use"),
+        ({"use": 7}, "must be a dotted name or a class, not 7", "use"),
+        ({"use": "a.B", "isolate": "perhaps"}, "'isolate': 'perhaps' is not yes or no", "isolate"),
+        ({"use": "a.B", "active": "perhaps"}, "'active': 'perhaps' is not yes or no", "active"),
+        ({"use": "a.B", "name": " "}, "a plugin needs a name", "name"),
+    ],
+)
+def test_a_section_that_cannot_be_a_plugin_is_refused(
+    options: dict[str, Any], message: str, key: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        PluginSpec.from_options(options, where="circus.ini: [plugin:b]")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("circus.ini: [plugin:b]: ")
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(("value", "active"), [("no", False), (True, True), ("1", True)])
+def test_a_plugin_may_be_inactive(value: Any, active: bool) -> None:
+    assert PluginSpec.from_options({"use": "a.B", "active": value}).active is active
+    assert PluginSpec("b", "a.B").active
+
+
+def test_a_spec_is_frozen_compares_by_value_and_survives_pickling() -> None:
+    options = {"use": "a.B", "isolate": True, "host.env.A": "1", "host.nice": "3", "colour": "red"}
+    spec = PluginSpec.from_options(options, where="here")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.name = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        spec.config["colour"] = "blue"  # type: ignore[index]
+    assert isinstance(spec.host.env, MappingProxyType)
+    copy = pickle.loads(pickle.dumps(spec))
+    assert copy == spec
+    assert hash(copy) == hash(spec)
+    assert (copy.place, spec.place, PluginSpec("b", "a.B").place) == ("here", "here", "plugin 'b'")
+    assert spec == PluginSpec.from_options(options, where="elsewhere")
+    assert spec != PluginSpec.from_options({**options, "colour": "blue"})
+
+
+def test_a_class_is_told_as_a_dotted_name() -> None:
+    assert PluginSpec("b", Plugin).use_name == f"{__name__}.Plugin"
+    assert PluginSpec("b", "a.B").use_name == "a.B"
+
+
+_KEYS = st.sampled_from(["use", "isolate", "name", "active", "colour", "host.", "host.x"]) | (
+    st.sampled_from(sorted(OPTIONS)).map(lambda name: f"host.{name}")
+)
+_VALUES = (
+    st.none()
+    | st.text(max_size=5)
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.lists(st.integers())
+)
+
+
+@given(options=st.dictionaries(_KEYS, _VALUES))
+def test_any_section_is_a_spec_or_a_spec_error(options: dict[str, Any]) -> None:
+    try:
+        spec = PluginSpec.from_options({"use": "a.B", **options})
+    except SpecError:
+        return
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+# One host.
+
+
+@pytest.mark.parametrize("key", ["endpoint", "pubsub_endpoint"])
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("127.0.0.1:5555", "is no ZMQ endpoint; write tcp://HOST:PORT or ipc://PATH"),
+        ("", "is no ZMQ endpoint"),
+        ("tcp://", "is no ZMQ endpoint"),
+        ("http://localhost:80", "is no ZMQ endpoint"),
+        ("tcp://localhost", "needs a host and a port from 1 to 65535"),
+        ("tcp://:5555", "needs a host and a port"),
+        ("tcp://localhost:http", "needs a host and a port"),
+        ("tcp://localhost:65536", "needs a host and a port"),
+        ("tcp://localhost:0", "needs a host and a port"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_is_refused(key: str, endpoint: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        HostConfig(**{key: endpoint})
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "ipc:///tmp/circus.sock", "inproc://x"]
+)
+def test_every_kind_of_endpoint_is_accepted(endpoint: str) -> None:
+    assert HostConfig(endpoint=endpoint).endpoint == endpoint
+
+
+def test_the_hosts_numbers_are_read_from_text() -> None:
+    config = HostConfig(check_delay="0.5", stop_timeout="3")  # type: ignore[arg-type]
+    assert (config.check_delay, config.stop_timeout) == (0.5, 3.0)
+    for key in ("check_delay", "stop_timeout"):
+        with pytest.raises(SpecError, match=f"'{key}': 'x' is not a number") as caught:
+            HostConfig(**{key: "x"})  # type: ignore[arg-type]
+        assert caught.value.key == key
+
+
+def test_names_are_unique_in_a_host() -> None:
+    specs = (PluginSpec("a", "a.B"), PluginSpec("a", "a.C", where="circus.ini: [plugin:a]"))
+    with pytest.raises(SpecError, match=r"circus.ini: \[plugin:a\]: two plugins are named 'a'"):
+        HostConfig(specs)
+
+
+def test_where_a_configuration_comes_from_makes_no_difference(tmp_path: Path) -> None:
+    assert HostConfig(source=str(tmp_path)) == HostConfig()

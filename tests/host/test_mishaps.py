@@ -1,0 +1,447 @@
+# What goes wrong in the host itself, or in its plugins at an unlucky moment: the others go on,
+# every `handle_stop` runs, on the thread it should, and nobody waits for ever.
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from members import (
+    PATIENCE,
+    Acts,
+    Journal,
+    MakeHost,
+    Member,
+    NeverInitialised,
+    Stuck,
+    hosting,
+    in_thread,
+    member,
+    state_is,
+)
+
+from circusplug import Arbiter, HostConfig, HostError
+from circusplug._host.supervisor import Supervisor
+from circusplug._plugin.worker import Worker
+from circusplug._runners.thread_runner import ThreadRunner
+from circusplug.testing import FakeCircusd
+
+
+class Odd(BaseException):
+    pass
+
+
+class Raises(Member):
+    """Raises its option `error` in `handle_stop`."""
+
+    def handle_stop(self) -> None:
+        super().handle_stop()
+        raise self.config["error"]
+
+
+def runner_of(supervisor: Supervisor, name: str) -> ThreadRunner:
+    runner = supervisor._slots[name].runner
+    assert isinstance(runner, ThreadRunner)
+    return runner
+
+
+def order(arbiter: Arbiter, action: Any) -> Any:
+    """Have something done on the supervising thread."""
+    return arbiter._started.order(action)
+
+
+@pytest.mark.parametrize("background", [True, False], ids=["background", "blocking"])
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), GeneratorExit(), Odd("odd"), SystemExit(3)], ids=repr
+)
+def test_whatever_a_handle_stop_raises_the_others_stop_all_the_same(
+    host: MakeHost, journal: Journal, error: BaseException, background: bool
+) -> None:
+    arbiter = host(member("a"), member("bad", Raises, error=error), member("c"))
+    with arbiter if background else hosting(arbiter):
+        journal.wait("c", "init")
+    assert journal.names("stop") == ["c", "bad", "a"]
+    assert {status.state for status in arbiter.plugins.values()} == {"stopped"}
+    assert str(arbiter.plugins["bad"].last_error).startswith("handle_stop: ")
+
+
+def test_a_restart_after_a_handle_stop_that_was_cancelled_comes(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
+) -> None:
+    class Cancelled(Raises):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            raise ZeroDivisionError
+
+    options = {"host.on_error": "restart", "host.restart_delay": 0}
+    bad = member("bad", Cancelled, error=asyncio.CancelledError(), **options)
+    with host(bad):
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn")
+        journal.wait("bad", "init", 2)
+
+
+def test_ctrl_c_in_one_handle_stop_does_not_cost_the_others_theirs(
+    host: MakeHost, journal: Journal
+) -> None:
+    arbiter = host(member("a"), member("b", Raises, error=KeyboardInterrupt()), member("c"))
+    with pytest.raises(KeyboardInterrupt), arbiter:
+        pass
+    assert journal.names("stop") == ["c", "b", "a"]
+    arbiter.stop()
+    assert {status.state for status in arbiter.plugins.values()} == {"stopped"}
+
+
+def test_ctrl_c_while_stop_waits_leaves_a_host_that_can_be_stopped(
+    host: MakeHost, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    arbiter = host(member("a"))
+    arbiter.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(arbiter._started._aside, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            arbiter.stop()
+    assert journal.names("stop") == []
+    arbiter.stop()
+    assert journal.names("stop") == ["a"]
+
+
+def test_a_handle_stop_may_stop_its_host(host: MakeHost, journal: Journal) -> None:
+    class Thorough(Member):
+        def handle_stop(self) -> None:
+            arbiter.stop()
+            super().handle_stop()
+
+    arbiter = host(member("a", Thorough))
+    with arbiter:
+        pass
+    assert journal.names("stop") == ["a"]
+
+
+def test_a_plugin_that_the_system_has_no_means_for_fails_alone(
+    host: MakeHost,
+    journal: Journal,
+    fake_circusd: FakeCircusd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Scarce(Worker):
+        def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+            if name == "bad":
+                raise OSError(errno.EMFILE, "Too many open files")
+            super().__init__(name, *args, **kwargs)
+
+    monkeypatch.setattr("circusplug._runners.thread_runner.Worker", Scarce)
+    bad = member("bad", **{"host.restart_delay": 0, "host.max_restarts": 2})
+    with host(member("a"), bad, member("c")) as arbiter:
+        status = arbiter.wait(state_is("bad", "failed"))["bad"]
+        assert status.counters.restarts == 2
+        error = "cannot be started: OSError: [Errno 24] Too many open files"
+        assert status.last_error == error
+        fake_circusd.wait_subscribed(2)
+        fake_circusd.publish("web", "spawn")
+        journal.wait("a", "spawn")
+        journal.wait("c", "spawn")
+
+
+def test_a_loop_that_cannot_be_made_leaves_nothing_to_complain_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_descriptors() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", no_descriptors)
+    with pytest.raises(OSError, match="Too many"):
+        Worker("a")
+
+
+def test_handle_stop_is_the_hosts_even_if_another_thread_stops_the_plugin(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
+) -> None:
+    class Leaves(Member):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            self.loop.stop()
+
+    with host(member("a", Leaves)) as arbiter:
+
+        def while_parked(supervisor: Supervisor) -> None:
+            runner = runner_of(supervisor, "a")
+            fake_circusd.publish("web", "spawn")
+            assert runner.wait_parked(PATIENCE)
+            in_thread(arbiter.instance("a").stop)
+            assert journal.names("stop") == []
+
+        fake_circusd.wait_subscribed()
+        in_thread(lambda: order(arbiter, while_parked))
+        arbiter.wait(state_is("a", "stopped"))
+        assert journal.thread("a", "stop").name == "circusplug-arbiter"
+
+
+def test_lives_that_were_given_up_and_are_over_are_forgotten(
+    host: MakeHost, journal: Journal, release: threading.Event
+) -> None:
+    release.set()
+    with host(member("a")) as arbiter:
+        for _ in range(3):
+            runner = order(arbiter, lambda supervisor: runner_of(supervisor, "a"))
+            arbiter.stop_plugin("a")
+            order(arbiter, lambda supervisor, runner=runner: supervisor._leave_behind(runner))
+            arbiter.start_plugin("a")
+        assert order(arbiter, lambda supervisor: supervisor._left_behind) == []
+
+
+def test_a_plugin_that_has_come_up_is_not_given_up_for_a_host_that_is_busy(
+    host: MakeHost,
+    release: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", 0.05)
+    with host(member("slow", NeverInitialised)) as arbiter:
+
+        def overdue(supervisor: Supervisor) -> str:
+            release.set()
+            assert runner_of(supervisor, "slow").wait_ready(PATIENCE)
+            supervisor._slots["slow"].start_deadline = 0.0
+            supervisor.run_timers()
+            return supervisor._slots["slow"].state
+
+        assert in_thread(lambda: order(arbiter, overdue)) == "starting"
+        assert arbiter.wait(state_is("slow", "running"))["slow"].counters.restarts == 0
+
+
+def test_what_is_given_up_in_its_constructor_is_not_initialised(
+    host: MakeHost, journal: Journal, release: threading.Event
+) -> None:
+    class Slow(Member):
+        def __init__(self, *args: Any, **config: Any) -> None:
+            super().__init__(*args, **config)
+            config["release"].wait(PATIENCE)
+
+        def stop(self) -> None:
+            super().stop()
+            self.note("stopped")
+
+    slow = member("slow", Slow, **{"host.restart": "never", "host.start_timeout": 0.1})
+    with host(slow) as arbiter:
+        status = arbiter.wait(state_is("slow", "failed"))["slow"]
+        assert status.last_error == "not initialised after 0.1 s"
+        release.set()
+        journal.wait("slow", "stopped")
+        journal.thread("slow", "stopped").join(PATIENCE)
+    assert journal.of("slow") == ["stopped"]
+
+
+@pytest.mark.parametrize("graceful_timeout", [0, 5], ids=["plugin", "host"])
+def test_a_plugin_that_waits_for_events_is_stopped_without_any_grace(
+    host: MakeHost,
+    journal: Journal,
+    graceful_timeout: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a plugin always gets, be its grace what it may; more of it on a busy machine.
+    monkeypatch.setattr("circusplug._host.supervisor._PARK_WAIT", PATIENCE)
+    plugins = [member(name, **{"host.graceful_timeout": graceful_timeout}) for name in "abc"]
+    with host(*plugins, stop_timeout=0.0 if graceful_timeout else 10.0) as arbiter:
+        pass
+    assert journal.names("stop") == ["c", "b", "a"]
+    assert {status.state for status in arbiter.plugins.values()} == {"stopped"}
+
+
+def test_a_plugin_that_stops_its_loop_while_it_parks_is_stopped_cleanly(
+    host: MakeHost, journal: Journal
+) -> None:
+    class Undone(Member):
+        def handle_init(self) -> None:
+            super().handle_init()
+            self.task = self.loop.create_task(self.wait())
+
+        async def wait(self) -> None:
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                self.loop.stop()
+
+    with host(member("a", Undone)) as arbiter:
+        pass
+    status = arbiter.plugins["a"]
+    assert (status.state, status.last_error) == ("stopped", None)
+    assert journal.of("a") == ["init", "stop"]
+
+
+def test_orders_given_in_a_handle_stop_are_carried_out_after_it(
+    host: MakeHost, journal: Journal
+) -> None:
+    class Renews(Member):
+        def handle_stop(self) -> None:
+            if self.journal.count("a", "init") == 1:
+                arbiter.restart_plugin("a")
+                arbiter.add_plugin({"use": Member, "name": "late", "journal": self.journal})
+            super().handle_stop()
+
+    with host(member("a", Renews)) as arbiter:
+        arbiter.stop_plugin("a")
+        journal.wait("late", "init")
+        assert journal.of("a") == ["init", "stop", "init"]
+    assert journal.names("stop") == ["a", "late", "a"]
+
+
+def test_an_order_of_a_plugin_that_fails_is_logged(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    def remove() -> None:
+        arbiter.remove_plugin("nobody")
+
+    with host(member("a", Acts, act=remove)) as arbiter:
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn")
+        journal.wait("a", "spawn")
+        in_thread(lambda: order(arbiter, lambda _: None))  # behind it in the mailbox
+    assert "there is no plugin named 'nobody'; there are: a" in caplog.text
+
+
+def test_a_configuration_that_cannot_be_read_for_any_reason_changes_nothing(
+    host: MakeHost,
+    journal: Journal,
+    fake_circusd: FakeCircusd,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def read() -> HostConfig:
+        raise ValueError("a defect of the caller's")
+
+    config = host(member("a")).config
+    with Arbiter.from_config(config, reload=read) as arbiter:
+        in_thread(lambda: order(arbiter, lambda _: arbiter._reload_on_signal()))
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn")
+        journal.wait("a", "spawn")
+    assert "not reloaded, all stays as it was" in caplog.text
+    assert "ValueError: a defect of the caller's" in caplog.text
+
+
+def test_a_new_stop_timeout_holds_for_handle_stop_too(host: MakeHost) -> None:
+    with host(member("a"), stop_timeout=1.0) as arbiter:
+        arbiter.reconfigure(replace(arbiter.config, stop_timeout=30.0))
+        assert arbiter._started._guard.seconds == 30.0
+
+
+def test_only_the_first_of_many_waits_for_a_circusd_that_is_not_there(
+    host: MakeHost, fake_circusd: FakeCircusd, tmp_path: Path
+) -> None:
+    elsewhere = {key: f"ipc://{tmp_path / key}" for key in ("endpoint", "pubsub_endpoint")}
+    with host(*map(member, "abc")) as arbiter:
+        fake_circusd.wait_subscribed(3)
+        arbiter.reconfigure(replace(arbiter.config, **elsewhere))
+
+        def waits(supervisor: Supervisor) -> list[float]:
+            workers = [runner_of(supervisor, name)._worker for name in "abc"]
+            return [worker.link.connect_wait for worker in workers]
+
+        first, *others = in_thread(lambda: order(arbiter, waits))
+    assert first > 0
+    assert others == [0, 0]
+
+
+def test_a_stop_does_not_wait_for_the_rest_of_a_new_configuration(
+    host: MakeHost, journal: Journal
+) -> None:
+    class StopsHost(Member):
+        def handle_init(self) -> None:
+            super().handle_init()
+            arbiter.stop()
+
+    shared = {"journal": journal}
+    specs = host(member("x", StopsHost), member("y"), member("z")).config.plugins
+    arbiter = host(member("a", **shared))
+    with arbiter:
+        arbiter.reconfigure(replace(arbiter.config, plugins=specs))
+    assert journal.names("init") == ["a", "x"]
+    assert journal.names("stop") == ["a", "x"]
+
+
+def test_a_host_in_the_background_that_fails_stops_its_plugins_and_says_why(
+    host: MakeHost,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Supervisor) -> None:
+        raise ZeroDivisionError("a defect of the host's")
+
+    arbiter = host(member("a"), member("b"))
+    with arbiter:
+        monkeypatch.setattr(Supervisor, "run_timers", fail)
+        arbiter._started._mailbox.put(None)  # type: ignore[arg-type]
+        order_after = threading.Thread(target=arbiter.stop)
+        journal.wait("a", "stop")
+        order_after.start()
+        order_after.join(PATIENCE)
+    assert journal.names("stop") == ["b", "a"]
+    assert arbiter.failure == "ZeroDivisionError: a defect of the host's"
+    assert "the host has failed" in caplog.text
+
+
+def test_a_handler_that_is_cancelled_by_its_own_doing_is_counted_and_the_next_event_comes(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Cancelled(Member):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> Any:
+            self.note(self.parse_event(data).action)
+            if self.config["asynchronous"]:
+                return self.give_up()
+            raise asyncio.CancelledError
+
+        async def give_up(self) -> None:
+            future = self.loop.create_future()
+            future.cancel()
+            await future
+
+    plugins = [
+        member("sync", Cancelled, asynchronous=False),
+        member("async", Cancelled, asynchronous=True),
+    ]
+    with host(*plugins) as arbiter, caplog.at_level(logging.ERROR):
+        fake_circusd.wait_subscribed(2)
+        for _ in range(3):
+            fake_circusd.publish("web", "spawn")
+        arbiter.wait(lambda now: all(status.counters.errors == 3 for status in now.values()))
+        for status in arbiter.plugins.values():
+            assert (status.counters.received, status.counters.handled) == (3, 0)
+            assert status.last_error == "handle_recv: CancelledError"
+
+
+@pytest.mark.leaves_thread("a plugin blocks beyond its grace time, and is left behind")
+def test_the_thread_that_is_left_behind_may_not_run_handle_stop_again(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, release: threading.Event
+) -> None:
+    class Late(Stuck):
+        def block(self) -> None:
+            super().block()
+            self.stop()
+            self.note("back")
+
+    with host(member("a", Late, **{"host.graceful_timeout": 0.05})):
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "block")
+        journal.wait("a", "block")
+    release.set()
+    journal.wait("a", "back")
+    assert journal.of("a") == ["init", "block", "stop", "back"]
+
+
+def test_without_a_forkserver_the_host_says_why_it_does_not_start(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("circusplug._isolated.forkserver.start_forkserver", fail)
+    with pytest.raises(HostError, match=r"isolated plugins come from: AF_UNIX path too long"):
+        host(member("a", isolate=True)).start()

@@ -1,0 +1,211 @@
+# What signals do to a host, in a process of its own.
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+
+from circusplug._plugin import stop_guard as _interrupt
+from circusplug.testing import FakeCircusd
+
+_PROGRAM = """
+import functools, sys, threading
+from circusplug import Arbiter, CircusPlugin
+from circusplug._plugin import stop_guard as _interrupt
+from circusplug._host import runner_factory as _runners
+from circusplug._host import supervisor as _supervisor
+
+class Member(CircusPlugin):
+    def say(self, what):
+        print(self.config["name"], what, flush=True)
+
+    def handle_init(self):
+        self.say("init")
+
+    def handle_recv(self, data):
+        self.say(self.parse_event(data).action)
+
+    def handle_stop(self):
+        self.say("stop")
+
+class Hangs(Member):
+    def handle_stop(self):
+        super().handle_stop()
+        threading.Event().wait()
+
+mode, endpoint, pubsub_endpoint, stop_timeout = sys.argv[1:]
+# On a busy machine what behaves well may take its time, too: to start, to connect, to stop.
+_supervisor.ORDERED_WAIT = 20.0
+_runners.Link = functools.partial(_runners.Link, connect_wait=20.0)
+_interrupt._LEAST = float(stop_timeout)
+middle = Hangs if mode == "hangs" else Member
+plugins = [{"use": use, "name": name} for name, use in zip("abc", [Member, middle, Member])]
+arbiter = Arbiter(plugins, endpoint, pubsub_endpoint, stop_timeout=float(stop_timeout))
+try:
+    arbiter.start()
+finally:
+    arbiter.stop()
+print("host done", arbiter.plugins["b"].last_error, flush=True)
+"""
+
+
+class Program:
+    """The program above, as a child; a context manager.
+
+    Its errors go into a file, so that stdout is the one pipe here: `Popen.communicate` reads past
+    the lines that `readline` has taken from the pipe ahead of time.
+    """
+
+    def __init__(self, circusd: FakeCircusd, mode: str, stop_timeout: float = 10.0) -> None:
+        endpoints = circusd.endpoint, circusd.pubsub_endpoint
+        self._arguments = [mode, *endpoints, str(stop_timeout)]
+
+    def __enter__(self) -> Program:
+        with contextlib.ExitStack() as stack:
+            self._errors = stack.enter_context(tempfile.TemporaryFile("a+"))
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, *self._arguments],
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+            )
+            stack.enter_context(self.process)
+            stack.callback(self.process.kill)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._exit.close()
+
+    def expect(self, *lines: str) -> None:
+        """Read the next lines, which must be these."""
+        assert self.process.stdout is not None
+        for line in lines:
+            assert self.process.stdout.readline().rstrip("\n") == line, self._errors_so_far()
+
+    def finish(self) -> tuple[int, str, str]:
+        """Wait for its end; returns the exit status, what is left of stdout, and its errors."""
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        return self.process.wait(), rest, self._errors_so_far()
+
+    def _errors_so_far(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_host_cleanly(number: signal.Signals, fake_circusd: FakeCircusd) -> None:
+    with Program(fake_circusd, "plain") as program:
+        program.expect("a init", "b init", "c init")
+        fake_circusd.wait_subscribed(3)
+        program.process.send_signal(number)
+        program.expect("c stop", "b stop", "a stop", "host done None")
+        assert program.finish() == (0, "", "")
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(fake_circusd: FakeCircusd) -> None:
+    with Program(fake_circusd, "hangs", stop_timeout=600.0) as program:
+        program.expect("a init", "b init", "c init")
+        fake_circusd.wait_subscribed(3)
+        program.process.send_signal(signal.SIGINT)
+        program.expect("c stop", "b stop")
+        # Two at the same moment count as one, since some senders send each signal twice.
+        while program.process.poll() is None:
+            program.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.process.wait(0.02)
+        status, out, err = program.finish()
+    assert (status, out) == (130, "")
+    assert "interrupted twice" in err
+
+
+def test_a_handle_stop_that_hangs_is_ended_and_the_others_run(fake_circusd: FakeCircusd) -> None:
+    with Program(fake_circusd, "hangs", stop_timeout=2.0) as program:
+        program.expect("a init", "b init", "c init")
+        fake_circusd.wait_subscribed(3)
+        program.process.send_signal(signal.SIGTERM)
+        program.expect("c stop", "b stop", "a stop")
+        status, out, err = program.finish()
+    assert status == 0
+    assert "handle_stop did not return" in out
+    assert "threading.Event().wait()" in err or "in wait" in err  # the stack
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_once_a_handle_stop_has_used_up_time_that_was_over_the_next_get_less(
+    swallows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> None:
+        with contextlib.suppress(_interrupt.StopOverrun if swallows else ()):
+            threading.Event().wait()
+
+    monkeypatch.setattr(_interrupt, "_LEAST", 0.2)
+    guard = _interrupt.StopGuard(600.0)
+    guard.can_interrupt = True
+    before = signal.signal(signal.SIGTERM, lambda *_: guard.on_signal())
+    try:
+        guard.begin(0.0)
+        if swallows:
+            guard.run(hang)
+        else:
+            with pytest.raises(TimeoutError, match=r"within 0\.2 s$"):
+                guard.run(hang)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
+                guard.run(threading.Event().wait)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_FORKS = """
+import os, select, signal, sys
+from circusplug._plugin.stop_guard import StopGuard
+from circusplug._runners.mailbox import Mailbox
+from circusplug._host.signals import HostSignals
+
+mailbox = Mailbox()
+signals = HostSignals(StopGuard(1.0), lambda: mailbox.put("stop"), lambda: mailbox.put("reload"))
+with signals.installed(mailbox.wakeup_fd):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            print("forked", flush=True)
+            while True:
+                select.select([], [], [], 0.1)  # a signal just before would not end a pause()
+        except KeyboardInterrupt:
+            os._exit(7)
+    sys.stdin.readline()
+    os.kill(pid, int(sys.argv[1]))
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(status, select.select([mailbox._read_fd], [], [], 0)[0], mailbox.get(0.0))
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print(mailbox.get(0.0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "order"),
+    [(signal.SIGTERM, -15, "stop"), (signal.SIGINT, 7, "stop"), (signal.SIGHUP, -1, "reload")],
+)
+def test_a_process_that_a_plugin_forks_has_signals_as_usual(
+    number: signal.Signals, status: int, order: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS, str(int(number))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "forked\n"
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stdout.read() == f"{status} [] None\n{order}\n"

@@ -1,0 +1,603 @@
+# Moving plugin sections to a file of their own, and back. What Circus itself reads afterwards
+# is checked with its own parser.
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from circus.config import get_config
+from circus.plugins import _str2cfg, get_plugin_cmd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circusplug._config.ini_file import load
+from circusplug._errors import ConfigError
+from circusplug._migrate.plan import Migration, apply, plan
+from circusplug._migrate.undo import undo
+
+EXAMPLES = int(os.environ.get("CIRCUSPLUG_EXAMPLES", "60"))
+# Circus warns of a fruitless include by a logger method that is deprecated itself.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
+
+BACKUP = "circus.ini.before-circusplug"
+
+MIXED = """\
+# main
+[circus]
+endpoint = tcp://127.0.0.1:5555
+check_delay = 2
+
+# ---- plugins ----
+
+# the logger
+; and more
+[plugin:logger]
+use = a.Logger
+filename = "$(circus.env.LOGS)/a b"
+
+# this one too
+level = x
+  y
+# still the logger's
+
+# about watchers
+
+[watcher:x]
+cmd = sleep 1
+
+[circusplug]
+stop_timeout = 3
+
+[plugin:scorer]
+use = a.Scorer
+
+# environment
+[env]
+logs = /var/log
+# last
+[plugin:aaa]
+use = a.A
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.chdir(tmp_path)
+
+    def write_file(content: str | bytes = MIXED, name: str = "circus.ini") -> Path:
+        path = Path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write_file
+
+
+def files() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if path.is_file()}
+
+
+def problems(act: Callable[[], object]) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        act()
+    return caught.value.problems
+
+
+def migrate(path: Path) -> Migration:
+    migration = plan(path)
+    apply(migration)
+    return migration
+
+
+# -- the way there ----------------------------------------------------------------------------
+
+
+def test_sections_move_with_the_comments_that_touch_them(write: Write, tmp_path: Path) -> None:
+    path = write()
+    migrate(path)
+    assert (
+        path.read_text()
+        == f"""\
+# main
+[circus]
+endpoint = tcp://127.0.0.1:5555
+check_delay = 2
+
+# ---- plugins ----
+
+[plugin:circusplug]
+use = circusplug.Host
+config = {tmp_path}/plugins.ini
+
+# about watchers
+
+[watcher:x]
+cmd = sleep 1
+
+# environment
+[env]
+logs = /var/log
+"""
+    )
+    head, _, body = Path("plugins.ini").read_text().partition("\n\n")
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert (
+        body
+        == f"""\
+# Copied from circus.ini, where circusd uses it too.
+[circus]
+check_delay = 2
+
+# circus.ini names no log, and circusd closes what its plugins print to.
+logoutput = {tmp_path}/circusplug.log
+
+[env]
+logs = /var/log
+
+# the logger
+; and more
+[plugin:logger]
+use = a.Logger
+filename = "$(circus.env.LOGS)/a b"
+
+# this one too
+level = x
+  y
+# still the logger's
+
+[circusplug]
+stop_timeout = 3
+
+[plugin:scorer]
+use = a.Scorer
+
+# last
+[plugin:aaa]
+use = a.A
+"""
+    )
+
+
+@pytest.mark.parametrize("output", ["/var/log/circus.log", "syslog://", "-", "stdout", '""'])
+def test_a_log_of_its_own_is_named_unless_circusd_has_one_to_share(
+    write: Write, output: str, tmp_path: Path
+) -> None:
+    migrate(write(f"[circus]\nlogoutput = {output}\n[plugin:p]\nuse = a.B\n"))
+    shared = output.startswith(("/", "syslog"))
+    log = f"logoutput = {tmp_path}/circusplug.log\n"
+    assert (log in Path("plugins.ini").read_text()) is not shared
+
+
+def test_the_level_goes_with_the_log(write: Write) -> None:
+    migrate(write("[circus]\nloglevel = debug\n[plugin:p]\nuse = a.B\n"))
+    assert load("plugins.ini").loglevel == "debug"
+
+
+def test_a_comment_between_two_sections_belongs_to_the_second(write: Write) -> None:
+    migrate(write("[plugin:p]\nuse = a.B\n# q\n[plugin:q]\nuse = a.B\n# w\n[watcher:w]\ncmd = x\n"))
+    assert Path("circus.ini").read_text().endswith("plugins.ini\n# w\n[watcher:w]\ncmd = x\n")
+    assert (
+        Path("plugins.ini")
+        .read_text()
+        .endswith("\n\n[plugin:p]\nuse = a.B\n\n# q\n[plugin:q]\nuse = a.B\n")
+    )
+
+
+def test_no_empty_lines_are_left_at_the_end(write: Write) -> None:
+    migrate(write("[plugin:p]\nuse = a.B\n\n[x]\ny = z\n\n[plugin:q]\nuse = a.B\n\n"))
+    assert Path("circus.ini").read_text().endswith("plugins.ini\n\n[x]\ny = z\n")
+
+
+def test_the_new_file_gives_the_same_plugins(write: Write) -> None:
+    path = write()
+    before = load(path)
+    migrate(path)
+    after = load("plugins.ini")
+    assert after.plugins == before.plugins
+    assert (after.stop_timeout, after.check_delay) == (3.0, 2.0)
+
+
+def test_circusd_finds_one_plugin_and_everything_else_as_before(
+    write: Write, tmp_path: Path
+) -> None:
+    path = write()
+    before = get_config(str(path))
+    migrate(path)
+    after = get_config(str(path))
+    (host,) = after.pop("plugins")
+    before.pop("plugins")
+    assert after == before
+    assert host["name"] == "plugin:circusplug"
+    assert host["use"] == "circusplug.Host"
+    assert host["config"] == f"{tmp_path}/plugins.ini"
+
+
+def test_planning_writes_nothing(write: Write) -> None:
+    path = write()
+    migration = plan(path)
+    assert files() == {"circus.ini"}
+    assert path.read_bytes() == MIXED.encode()
+    assert list(migration.files) == [BACKUP, "plugins.ini", "circus.ini"]
+    assert migration.files[BACKUP] == migration.original == MIXED.encode()
+
+
+def test_the_plan_shows_what_changes_as_a_diff(write: Write) -> None:
+    diff = plan(write("[plugin:p]\nuse = a.B")).diff.splitlines()
+    assert diff[:7] == [
+        "--- circus.ini",
+        "+++ circus.ini",
+        "@@ -1,2 +1,3 @@",
+        "-[plugin:p]",
+        "-use = a.B",
+        r"\ No newline at end of file",
+        "+[plugin:circusplug]",
+    ]
+    assert diff[9:11] == ["--- /dev/null", "+++ plugins.ini"]
+    assert diff[-1] == "+use = a.B"
+
+
+def test_the_target_is_beside_the_file_wherever_one_stands(write: Write, tmp_path: Path) -> None:
+    path = write(name="etc/circus.ini")
+    apply(plan(path))
+    assert files() == {"etc/circus.ini", f"etc/{BACKUP}", "etc/plugins.ini"}
+    assert f"config = {tmp_path}/etc/plugins.ini\n" in path.read_text()
+
+
+def test_another_target_may_be_named(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    apply(plan(write(), tmp_path / "d" / "p.ini"))
+    assert files() == {"circus.ini", BACKUP, "d/p.ini"}
+
+
+@pytest.mark.parametrize(
+    "folder", ["with space", "quo\"te's", "back\\slash", "\\\\twice", "ünder", "a#b$c"]
+)
+def test_a_strange_path_reaches_the_host_through_circus(
+    write: Write, tmp_path: Path, folder: str
+) -> None:
+    path = write(name=f"{folder}/circus.ini")
+    apply(plan(path))
+    (host,) = get_config(str(path))["plugins"]
+    command = get_plugin_cmd({**host, "use": "circus.plugins.CircusPlugin"}, "e", "p", 5, None)
+    arguments = shlex.split(command)
+    config = _str2cfg(arguments[arguments.index("--config") + 1])
+    assert config["config"] == f"{tmp_path}/{folder}/plugins.ini"
+    assert load(path).plugins[0].config["config"] == config["config"]
+
+
+@pytest.mark.parametrize("folder", ["a:::b", "a ;b", "$(circus.env.HOME)", "((circus.wid))"])
+def test_a_path_that_circus_cannot_hand_on_is_refused(write: Write, folder: str) -> None:
+    path = write(name=f"{folder}/circus.ini")
+    assert problems(lambda: plan(path)) == (
+        f"{folder}/plugins.ini: Circus cannot hand on this path; choose a simpler one",
+    )
+
+
+def test_windows_line_endings_stay_and_new_lines_have_them(write: Write) -> None:
+    path = write(MIXED.replace("\n", "\r\n").rstrip())
+    migrate(path)
+    for file in (path, Path("plugins.ini")):
+        content = file.read_bytes()
+        assert content.count(b"\n") == content.count(b"\r\n") > 10
+
+
+def test_bytes_of_another_encoding_stay_where_they_are(write: Write) -> None:
+    path = write(b"# caf\xe9\n[watcher:x]\ncmd = \xff\n[plugin:p]\nuse = a.B\n")
+    migrate(path)
+    assert path.read_bytes().startswith(b"# caf\xe9\n[watcher:x]\ncmd = \xff\n[plugin:circusplug]")
+
+
+def test_a_plugin_section_of_another_encoding_is_refused(write: Write) -> None:
+    path = write(b"# caf\xe9\n[plugin:p]\nuse = a.B\n")
+    assert problems(lambda: plan(path)) == (
+        "circus.ini: a plugin section is not UTF-8, so plugins.ini could not be read; "
+        "save it as UTF-8",
+    )
+
+
+def test_the_environment_is_copied_only_if_a_section_refers_to_it(write: Write) -> None:
+    path = write("[env]\nSECRET = x\n[plugin:p]\nuse = a.B\n")
+    assert b"SECRET" not in plan(path).files["plugins.ini"]
+
+
+def test_an_environment_from_an_include_is_copied_too(write: Write) -> None:
+    write("[watcher:w]\ncmd = x\n[env]\nA = included\n  twice\n", "extra.ini")
+    path = write(
+        "[circus]\ninclude = extra.ini\n[plugin:p]\nuse = a.B\na = $(circus.env.a)"
+        "$(circus.env.b)\n[env]\nB = main"
+    )
+    before = load(path)
+    migrate(path)
+    assert load("plugins.ini").plugins == before.plugins
+    assert before.plugins[0].config["a"] == "included\ntwicemain"
+
+
+def test_options_of_the_default_section_are_copied(write: Write) -> None:
+    path = write("[DEFAULT]\nlevel = 3\n[plugin:p]\nuse = a.B\n")
+    before = load(path)
+    migrate(path)
+    assert load("plugins.ini").plugins == before.plugins
+
+
+def test_a_section_in_two_parts_moves_in_two_parts(write: Write) -> None:
+    path = write("[plugin:p]\nuse = a.B\n[x]\ny = z\n[plugin:p]\nuse = no\nb = 1\n")
+    before = load(path)
+    migrate(path)
+    assert load("plugins.ini").plugins == before.plugins
+    assert path.read_text().endswith("plugins.ini\n[x]\ny = z\n")
+
+
+def test_the_new_files_have_the_mode_of_the_old(write: Write) -> None:
+    path = write()
+    path.chmod(0o640)
+    migrate(path)
+    for name in ("circus.ini", "plugins.ini", BACKUP):
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(write: Write) -> None:
+    write(name="real.ini")
+    path = Path("circus.ini")
+    path.symlink_to("real.ini")
+    migrate(path)
+    assert path.is_symlink()
+    assert "circusplug.Host" in Path("real.ini").read_text()
+    undo(path)
+    assert path.is_symlink()
+    assert Path("real.ini").read_bytes() == MIXED.encode()
+
+
+# -- refusals ---------------------------------------------------------------------------------
+
+
+def test_a_migrated_file_is_not_migrated_again(write: Write) -> None:
+    path = write()
+    migrate(path)
+    assert problems(lambda: plan(path)) == (
+        f"{BACKUP}: exists already; undo that migration first, or move the file away",
+        "plugins.ini: exists already; choose another file for the plugins",
+        "circus.ini:8: [plugin:circusplug]: runs circusplug.Host: this file is migrated already",
+    )
+
+
+def test_a_file_without_plugins_is_not_migrated(write: Write) -> None:
+    path = write("[watcher:x]\ncmd = y\n[plugin:empty]\n")
+    assert problems(lambda: plan(path)) == (
+        "circus.ini: has no plugin section; there is nothing to migrate",
+    )
+
+
+def test_a_wrong_file_is_not_migrated(write: Write) -> None:
+    path = write("[plugin:p]\nhost.restrat = x\n")
+    assert [problem[:12] for problem in problems(lambda: plan(path))] == [
+        "circus.ini:1",
+        "circus.ini:2",
+    ]
+
+
+def test_plugins_in_included_files_are_named_and_refused(write: Write) -> None:
+    write("[plugin:q]\nuse = a.B\n[plugin:r]\nuse = a.B\n", "d/q.ini")
+    path = write("[circus]\ninclude_dir = d\n[plugin:p]\nuse = a.B\n")
+    assert problems(lambda: plan(path)) == (
+        "d/q.ini:1: [plugin:q]: an included file, and migrate edits only circus.ini; "
+        "move the section there first",
+        "d/q.ini:3: [plugin:r]: an included file, and migrate edits only circus.ini; "
+        "move the section there first",
+    )
+
+
+@pytest.mark.parametrize("include", ["include = *.ini", "include_dir = .", "include = p*.i?i"])
+def test_a_target_that_circusd_would_include_is_refused(write: Write, include: str) -> None:
+    path = write(f"[circus]\n{include}\n[plugin:p]\nuse = a.B\n")
+    (problem,) = problems(lambda: plan(path))
+    assert problem.startswith("plugins.ini: circusd would read it, as circus.ini includes ")
+    apply(plan(path, "plugins.conf"))
+    assert [plugin["name"] for plugin in get_config(str(path))["plugins"]] == ["plugin:circusplug"]
+
+
+def test_an_include_of_something_else_is_no_obstacle(write: Write) -> None:
+    path = write("[circus]\ninclude = p*/*.ini *.conf\n[plugin:p]\nuse = a.B\n")
+    assert plan(path).target == "plugins.ini"
+
+
+def test_a_target_in_no_directory_is_refused(write: Write) -> None:
+    path = write()
+    assert problems(lambda: plan(path, "none/p.ini")) == ("none/p.ini: there is no directory none",)
+
+
+def test_the_file_itself_is_no_target(write: Write) -> None:
+    path = write()
+    assert problems(lambda: plan(path, "circus.ini")) == (
+        "circus.ini: exists already; choose another file for the plugins",
+    )
+
+
+def test_a_plan_for_an_older_file_is_not_carried_out(write: Write) -> None:
+    path = write()
+    migration = plan(path)
+    write(MIXED + "\n")
+    assert problems(lambda: apply(migration)) == (
+        "circus.ini: was edited meanwhile; plan its migration again",
+    )
+    assert files() == {"circus.ini"}
+
+
+def test_what_cannot_be_carried_out_leaves_nothing_behind(write: Write) -> None:
+    path = write()
+    migration = plan(path)
+    write("mine", "plugins.ini")
+    assert problems(lambda: apply(migration)) == (
+        "plugins.ini: exists already; plan the migration again",
+    )
+    assert files() == {"circus.ini", "plugins.ini"}
+    assert Path("plugins.ini").read_text() == "mine"
+    assert path.read_bytes() == MIXED.encode()
+
+
+def test_a_directory_that_is_gone_is_said_in_one_line(write: Write, tmp_path: Path) -> None:
+    path = write()
+    (tmp_path / "d").mkdir()
+    migration = plan(path, "d/plugins.ini")
+    (tmp_path / "d").rmdir()
+    assert problems(lambda: apply(migration)) == (
+        "circus.ini: it, or a file beside it, cannot be written: No such file or directory",
+    )
+    assert files() == {"circus.ini"}
+
+
+# -- the way back -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MIXED.encode(),
+        MIXED.replace("\n", "\r\n").encode(),
+        MIXED.replace("\n", "\r").encode(),
+        MIXED.rstrip().encode(),
+        b"# caf\xe9\r\n\r\n\n[plugin:p]\ruse = a.B\n\n\n# x\xff",
+    ],
+)
+def test_undoing_gives_back_every_byte(write: Write, content: bytes) -> None:
+    path = write(content)
+    path.chmod(0o604)
+    migrate(path)
+    assert path.read_bytes() != content
+    undone = undo(path)
+    assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert files() == {"circus.ini"}
+    assert [os.path.basename(file) for file in undone.removed] == ["plugins.ini", BACKUP]
+
+
+def test_after_undoing_it_can_be_migrated_again(write: Write) -> None:
+    path = write()
+    first = migrate(path)
+    undo(path)
+    assert plan(path) == first
+
+
+def test_without_a_backup_there_is_nothing_to_undo(write: Write) -> None:
+    path = write()
+    assert problems(lambda: undo(path)) == (f"circus.ini: nothing to undo: there is no {BACKUP}",)
+
+
+def test_edited_files_are_named_and_nothing_is_undone(write: Write, tmp_path: Path) -> None:
+    path = write()
+    migrate(path)
+    before = files()
+    for file in (path, Path("plugins.ini")):
+        file.write_text(file.read_text() + "# mine\n")
+    assert problems(lambda: undo(path)) == (
+        "circus.ini: was edited since the migration; with --force it is kept as "
+        "circus.ini.edited and the migration undone",
+        f"{tmp_path}/plugins.ini: was edited since the migration; with --force it is kept as "
+        f"{tmp_path}/plugins.ini.edited and the migration undone",
+    )
+    assert files() == before
+
+
+@pytest.mark.parametrize("edited", ["circus.ini", "plugins.ini"])
+def test_by_force_an_edited_file_is_kept_aside(write: Write, edited: str) -> None:
+    path = write()
+    migrate(path)
+    content = Path(edited).read_text() + "# mine\n"
+    Path(edited).write_text(content)
+    undone = undo(path, force=True)
+    assert path.read_bytes() == MIXED.encode()
+    assert files() == {"circus.ini", f"{edited}.edited"}
+    assert Path(f"{edited}.edited").read_text() == content
+    assert [os.path.basename(file) for file in undone.kept] == [f"{edited}.edited"]
+
+
+def test_force_overwrites_nothing(write: Write) -> None:
+    path = write()
+    migrate(path)
+    path.write_text(path.read_text() + "# mine\n")
+    write("older", "circus.ini.edited")
+    assert problems(lambda: undo(path, force=True)) == (
+        "circus.ini.edited: exists already; move it away first",
+    )
+
+
+def test_a_file_that_no_longer_names_its_plugins_counts_as_edited(write: Write) -> None:
+    path = write()
+    migrate(path)
+    write("nonsense")
+    assert len(problems(lambda: undo(path))) == 1
+    undo(path, force=True)
+    assert path.read_bytes() == MIXED.encode()
+    assert files() == {"circus.ini", "circus.ini.edited", "plugins.ini"}
+
+
+def test_a_migration_that_got_no_further_than_the_backup_is_undone(write: Write) -> None:
+    path = write()
+    write(name=BACKUP)
+    undo(path)
+    assert files() == {"circus.ini"}
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_file_that_is_gone_comes_back(write: Write, edited: bool) -> None:
+    path = write()
+    migrate(path)
+    path.unlink()
+    if edited:
+        with open("plugins.ini", "a") as plugins:
+            plugins.write("# mine\n")
+    undo(path)
+    assert path.read_bytes() == MIXED.encode()
+    assert files() == {"circus.ini", *(["plugins.ini"] if edited else [])}
+
+
+def test_a_path_that_is_not_utf_8_is_refused(write: Write) -> None:
+    path = write()
+    os.mkdir(b"caf\xe9")
+    with pytest.raises(ConfigError, match="this path is not UTF-8"):
+        plan(path, os.fsdecode(b"caf\xe9/plugins.ini"))
+
+
+# -- any file ---------------------------------------------------------------------------------
+
+line = st.sampled_from(
+    [
+        *("", "", "  ", "# comment", "; x", "rem", "a = 1", "b: $(circus.env.X)", "  more"),
+        *("[plugin:q]", "[plugin:p]", "[env]", "X = y", "[watcher:w]", "cmd = z", "[circusplug]"),
+        *("host.max_errors = 3", "[DEFAULT]", "[circus]", "check_delay = 7", "[other]"),
+    ]
+)
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    lines=st.lists(line, max_size=25), ending=st.sampled_from(["\n", "\r\n"]), last=st.booleans()
+)
+def test_whatever_loads_can_be_migrated_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], ending: str, last: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any" / "circus.ini"
+    path.parent.mkdir(exist_ok=True)
+    start = [f"[plugin:{name}]{ending}use = a.B" for name in "pq"]
+    content = ending.join([*start, *lines, ""] if last else [*start, *lines]).encode()
+    path.write_bytes(content)
+    try:
+        before = load(path)
+    except ConfigError:
+        with pytest.raises(ConfigError):
+            plan(path)
+        return
+    others = get_config(str(path))
+    apply(plan(path))
+    assert load(path.parent / "plugins.ini").plugins == before.plugins
+    after = get_config(str(path))
+    assert {**after, "plugins": []} == {**others, "plugins": []}
+    undo(path)
+    assert path.read_bytes() == content
+    assert [entry.name for entry in path.parent.iterdir()] == ["circus.ini"]

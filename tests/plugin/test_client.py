@@ -1,0 +1,807 @@
+# The client on a loop of its own, against a FakeCircusd or a bare ROUTER socket. A `Bench` is
+# the least that a client needs around it: a thread, its loop and the sockets it makes.
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import zmq
+
+from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, PluginStateError
+from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._plugin.calls import raise_for_status
+from circusplug._plugin.client import Client
+from circusplug._wire.endpoints import configure_link
+from circusplug.testing import FakeCircusd
+from circusplug.testing._server import _PORTS, part_of
+
+#: How long anything here may take before the test fails, in seconds.
+PATIENCE = 20.0
+#: A deadline that shall pass.
+SOON = 0.05
+#: One that shall pass, too, but not before the command has gone out on a busy machine.
+LATER = 2.0
+
+
+@pytest.fixture(autouse=True)
+def the_owner_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the owner say itself that a deadline has passed, however late it gets to it."""
+    monkeypatch.setattr("circusplug._plugin.calls_from_threads.SLACK", PATIENCE)
+
+
+class Bench:
+    """A client on a thread of its own, whose loop runs until the bench is closed."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.sent = 0
+        self.loop = PluginLoop()
+        self.client = Client(self.loop, self._make_socket, self._count)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._opened = threading.Event()
+        self.parked = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="owner")
+        self.thread.start()
+        assert self._opened.wait(PATIENCE)
+
+    def _make_socket(self) -> zmq.Socket[bytes]:
+        # As a plugin's worker does.
+        dealer: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        configure_link(dealer, self.endpoint)
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        dealer.connect(self.endpoint)
+        self.sockets.append(dealer)
+        return dealer
+
+    def _count(self) -> None:
+        self.sent += 1
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.client.open()
+        self._opened.set()
+        self.loop.run_forever()
+        self.parked.set()
+        self.client.serve_parked()
+        self.client.close()
+        self.loop.close()
+        asyncio.set_event_loop(None)
+
+    def park(self) -> None:
+        """Stop the loop; what is handed over is served all the same."""
+        self.loop.stop_threadsafe()
+        assert self.parked.wait(PATIENCE)
+
+    def close(self) -> None:
+        self.park()
+        self.client.end_parked()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        assert all(each.closed for each in self.sockets)
+        self._context.term()
+
+    def call(self, command: str, timeout: float | None = PATIENCE, **properties: Any) -> Any:
+        return self.client.call(command, properties, timeout)
+
+    def on_owner(self, function: Callable[[], Any]) -> Any:
+        """Call on the client's own thread, as a handler would."""
+        outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put((function(), None))
+            except BaseException as error:
+                outcome.put((None, error))
+
+        self.loop.add_callback(run)
+        result, error = outcome.get(timeout=PATIENCE)
+        if error is not None:
+            raise error
+        return result
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the client's loop to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
+
+    def open_sockets(self) -> int:
+        return sum(not each.closed for each in self.sockets)
+
+
+@pytest.fixture
+def bench(fake_circusd: FakeCircusd) -> Iterator[Bench]:
+    """A client that is connected, and whose calls the fake circusd has forgotten."""
+    bench = Bench(fake_circusd.endpoint)
+    bench.call("list")
+    fake_circusd.clear()
+    bench.sent = 0
+    yield bench
+    bench.close()
+
+
+#: The four ways to call: handed over by another thread, on the own one, awaited on the loop.
+Way = Callable[..., Any]
+
+
+@pytest.fixture(params=["other thread", "own thread", "awaited", "parked"])
+def way(request: pytest.FixtureRequest, bench: Bench) -> Way:
+    def call(command: str, timeout: float | None = PATIENCE, **properties: Any) -> Any:
+        if request.param == "own thread":
+            return bench.on_owner(lambda: bench.call(command, timeout, **properties))
+        if request.param == "awaited":
+            return bench.run(bench.client.call_async(command, properties, timeout))
+        return bench.call(command, timeout, **properties)
+
+    if request.param == "parked":
+        bench.park()
+    return call
+
+
+class Router:
+    """A ROUTER of the test's own, to see routing ids and to answer frame by frame."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        self._router.linger = 0
+        # Out of this process's part: a fake circusd of another one may be down, and come back.
+        ports = part_of(_PORTS)
+        port = self._router.bind_to_random_port("tcp://127.0.0.1", ports.start, ports.stop)
+        self.endpoint = f"tcp://127.0.0.1:{port}"
+
+    def take(self) -> tuple[bytes, dict[str, Any]]:
+        """The next request, with the routing id of who sent it."""
+        assert self._router.poll(int(PATIENCE * 1000))
+        routing_id, frame = self._router.recv_multipart()
+        return routing_id, json.loads(frame)
+
+    def send(self, routing_id: bytes, *frames: bytes) -> None:
+        self._router.send_multipart([routing_id, *frames])
+
+    def answer(self, routing_id: bytes, request: dict[str, Any], **reply: Any) -> None:
+        self.send(routing_id, json.dumps({"id": request["id"], "status": "ok", **reply}).encode())
+
+    @property
+    def empty(self) -> bool:
+        return not self._router.poll(0)
+
+    def close(self) -> None:
+        self._router.close()
+        self._context.term()
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    router = Router()
+    yield router
+    router.close()
+
+
+@pytest.fixture
+def routed(router: Router) -> Iterator[Bench]:
+    """A client that is connected."""
+    bench = Bench(router.endpoint)
+    asking = Asking(lambda: bench.call("list"))
+    router.answer(*router.take())
+    asking.result()
+    yield bench
+    bench.close()
+
+
+class Asking(threading.Thread):
+    """A call under way on another thread."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(name="asking")
+        self._call = call
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+# Replies.
+
+
+def test_a_call_returns_the_reply_to_it(way: Way, fake_circusd: FakeCircusd) -> None:
+    fake_circusd.add_watcher("web")
+    assert way("list")["watchers"] == ["web"]
+    assert way("numprocesses", name="web")["numprocesses"] == 1
+
+
+def test_each_command_has_an_id_of_its_own(way: Way, fake_circusd: FakeCircusd) -> None:
+    replies = [way("list") for _ in range(3)]
+    ids = [command.id for command in fake_circusd.commands]
+    assert len(set(ids)) == 3
+    assert [reply["id"] for reply in replies] == ids
+
+
+@pytest.mark.parametrize("instead", [False, True], ids=["then the reply", "instead"])
+@pytest.mark.parametrize("what", ["wrong_id", "garbage"])
+def test_what_is_not_the_reply_is_dropped(
+    what: str, instead: bool, way: Way, fake_circusd: FakeCircusd
+) -> None:
+    getattr(fake_circusd, what)("list", instead=instead, count=None)
+    if instead:
+        with pytest.raises(CallTimeout):
+            way("list", SOON)
+        fake_circusd.clear_faults()
+    assert way("list")["watchers"] == []
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        (b"",),
+        (b"\xff",),
+        (b"[]",),
+        (b"7",),
+        (b"[" * 100_000,),
+        (b'{"id": "2"}',),
+        (b'{"id": [2]}',),
+        (b'{"id": null, "status": "error"}',),
+        (b"{}",),
+        (b'{"id": 2, "status": "ok"}', b"more"),
+        (b"more", b'{"id": 2, "status": "ok"}'),
+    ],
+    ids=lambda frames: str([frame[:30] for frame in frames]),
+)
+@pytest.mark.parametrize("where", ["other thread", "own thread"])
+def test_a_reply_that_is_no_reply_to_anybody_is_dropped(
+    where: str, frames: tuple[bytes, ...], router: Router, routed: Bench
+) -> None:
+    def call() -> Any:
+        if where == "own thread":
+            return routed.on_owner(lambda: routed.call("list"))
+        return routed.call("list")
+
+    asking = Asking(call)
+    routing_id, request = router.take()
+    assert request["id"] == 2
+    router.send(routing_id, *frames)
+    router.answer(routing_id, request, watchers=["right"])
+    assert asking.result()["watchers"] == ["right"]
+
+
+def test_a_late_reply_is_not_taken_for_the_next_commands(
+    way: Way, fake_circusd: FakeCircusd
+) -> None:
+    hold = fake_circusd.hold("list")
+    with pytest.raises(CallTimeout):
+        way("list", SOON)
+    fake_circusd.reply("numwatchers", {"numwatchers": 42})
+    hold.release()
+    assert way("numwatchers")["numwatchers"] == 42
+
+
+# Errors.
+
+
+def test_an_error_reply_becomes_a_call_error_with_circusds_words(fake_circusd: FakeCircusd) -> None:
+    reply = {"status": "error", "reason": "program absent not found", "errno": 3, "tb": None}
+    with pytest.raises(CallError) as caught:
+        raise_for_status("incr", {"name": "absent"}, reply)
+    error = caught.value
+    assert (error.command, error.properties, error.errno) == ("incr", {"name": "absent"}, 3)
+    assert error.reason == "program absent not found"
+    assert error.reply == reply
+    assert not error.retryable
+    assert not isinstance(error, CallConflict)
+
+
+@pytest.mark.parametrize(
+    ("reason", "conflict"),
+    [
+        ("arbiter is already running watcher_restart command", True),
+        ("arbiter is restarting...", True),
+        ("command 'incr': invalid literal for int()", False),
+    ],
+)
+def test_a_conflict_is_told_from_a_failing_command(reason: str, conflict: bool) -> None:
+    with pytest.raises(CallError) as caught:
+        raise_for_status("incr", {}, {"status": "error", "reason": reason, "errno": 5})
+    assert isinstance(caught.value, CallConflict) is conflict
+    assert caught.value.retryable is conflict
+
+
+def test_a_reply_that_is_no_error_is_returned_as_it_is() -> None:
+    reply = {"status": "stopped", "time": 1}
+    assert raise_for_status("status", {"name": "web"}, reply) is reply
+
+
+def test_what_cannot_be_said_in_json_is_refused_and_nothing_is_sent(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    for value in (object(), b"bytes", {1, 2}, loop):
+        with pytest.raises(CallError, match="cannot be sent as JSON"):
+            way("set", name="web", options=value)
+    with pytest.raises(CallError, match="cannot be sent as JSON"):
+        bench.client.cast("set", {"name": object()})
+    assert way("list")["watchers"] == []
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+
+
+# Deadlines.
+
+
+def test_a_call_without_a_reply_fails_at_its_deadline(way: Way, fake_circusd: FakeCircusd) -> None:
+    fake_circusd.silence("list")
+    with pytest.raises(CallTimeout) as caught:
+        way("list", LATER, name="web")
+    error = caught.value
+    assert (error.command, error.timeout, error.retryable) == ("list", LATER, True)
+    assert str(error) == "list name='web': no reply within 2 s"
+    assert isinstance(error, TimeoutError)
+    assert isinstance(error, CircusPlugError)
+
+
+def test_replies_to_others_do_not_move_a_deadline(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.garbage("list", count=None)
+    for _ in range(3):
+        with pytest.raises(CallTimeout):
+            way("list", SOON)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+def test_a_deadline_that_is_over_at_once_fails_the_call(
+    timeout: float, way: Way, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.silence("list")
+    with pytest.raises(CallTimeout):
+        way("list", timeout)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_a_deadline_may_be_as_far_away_as_one_likes(
+    timeout: float, way: Way, fake_circusd: FakeCircusd
+) -> None:
+    assert way("list", timeout)["watchers"] == []
+
+
+def test_the_default_deadline_is_longer_for_a_command_that_waits_for_the_work(
+    way: Way, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", SOON)
+    monkeypatch.setattr("circusplug._plugin.calls.WAITING_TIMEOUT", 2 * SOON)
+    fake_circusd.silence()
+    for properties, timeout in (({}, SOON), ({"waiting": False}, SOON), ({"waiting": True}, 0.1)):
+        with pytest.raises(CallTimeout) as caught:
+            way("incr", None, name="web", **properties)
+        assert caught.value.timeout == timeout
+
+
+@pytest.mark.parametrize("where", ["other thread", "own thread", "awaited", "parked"])
+def test_after_a_timeout_the_next_call_comes_from_a_fresh_socket(
+    where: str, router: Router, routed: Bench
+) -> None:
+    def ask(timeout: float) -> Asking:
+        if where == "own thread":
+            return Asking(lambda: routed.on_owner(lambda: routed.call("list", timeout)))
+        if where == "awaited":
+            return Asking(lambda: routed.run(routed.client.call_async("list", {}, timeout)))
+        return Asking(lambda: routed.call("list", timeout))
+
+    if where == "parked":
+        routed.park()
+    asking = ask(PATIENCE)
+    first, request = router.take()
+    router.answer(first, request)
+    asking.result()
+    asking = ask(LATER)
+    assert router.take()[0] == first
+    with pytest.raises(CallTimeout):
+        asking.result()
+    asking = ask(PATIENCE)
+    second, request = router.take()
+    assert second != first
+    router.answer(second, request)
+    asking.result()
+    assert routed.open_sockets() == 1
+
+
+def test_a_retired_socket_serves_the_calls_that_are_open_on_it(
+    router: Router, routed: Bench
+) -> None:
+    patient = asyncio.run_coroutine_threadsafe(
+        routed.client.call_async("stats", {}, PATIENCE), routed.loop
+    )
+    first, request = router.take()
+    hasty = Asking(lambda: routed.on_owner(lambda: routed.call("list", SOON)))
+    assert router.take()[0] == first
+    with pytest.raises(CallTimeout):
+        hasty.result()
+    assert routed.open_sockets() == 2
+    asking = Asking(lambda: routed.call("numwatchers"))
+    second, other = router.take()
+    assert second != first
+    router.answer(first, request, infos={"web": {}})
+    assert patient.result(PATIENCE)["infos"] == {"web": {}}
+    router.answer(second, other)
+    asking.result()
+    assert routed.open_sockets() == 1
+
+
+def test_timeouts_in_a_row_leave_no_sockets_behind(bench: Bench, fake_circusd: FakeCircusd) -> None:
+    fake_circusd.silence()
+
+    async def ask_all() -> list[Any]:
+        calls = [bench.client.call_async("list", {}, SOON) for _ in range(20)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    for _ in range(3):
+        assert {type(outcome) for outcome in bench.run(ask_all())} == {CallTimeout}
+        for _ in range(3):
+            with pytest.raises(CallTimeout):
+                bench.call("list", 0.002)
+        # Only there: it tells of a timeout before it has put a fresh socket in the old one's place.
+        assert bench.on_owner(bench.open_sockets) == 1
+
+
+# circusd is down.
+
+
+def until_unreachable(send: Callable[[float], Any]) -> None:
+    """Send until the client says that there is no circusd to send to; so it is from then on.
+
+    libzmq notices the end of a connection on a thread of its own and tells nobody; and the owner
+    may not get to a command within a short deadline, so each one is longer than the one before.
+    """
+    timeout = SOON
+    while True:
+        with pytest.raises(CallTimeout, match=r"cannot be reached|no reply|not sent") as told:
+            send(timeout)
+        if f"circusd cannot be reached within {timeout:g} s" in str(told.value):
+            return
+        assert timeout < PATIENCE, told.value
+        timeout *= 2
+
+
+def test_a_command_for_a_circusd_that_is_down_is_never_sent(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    way("list")
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: way("quit", timeout))
+    fake_circusd.start()
+    assert way("numwatchers")["numwatchers"] == 0
+    assert [command.command for command in fake_circusd.commands] == ["list", "numwatchers"]
+
+
+def test_a_call_made_while_circusd_is_down_is_answered_when_it_comes_back_in_time(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: way("list", timeout))
+    asking = Asking(lambda: way("list"))
+    fake_circusd.start()
+    assert asking.result()["watchers"] == []
+    assert len(fake_circusd.commands) == 1
+
+
+def test_an_awaited_call_that_waits_for_circusd_does_not_hold_up_the_loop(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: bench.call("list", timeout))
+    future = asyncio.run_coroutine_threadsafe(
+        bench.client.call_async("list", {}, PATIENCE), bench.loop
+    )
+    assert bench.on_owner(lambda: "at once") == "at once"
+    assert not future.done()
+    fake_circusd.start()
+    assert future.result(PATIENCE)["watchers"] == []
+
+
+def test_a_call_that_gave_up_waiting_for_circusd_is_cancelled_for_good(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: bench.call("list", timeout))
+
+    async def give_up() -> None:
+        task = asyncio.ensure_future(bench.client.call_async("quit", {}, PATIENCE))
+        await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    bench.run(give_up())
+    fake_circusd.start()
+    bench.call("list")
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+
+
+def test_a_command_whose_deadline_passed_while_the_owner_was_busy_is_not_sent_when_it_goes_on(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: bench.call("list", timeout))
+
+    async def be_busy() -> None:
+        asking = asyncio.ensure_future(bench.client.call_async("quit", {}, PATIENCE))
+        await asyncio.sleep(0)
+        channel = bench.client._channel
+        assert channel is not None
+        (call,) = channel.unsent.values()
+        fake_circusd.start()
+        assert channel.socket.poll(int(PATIENCE * 1000), zmq.POLLOUT)
+        call.deadline = 0.0  # has passed meanwhile, and the timer's turn comes after the socket's
+        with pytest.raises(CallTimeout, match="circusd cannot be reached"):
+            await asking
+
+    bench.run(be_busy())
+    bench.call("list")
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+
+
+# Casts.
+
+
+@pytest.mark.parametrize("where", ["other thread", "own thread", "parked"])
+def test_a_cast_is_sent_without_an_id_and_no_reply_is_waited_for(
+    where: str, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    if where == "parked":
+        bench.park()
+    if where == "own thread":
+        bench.on_owner(lambda: bench.client.cast("incr", {"name": "web"}))
+    else:
+        bench.client.cast("incr", {"name": "web"})
+    command = fake_circusd.wait_command("incr", name="web")
+    assert (command.cast, command.id) == (True, None)
+    assert bench.sent == 1
+
+
+@pytest.mark.parametrize("where", ["other thread", "own thread", "parked"])
+def test_a_cast_that_cannot_be_sent_fails_and_is_not_sent_later(
+    where: str, bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_circusd.stop()
+    until_unreachable(lambda timeout: bench.call("list", timeout))
+    if where == "parked":
+        bench.park()
+
+    def cast(timeout: float) -> None:
+        monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", timeout)
+        if where == "own thread":
+            bench.on_owner(lambda: bench.client.cast("quit", {}))
+        else:
+            bench.client.cast("quit", {})
+
+    until_unreachable(cast)
+    fake_circusd.start()
+    bench.call("numwatchers")
+    assert [command.command for command in fake_circusd.commands] == ["numwatchers"]
+
+
+# Threads.
+
+
+def test_many_threads_call_at_once_and_each_gets_its_own_reply(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.reply("echo", lambda properties: {"said": properties["number"]})
+
+    def ask(number: int) -> list[int]:
+        return [bench.call("echo", number=turn)["said"] for turn in range(number, number + 50)]
+
+    asking = [Asking(lambda number=number: ask(number)) for number in range(0, 800, 100)]
+    for number, each in zip(range(0, 800, 100), asking, strict=True):
+        assert each.result() == list(range(number, number + 50))
+    assert bench.sent == 400
+
+
+def test_a_call_that_the_owner_is_too_busy_for_is_never_sent(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    begun, release = threading.Event(), threading.Event()
+    busy = Asking(lambda: bench.on_owner(lambda: (begun.set(), release.wait(PATIENCE))))
+    assert begun.wait(PATIENCE)
+    with pytest.raises(CallTimeout, match="thread is busy, command not sent"):
+        bench.call("quit", SOON)
+    release.set()
+    busy.result()
+    assert bench.call("list")["watchers"] == []
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+    assert bench.sent == 1
+
+
+def test_a_blocking_call_on_the_owners_thread_passes_on_the_replies_of_others(
+    router: Router, routed: Bench
+) -> None:
+    first = Asking(lambda: routed.call("first"))
+    routing_id, request = router.take()
+    own = Asking(lambda: routed.on_owner(lambda: routed.call("second")))
+    _, other = router.take()
+    router.answer(routing_id, request, said=1)
+    assert first.result()["said"] == 1  # while the own thread still waits
+    router.answer(routing_id, other, said=2)
+    assert own.result()["said"] == 2
+
+
+def test_a_call_works_from_another_loop(bench: Bench, fake_circusd: FakeCircusd) -> None:
+    async def ask() -> list[Any]:
+        calls = [bench.client.call_async("list", {}, PATIENCE) for _ in range(5)]
+        return await asyncio.gather(*calls)
+
+    assert [reply["watchers"] for reply in asyncio.run(ask())] == [[]] * 5
+
+
+def test_deadlines_hold_for_a_call_from_another_loop(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.silence()
+    with pytest.raises(CallTimeout, match="no reply within"):
+        asyncio.run(bench.client.call_async("list", {}, SOON))
+
+
+def test_a_call_from_another_loop_that_the_owner_is_too_busy_for_is_never_sent(
+    bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.calls_from_threads.SLACK", 0.01)
+    begun, release = threading.Event(), threading.Event()
+    busy = Asking(lambda: bench.on_owner(lambda: (begun.set(), release.wait(PATIENCE))))
+    assert begun.wait(PATIENCE)
+    with pytest.raises(CallTimeout, match="busy"):
+        asyncio.run(bench.client.call_async("quit", {}, SOON))
+    release.set()
+    busy.result()
+    bench.call("list")
+    assert [command.command for command in fake_circusd.commands] == ["list"]
+
+
+# call_async.
+
+
+def test_awaited_calls_run_side_by_side_and_are_answered_in_any_order(
+    router: Router, routed: Bench
+) -> None:
+    async def ask() -> list[Any]:
+        calls = [routed.client.call_async(f"command{n}", {}, PATIENCE) for n in range(5)]
+        return await asyncio.gather(*calls)
+
+    asking = asyncio.run_coroutine_threadsafe(ask(), routed.loop)
+    requests = [router.take() for _ in range(5)]
+    for routing_id, request in reversed(requests):
+        router.answer(routing_id, request, said=request["command"])
+    assert [reply["said"] for reply in asking.result(PATIENCE)] == [f"command{n}" for n in range(5)]
+    assert len({routing_id for routing_id, _ in requests}) == 1
+
+
+def test_a_cancelled_call_leaves_nothing_behind_and_its_reply_is_dropped(
+    router: Router, routed: Bench
+) -> None:
+    async def give_up() -> None:
+        task = asyncio.ensure_future(routed.client.call_async("stats", {}, PATIENCE))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    routed.run(give_up())
+    routing_id, request = router.take()
+    router.answer(routing_id, request)
+    asking = Asking(lambda: routed.call("list"))
+    same, request = router.take()
+    assert same == routing_id
+    router.answer(same, request, said="right")
+    assert asking.result()["said"] == "right"
+    assert not routed.client._channel.calls  # type: ignore[union-attr]
+
+
+# Life.
+
+
+def test_before_it_is_open_a_client_refuses_commands() -> None:
+    loop = PluginLoop()
+    client = Client(loop, lambda: pytest.fail("no socket is wanted"), lambda: None)
+    with pytest.raises(PluginStateError, match="cannot send 'list': the plugin is not connected"):
+        client.call("list", {}, None)
+    with pytest.raises(PluginStateError):
+        client.cast("list", {})
+    with pytest.raises(PluginStateError):
+        loop.run_sync(lambda: client.call_async("list", {}, None))
+    client.close()
+    loop.close()
+
+
+def test_when_it_closes_every_call_under_way_fails(router: Router) -> None:
+    bench = Bench(router.endpoint)
+    asking = [Asking(lambda: bench.call("list")) for _ in range(2)]
+    awaiting = Asking(lambda: asyncio.run(bench.client.call_async("list", {}, PATIENCE)))
+    for _ in range(3):
+        router.take()
+    bench.close()
+    for each in (*asking, awaiting):
+        with pytest.raises(PluginStateError, match="not connected"):
+            each.result()
+    with pytest.raises(PluginStateError):
+        bench.call("list")
+    with pytest.raises(PluginStateError):
+        bench.client.cast("list", {})
+
+
+def test_a_reply_that_comes_while_it_is_parked_reaches_whoever_waits(
+    router: Router, routed: Bench
+) -> None:
+    asking = Asking(lambda: routed.call("list"))
+    awaiting = Asking(lambda: asyncio.run(routed.client.call_async("list", {}, PATIENCE)))
+    requests = [router.take() for _ in range(2)]
+    routed.park()
+    for routing_id, request in requests:
+        router.answer(routing_id, request, said="right")
+    assert asking.result()["said"] == "right"
+    assert awaiting.result()["said"] == "right"
+
+
+def test_a_deadline_passes_while_it_is_parked_and_the_socket_is_a_fresh_one(
+    router: Router, routed: Bench
+) -> None:
+    asking = Asking(lambda: routed.call("list", LATER))
+    first, _ = router.take()
+    routed.park()
+    with pytest.raises(CallTimeout, match="no reply within"):
+        asking.result()
+    asking = Asking(lambda: routed.call("list"))
+    second, request = router.take()
+    assert second != first
+    router.answer(second, request)
+    asking.result()
+    assert routed.open_sockets() == 1
+
+
+def test_a_parked_call_that_gets_no_reply_does_not_hold_up_the_others(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    bench.park()
+    fake_circusd.silence("stats")
+    silent = Asking(lambda: bench.call("stats", PATIENCE))
+    fake_circusd.wait_command("stats")
+    assert bench.call("list")["watchers"] == []
+    bench.client.cast("incr", {"name": "web"})
+    fake_circusd.wait_command("incr", name="web")
+    bench.client.end_parked()
+    with pytest.raises(PluginStateError):
+        silent.result()
+
+
+def test_parked_calls_from_several_threads_are_all_served(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    bench.park()
+    asking = [Asking(lambda: bench.call("list")) for _ in range(10)]
+    assert [each.result()["watchers"] for each in asking] == [[]] * 10
+
+
+def test_only_what_was_sent_is_counted(bench: Bench, fake_circusd: FakeCircusd) -> None:
+    bench.call("list")
+    bench.client.cast("list", {})
+    fake_circusd.silence("incr")
+    with pytest.raises(CallTimeout):
+        bench.call("incr", LATER)
+    with pytest.raises(CallError):
+        bench.call("set", options=object())
+    assert bench.sent == 3

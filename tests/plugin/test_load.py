@@ -1,0 +1,194 @@
+# From the `use` of a plugin to its class, or one clear line why not.
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from circusplug import CircusPlugin, PluginLoadError
+from circusplug._plugin.load import is_circus_plugin, load_plugin_class
+
+_MODULE = """
+import json
+from circusplug import CircusPlugin
+
+class Logger(CircusPlugin):
+    def handle_recv(self, data):
+        pass
+
+class Deaf(CircusPlugin):
+    pass
+
+class Awaits(Logger):
+    async def handle_stop(self):
+        pass
+
+class Inherits(Logger):
+    pass
+
+class Stranger:
+    def handle_recv(self, data):
+        pass
+
+def function():
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package `loadable` with modules that work and modules that do not."""
+    folder = tmp_path / "loadable"
+    folder.mkdir()
+    for name, text in {
+        "__init__": "",
+        "plugins": _MODULE,
+        "needs": "import not_installed_anywhere\n",
+        "needs_own": "import loadable.absent\n",
+        "fails": "raise ZeroDivisionError('at the top')\n",
+        "exits": "import sys\nsys.exit('bye')\n",
+        "cancels": "import asyncio\nraise asyncio.CancelledError('never mind')\n",
+        "lazy": "def __getattr__(name):\n    raise ImportError(f'cannot make {name}')\n",
+        "broken": "def f(:\n",
+        "wants_name": "from loadable.plugins import NoSuchName\n",
+    }.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "loadable"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "loadable"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("use", ["loadable.plugins.Logger", " loadable.plugins:Logger "])
+def test_a_dotted_name_becomes_the_class(use: str) -> None:
+    found = load_plugin_class(use)
+    assert (found.__module__, found.__name__) == ("loadable.plugins", "Logger")
+
+
+def test_a_class_is_checked_and_returned() -> None:
+    found = load_plugin_class("loadable.plugins.Inherits")
+    assert load_plugin_class(found) is found
+    with pytest.raises(PluginLoadError, match=r"loadable\.plugins\.Deaf has no handle_recv"):
+        load_plugin_class(sys.modules["loadable.plugins"].Deaf)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            "Logger",
+            "'use' names 'Logger', which is no dotted name; write package.module.Class",
+        ),
+        (".Logger", "'use' names '.Logger', which is no dotted name; write package.module.Class"),
+        (
+            "loadable.plugins.",
+            "'use' names 'loadable.plugins.', which is no dotted name; write package.module.Class",
+        ),
+        (
+            "loadable.plugins.Loger",
+            "'use' names loadable.plugins.Loger, but module loadable.plugins has no 'Loger' "
+            "(did you mean 'Logger'?)",
+        ),
+        (
+            "loadable.plugins.Zzz",
+            "'use' names loadable.plugins.Zzz, but module loadable.plugins has no 'Zzz'",
+        ),
+        (
+            "loadable.plugins.function",
+            "'use' names loadable.plugins.function, which is a function, not a class",
+        ),
+        (
+            "loadable.plugins.Stranger",
+            "loadable.plugins.Stranger is no plugin; derive it from circusplug.CircusPlugin",
+        ),
+        (
+            "loadable.plugins.Deaf",
+            "loadable.plugins.Deaf has no handle_recv(self, data); a plugin must define it",
+        ),
+        (
+            "loadable.plugin.Logger",
+            "'use' names loadable.plugin.Logger, but there is no module 'loadable.plugin' (did you "
+            "mean 'loadable.plugins'?); install it, or put its directory into PYTHONPATH",
+        ),
+        (
+            "nowhere.to.be.Found",
+            "'use' names nowhere.to.be.Found, but there is no module 'nowhere'; install it, or put "
+            "its directory into PYTHONPATH",
+        ),
+        (
+            "loadable.needs.Logger",
+            "'use' names loadable.needs.Logger, but importing loadable.needs needs "
+            "'not_installed_anywhere'; install it",
+        ),
+        (
+            "loadable.needs_own.Logger",
+            "'use' names loadable.needs_own.Logger, but importing loadable.needs_own needs "
+            "'loadable.absent'; install it",
+        ),
+        (
+            "loadable.fails.Logger",
+            "'use' names loadable.fails.Logger, but importing loadable.fails failed: "
+            "ZeroDivisionError: at the top",
+        ),
+        (
+            "loadable.exits.Logger",
+            "'use' names loadable.exits.Logger, but importing loadable.exits failed: "
+            "SystemExit: bye",
+        ),
+        (
+            "loadable.cancels.Logger",
+            "'use' names loadable.cancels.Logger, but importing loadable.cancels failed: "
+            "CancelledError: never mind",
+        ),
+        (
+            "loadable.lazy.Logger",
+            "'use' names loadable.lazy.Logger, but importing loadable.lazy failed: "
+            "ImportError: cannot make Logger",
+        ),
+        (
+            "loadable.plugins.Awaits",
+            "loadable.plugins.Awaits: handle_stop runs when the plugin's loop has ended, so it "
+            "cannot be async; make it a plain function (call and cast work in it)",
+        ),
+    ],
+)
+def test_a_use_that_cannot_be_loaded_says_why(use: str, message: str) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        load_plugin_class(use)
+    assert str(caught.value) == message
+    with pytest.raises(PluginLoadError) as caught:
+        load_plugin_class(use, "circus.ini: [plugin:logger]")
+    assert str(caught.value) == f"circus.ini: [plugin:logger]: {message}"
+
+
+@pytest.mark.parametrize(
+    ("use", "message", "cause"),
+    [
+        ("loadable.broken.Logger", "importing loadable.broken failed: SyntaxError", SyntaxError),
+        ("loadable.wants_name.Logger", "cannot import name 'NoSuchName'", ImportError),
+        ("loadable.fails.Logger", "at the top", ZeroDivisionError),
+        ("loadable.needs.Logger", "install it", ModuleNotFoundError),
+    ],
+)
+def test_a_failing_import_keeps_its_cause(
+    use: str, message: str, cause: type[BaseException]
+) -> None:
+    with pytest.raises(PluginLoadError, match=message) as caught:
+        load_plugin_class(use)
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_ctrl_c_during_an_import_is_no_load_error(tmp_path: Path) -> None:
+    (tmp_path / "loadable" / "interrupted.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_plugin_class("loadable.interrupted.Logger")
+
+
+def test_only_a_class_made_for_circus_is_one() -> None:
+    assert not is_circus_plugin(CircusPlugin)
+    assert not is_circus_plugin(object)
+    base = type("CircusPlugin", (), {"__module__": "circus.plugins"})
+    assert is_circus_plugin(type("Mine", (base,), {}))

@@ -1,0 +1,154 @@
+# What the README shows is run here, as printed; only ports are changed to free ones.
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+from circusd_real import free_endpoints
+
+from circusplug._wire.commands import decode_reply, encode_call
+from circusplug.testing import FakeCircusd
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_FILE = re.compile(r"^( *)<!-- file: (\S+) -->\n *```\w+\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+COMMAND = [sys.executable, "-m", "circusplug._cli.main"]
+_DEATH = re.compile(r"^web: \d+ ended, \d left$", re.MULTILINE)
+
+#: How long a busy machine may take to start a program, in seconds.
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory with the README's files, as printed."""
+    for _, name, text in _FILE.findall(README):
+        (tmp_path / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    return tmp_path
+
+
+def with_ports(path: Path, endpoint: str, pubsub_endpoint: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "tcp://127.0.0.1:5555" in text
+    text = text.replace("tcp://127.0.0.1:5555", endpoint)
+    path.write_text(text.replace("tcp://127.0.0.1:5556", pubsub_endpoint), encoding="utf-8")
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def read_until(process: subprocess.Popen[str], part: str) -> None:
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if part in line:
+            return
+    pytest.fail(f"ended without saying {part!r}: {''.join(lines)}")
+
+
+def test_the_unit_test_of_the_readme_passes(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_events.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_the_program_of_the_readme_hosts_its_plugin_and_stops_on_sigint(folder: Path) -> None:
+    with FakeCircusd() as circusd:
+        circusd.add_watcher("web", numprocesses=2)
+        with_ports(folder / "host.py", circusd.endpoint, circusd.pubsub_endpoint)
+        with running([sys.executable, "host.py"], folder) as process:
+            circusd.wait_subscribed(timeout=PATIENCE)
+            circusd.publish("web", "reap", process_pid=17)
+            circusd.wait_command("numprocesses", timeout=PATIENCE)
+            process.send_signal(signal.SIGINT)
+            assert process.wait() == 0
+    assert (folder / "deaths.log").read_text() == "web: 17 ended, 2 left\n"
+
+
+def test_the_ini_of_the_readme_has_no_problem(folder: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "check", "circus.ini"], cwd=folder, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[plugin:deathlog] events.DeathLog" in done.stdout
+
+
+def test_up_with_the_ini_of_the_readme_logs_a_death(folder: Path) -> None:
+    endpoint, pubsub_endpoint = free_endpoints(2)
+    with_ports(folder / "circus.ini", endpoint, pubsub_endpoint)
+    with running([*COMMAND, "up", "circus.ini"], folder) as process:
+        read_until(process, "hosting deathlog")
+        with (
+            zmq.Context() as context,
+            context.socket(zmq.DEALER) as client,
+            context.socket(zmq.SUB) as events,
+        ):
+            client.linger = 0
+            client.connect(endpoint)
+            events.subscribe(b"watcher.web.")
+            events.connect(pubsub_endpoint)
+            log = folder / "deaths.log"
+            # Circus answers before its watchers run, and the plugin may not be subscribed. It also
+            # needs its turn: one that is asked again at once takes the others' processor as well.
+            while not (log.exists() and _DEATH.search(log.read_text())):
+                client.send(encode_call(1, "signal", {"name": "web", "signum": 9}))
+                assert decode_reply(client.recv()) is not None
+                if events.poll(100):
+                    events.recv_multipart()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+
+
+def test_the_table_of_options_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("t", ROOT / "scripts" / "option_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.table() in README, "run scripts/check --fix"
+
+
+def test_the_section_for_circusd_names_what_exists(folder: Path) -> None:
+    import circusplug
+
+    text = (folder / "hosted.ini").read_text()
+    assert "use = circusplug.Host\n" in text
+    assert circusplug.Host is not None
+
+
+def test_every_script_that_the_readme_names_is_there() -> None:
+    for name in set(re.findall(r"scripts/(\w+)", README)):
+        assert os.access(ROOT / "scripts" / name, os.X_OK), name

@@ -1,0 +1,366 @@
+# Under stock circusd: the whole host as one plugin, and a plugin of ours as one of Circus's.
+# What a plugin sees comes out of a named pipe, so that a test can wait for it.
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import circus_like_plugins
+import psutil
+import pytest
+from circusd_real import RealCircusd, free_endpoints
+from wire import PATIENCE, Wire
+
+from circusplug import Arbiter, Host, PluginSpec
+from circusplug.testing import FakeCircusd
+
+#: For the tests in which circusd starts a plugin as it starts its own.
+by_circusd = pytest.mark.skipif(
+    " " in sys.executable, reason="circusd starts no plugin if Python's own path holds a space"
+)
+
+USE = "circusplug.Host"
+
+#: A watcher whose processes circusd kills, which is one more event, only if something is broken.
+WEB = {"graceful_timeout": 30}
+
+
+class Record:
+    """What a Recorder writes, read as it comes; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rest = b""
+
+    def __enter__(self) -> Record:
+        os.mkfifo(self.path)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        # A writer that stays, so that the pipe does not count as ended between two others.
+        self._writer = os.open(self.path, os.O_WRONLY)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+        os.close(self._writer)
+
+    def next(self, timeout: float = PATIENCE) -> list[object] | None:
+        """Return the next line; None if none comes."""
+        while b"\n" not in self._rest:
+            if not select.select([self._fd], [], [], timeout)[0]:
+                return None
+            self._rest += os.read(self._fd, 65536)
+        line, _, self._rest = self._rest.partition(b"\n")
+        words: list[object] = json.loads(line)
+        return words
+
+    def until(self, *words: object) -> list[list[object]]:
+        """Return the lines that come before this one."""
+        lines = []
+        while (line := self.next()) != [*words]:
+            assert line is not None, f"{words} did not come, but {lines}"
+            lines.append(line)
+        return lines
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    with Record(tmp_path / "record") as record:
+        yield record
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The sample plugins on our base, also for the processes that are started."""
+    places = [os.getcwd(), str(Path(circus_like_plugins.__file__).parent), str(tmp_path)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
+    return circus_like_plugins.write_on_our_base(tmp_path)
+
+
+def host_ini(record: Record, module: str, more: str = "") -> Path:
+    """A host's file with a Recorder in it."""
+    path = record.path.with_name("plugins.ini")
+    path.write_text(
+        f"[plugin:recorder]\nuse = {module}.Recorder\n"
+        f"filename = {record.path}\nwatchers = web\n{more}"
+    )
+    return path
+
+
+def see_event(circusd: RealCircusd, record: Record) -> None:
+    """Have web publish `updated` until the plugin receives it."""
+    while True:
+        circusd.call("set", name="web", options={"max_retry": 5}, waiting=True)
+        line = record.next(0.1)
+        while line is not None:
+            if line == ["web", "updated"]:
+                return
+            line = record.next(0.1)
+
+
+@pytest.fixture(params=["circusd is terminated", "its watcher is stopped", "circusd is told quit"])
+def end(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def end_plugin(circusd: RealCircusd, name: str, end: str) -> None:
+    if end == "circusd is terminated":
+        os.kill(circusd.pid, signal.SIGTERM)
+    elif end == "its watcher is stopped":
+        circusd.call("stop", name=f"plugin:{name}", waiting=True)
+    else:
+        circusd.call("quit")
+
+
+@by_circusd
+def test_a_stock_circusd_hosts_all_plugins_of_a_file_in_one_process(
+    record: Record, ours: str, end: str
+) -> None:
+    more = f"[plugin:other]\nuse = circus_like_plugins.Positional\nname = {ours}\n"
+    section = {"use": USE, "config": host_ini(record, ours, more)}
+    with RealCircusd({"web": {}}, plugins={"circusplug": section}) as circusd:
+        first = record.next()
+        assert first is not None
+        assert psutil.Process(first[1]).ppid() == circusd.pid  # type: ignore[arg-type]
+        assert psutil.Process(first[1]).children() == []  # type: ignore[arg-type]
+        see_event(circusd, record)
+        end_plugin(circusd, "circusplug", end)
+        record.until("stop")
+        circusd.terminate()
+
+
+@by_circusd
+def test_a_plugin_of_ours_is_started_and_stopped_cleanly_by_a_stock_circusd(
+    record: Record, ours: str, end: str
+) -> None:
+    section = {"use": f"{ours}.Recorder", "filename": record.path, "watchers": "web"}
+    with RealCircusd({"web": {}}, plugins={"mine": section}) as circusd:
+        assert record.next() is not None
+        see_event(circusd, record)
+        end_plugin(circusd, "mine", end)
+        record.until("stop")
+        circusd.terminate()
+        assert record.next(0) is None
+
+
+@by_circusd
+def test_the_hosts_log_goes_where_circusds_goes_and_names_the_plugins(
+    record: Record, ours: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "circus.log"
+    more = "[plugin:failing]\nuse = circus_like_plugins.Failing\n"
+    section = {"use": USE, "config": host_ini(record, ours, more)}
+    with RealCircusd({"web": {}}, plugins={"circusplug": section}, logoutput=log) as circusd:
+        first = record.next()
+        assert first is not None
+        start = rf"^\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d %s\[{first[1]}\] "
+        failure = start % "failing" + r"\[ERROR\] .*nothing to look after$"
+        while not re.search(failure, log.read_text(), re.MULTILINE):
+            see_event(circusd, record)
+        circusd.terminate()
+    text = log.read_text()
+    assert re.search(
+        start % "circusplug" + r"\[INFO\] hosting failing, recorder$", text, re.MULTILINE
+    )
+    assert f"circus[{circusd_pid(text)}] [INFO] web started" in text
+
+
+def circusd_pid(log: str) -> str:
+    found = re.search(r"Starting master on pid (\d+)", log)
+    assert found is not None
+    return found[1]
+
+
+@contextlib.contextmanager
+def started(circusd: FakeCircusd, config: object) -> Iterator[subprocess.Popen[str]]:
+    """The command line that circusd makes of a plugin section, run by hand."""
+    command = [
+        *(sys.executable, "-c", "from circus import plugins;plugins.main()"),
+        *("--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint),
+        *("--config", f"config:{config}:::name:plugin:circusplug", USE),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_hosts_plugins_see_circusds_endpoints_and_the_files_check_delay(
+    ours: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "plugins.ini"
+    section = f"[plugin:one]\nuse = {ours}.Positional\nword = x\n"
+    for text, check_delay in (
+        (section, 5.0),
+        (f"[circus]\nendpoint = tcp://127.0.0.1:1\ncheck_delay = 3\n{section}", 3.0),
+    ):
+        path.write_text(text)
+        with FakeCircusd() as circusd, started(circusd, path) as process:
+            circusd.wait_command("say", words=["init", "x", "x", check_delay], timeout=PATIENCE)
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+
+
+def test_sighup_makes_the_host_read_its_file_again(ours: str, tmp_path: Path) -> None:
+    path = tmp_path / "plugins.ini"
+    path.write_text(f"[plugin:one]\nuse = {ours}.Positional\nword = before\n")
+    with FakeCircusd() as circusd, started(circusd, path) as process:
+        circusd.wait_command("say", words=["init", "before", "before", 5.0], timeout=PATIENCE)
+        path.write_text(path.read_text().replace("before", "after"))
+        process.send_signal(signal.SIGHUP)
+        circusd.wait_command("say", words=["init", "after", "after", 5.0], timeout=PATIENCE)
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def test_a_host_whose_file_says_where_to_log_logs_there(ours: str, tmp_path: Path) -> None:
+    path, log = tmp_path / "plugins.ini", tmp_path / "host.log"
+    path.write_text(
+        f"[circus]\nlogoutput = {log}\n[plugin:one]\nuse = {ours}.Positional\nword = x\n"
+    )
+    with FakeCircusd() as circusd, started(circusd, path) as process:
+        circusd.wait_command("say", timeout=PATIENCE)
+        process.terminate()
+        process.wait(PATIENCE)
+    assert "hosting one" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "plugins.ini: no such file"),
+        ("[plugin:one]\nfilename = x\n", "plugins.ini:1: [plugin:one]: 'use' is missing"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line_in_the_log_and_a_failure(
+    text: str | None, complaint: str, ours: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "plugins.ini"
+    if text is not None:
+        path.write_text(text)
+    with FakeCircusd() as circusd, started(circusd, path) as process:
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+    errors = [line for line in lines if "[ERROR]" in line]
+    assert len(errors) == 1
+    assert complaint in errors[0]
+    assert "Traceback" not in "".join(lines)
+
+
+def test_a_section_without_config_is_told_what_is_missing(ours: str) -> None:
+    with FakeCircusd() as circusd, started(circusd, "") as process:
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr is not None
+        assert "[plugin:circusplug]: 'config' is missing" in process.stderr.read()
+
+
+def test_a_host_is_not_hosted_by_another() -> None:
+    spec = PluginSpec.from_options({"use": Host, "name": "inner", "host.restart": "never"})
+    with (
+        FakeCircusd() as circusd,
+        Arbiter([spec], circusd.endpoint, circusd.pubsub_endpoint) as arbiter,
+    ):
+        statuses = arbiter.wait(lambda statuses: statuses["inner"].state == "failed")
+    assert "cannot be hosted by another" in str(statuses["inner"].last_error)
+
+
+@contextlib.contextmanager
+def run_host(path: Path, endpoints: list[str]) -> Iterator[None]:
+    """`circusplug run`, beside a circusd."""
+    with RealCircusd({"web": WEB}) as circusd:
+        options = ("--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint)
+        endpoints[:] = [circusd.endpoint, circusd.pubsub_endpoint]
+        with command("run", path, *options):
+            yield
+        circusd.terminate()
+
+
+@contextlib.contextmanager
+def up_host(path: Path, endpoints: list[str]) -> Iterator[None]:
+    """`circusplug up`, which starts the circusd."""
+    with command("up", path):
+        yield
+
+
+@contextlib.contextmanager
+def section_host(path: Path, endpoints: list[str]) -> Iterator[None]:
+    """One section of a stock circusd."""
+    section = {"use": USE, "config": path}
+    with RealCircusd({"web": WEB}, plugins={"circusplug": section}) as circusd:
+        endpoints[:] = [circusd.endpoint, circusd.pubsub_endpoint]
+        yield
+        circusd.terminate()
+
+
+@contextlib.contextmanager
+def command(*arguments: object) -> Iterator[None]:
+    program = "import sys; from circusplug._cli.main import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)])
+    try:
+        yield
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Endpoints:
+    """A circusd's, for a Wire."""
+
+    def __init__(self, endpoint: str, pubsub_endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.pubsub_endpoint = pubsub_endpoint
+
+
+@by_circusd
+def test_the_same_file_gives_the_same_event_log_in_all_three_ways(
+    ours: str, tmp_path: Path
+) -> None:
+    logs = []
+    for host in (run_host, up_host, section_host):
+        endpoints = free_endpoints(2)
+        directory = tmp_path / host.__name__
+        directory.mkdir()
+        circus = f"[circus]\nendpoint = {endpoints[0]}\npubsub_endpoint = {endpoints[1]}\n"
+        watcher = "[watcher:web]\ncmd = sleep 1000\ngraceful_timeout = 30\n"
+        with Record(directory / "record") as record:
+            with host(host_ini(record, ours, circus + watcher), endpoints):
+                assert record.next() is not None
+                with Wire(Endpoints(*endpoints)) as wire:
+                    logs.append(drive(wire, record))
+            record.until("stop")  # in the third way web may be stopped before
+    assert logs[0] == logs[1] == logs[2]
+    assert len(logs[0]) > 10
+
+
+def drive(wire: Wire, record: Record) -> list[list[object]]:
+    """Have things happen to web; returns what the plugin makes of them."""
+    wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
+    while record.next(0.2) != ["web", "updated"]:
+        wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
+    for order in ("stop", "start"):  # what was asked for too often is over after that
+        wire.call(order, name="web", waiting=True)
+    record.until("web", "start")
+    for order in ("restart", "incr", "decr", "stop", "start"):
+        reply = wire.call(order, name="web", waiting=True)
+        assert reply["status"] == "ok", reply
+    wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
+    return record.until("web", "updated")

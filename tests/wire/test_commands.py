@@ -1,0 +1,129 @@
+# Commands, casts and replies as bytes.
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circusplug import CallConflict, CallError, CallTimeout
+from circusplug._errors import describe_command
+from circusplug._wire.commands import decode_reply, encode_call, encode_cast, error_from_reply
+
+
+def test_a_call_is_one_json_object_with_id_command_and_properties() -> None:
+    frame = encode_call(7, "incr", {"name": "web", "nb": 2})
+    assert json.loads(frame) == {
+        "id": 7,
+        "command": "incr",
+        "properties": {"name": "web", "nb": 2},
+    }
+
+
+def test_a_cast_says_that_it_is_one_and_has_no_id() -> None:
+    assert json.loads(encode_cast("stop", {"name": "café"})) == {
+        "command": "stop",
+        "msg_type": "cast",
+        "properties": {"name": "café"},
+    }
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=30)
+@given(properties=st.dictionaries(st.text(), _JSON, max_size=4))
+def test_properties_arrive_as_they_were_given(properties: dict[str, Any]) -> None:
+    assert json.loads(encode_call(1, "set", properties))["properties"] == properties
+    assert json.loads(encode_cast("set", properties))["properties"] == properties
+
+
+def _endless() -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    inner["inner"] = inner
+    return inner
+
+
+@pytest.mark.parametrize("value", [object(), b"bytes", {1}, {(1, 2): 3}, _endless()], ids=type)
+@pytest.mark.parametrize("cast", [False, True], ids=["call", "cast"])
+def test_what_json_cannot_say_is_a_call_error_with_the_command(value: Any, cast: bool) -> None:
+    properties = {"name": "web", "value": value}
+    with pytest.raises(CallError, match="cannot be sent as JSON") as caught:
+        encode_cast("set", properties) if cast else encode_call(1, "set", properties)
+    assert (caught.value.command, caught.value.errno) == ("set", None)
+
+
+def test_a_reply_is_a_json_object() -> None:
+    assert decode_reply(b'{"id": 1, "status": "ok"}') == {"id": 1, "status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"not json", b"[]", b"1", b"null", b"\xff\xfe", b"{", b'{"a":' * 100_000],
+    ids=lambda frame: repr(frame[:10]),
+)
+def test_what_is_no_json_object_is_no_reply(frame: bytes) -> None:
+    assert decode_reply(frame) is None
+
+
+@given(frame=st.binary())
+def test_any_frame_is_a_reply_or_none(frame: bytes) -> None:
+    reply = decode_reply(frame)
+    assert reply is None or isinstance(reply, dict)
+
+
+@pytest.mark.parametrize("status", ["ok", "active", "stopped", "Error", None])
+def test_only_the_status_error_is_an_error(status: str | None) -> None:
+    assert error_from_reply("status", {"name": "web"}, {"status": status, "errno": 3}) is None
+
+
+@pytest.mark.parametrize(
+    ("errno", "reason", "conflict"),
+    [
+        (1, "json invalid", False),
+        (2, "unknown command: 'x'", False),
+        (3, "program absent not found", False),
+        (3, "arbiter is absent not found", False),  # the name of a watcher
+        (5, "arbiter is already running watcher_restart command", True),
+        (5, "arbiter is restarting...", True),
+        (5, "command 'set': list index out of range", False),
+        (None, "something", False),
+    ],
+)
+def test_an_error_reply_becomes_the_error_that_fits(
+    errno: int | None, reason: str, conflict: bool
+) -> None:
+    reply = {"status": "error", "errno": errno, "reason": reason, "tb": None, "id": 7}
+    error = error_from_reply("incr", {"name": "web"}, reply)
+    assert type(error) is (CallConflict if conflict else CallError)
+    assert error is not None
+    assert (error.errno, error.reason, error.reply) == (errno, reason, reply)
+    assert error.retryable is conflict
+    assert str(error) == f"incr name='web': {reason}"
+
+
+def test_an_error_reply_that_says_little_is_an_error_too() -> None:
+    error = error_from_reply("incr", {}, {"status": "error", "errno": "5"})
+    assert error is not None
+    assert (str(error), error.errno) == ("incr: unknown", None)
+
+
+def test_a_command_in_a_message_keeps_its_values_short() -> None:
+    text = describe_command("set", {"name": "web", "env": "x" * 1000})
+    assert text.startswith("set name='web' env='xxx")
+    assert text.endswith("...")
+    assert len(text) < 100
+
+
+def test_a_timeout_tells_command_reason_and_deadline() -> None:
+    error = CallTimeout("list", {"name": "web"}, 5.0, "circusd cannot be reached")
+    assert str(error) == "list name='web': circusd cannot be reached within 5 s"
+    assert error.reply is None
+    assert error.retryable
