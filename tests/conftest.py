@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
-from members import PATIENCE, Journal, MakeHost
+from members import Journal, MakeHost
+from patience import PATIENCE
 
 from circusplug import Arbiter
 from circusplug.testing import FakeCircusd

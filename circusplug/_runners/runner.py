@@ -1,5 +1,5 @@
-# What the supervisor and the two kinds of runner say to each other. A runner is one life of
-# one plugin, on a thread or in a process; a restart makes a new one.
+# The seam between the host and a plugin: what a runner is, and what it tells its supervisor. A
+# runner is one life of one plugin, on a thread or in a process; a restart makes a new one.
 
 from __future__ import annotations
 
@@ -15,12 +15,27 @@ from .._wire.endpoints import Link
 
 
 class Kind(enum.Enum):
-    """What a runner tells its supervisor."""
+    """What a runner tells its supervisor.
 
+    Each comes at most once in a life, but STALLED.
+    """
+
+    #: Its class is imported and its constructor begins: the next plugin may start.
+    BEGUN = "begun"
+    #: It is initialised and receives.
     RUNNING = "running"
+    #: Its `handle_init` failed while circusd could not be reached. It waits for the connection
+    #: and then ends with `Notice.retry`.
+    WAITING = "waiting"
+    #: It wants to be stopped: it called its own `stop`.
     STOP_ASKED = "stop asked"
+    #: `host.max_errors` is reached, and `host.on_error` says to act on that.
     TOO_MANY_ERRORS = "too many errors"
+    #: One of its callbacks runs for longer than `host.stall_timeout`.
     STALLED = "stalled"
+    #: What `begin_stop` asked for is done as far as it can be: `finish_stop` will not wait.
+    PARKED = "parked"
+    #: Its life is over.
     ENDED = "ended"
 
 
@@ -31,14 +46,34 @@ class Notice:
     Attributes:
         runner: Whose it is; one of a life that is over already is left alone.
         kind: What happened.
-        error: What went wrong, in one line; None for an end that is clean.
+        error: What went wrong, in one line; None for an end that is clean. The stack for STALLED.
         permanent: Whether it would go wrong again: an option does not fit.
+        retry: Whether it is no failure: circusd was away, and is back.
     """
 
     runner: Runner
     kind: Kind
     error: str | None = None
     permanent: bool = False
+    retry: bool = False
+
+
+def never_mind(name: str, what: object) -> None:
+    """A hook that does nothing."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a host calls on a plugin's own thread, for whoever wants to know; see `testing`.
+
+    Attributes:
+        on_constructed: Told of each plugin that was made on a thread, by its name.
+        on_exception: Told of each exception of a plugin on a thread: of its constructor, its
+            handlers, callbacks and timers, and of `handle_stop`.
+    """
+
+    on_constructed: Callable[[str, object], object] = never_mind
+    on_exception: Callable[[str, BaseException], object] = never_mind
 
 
 @dataclass(frozen=True)
@@ -51,7 +86,8 @@ class Surroundings:
         notify: Takes a runner's notices, from any thread.
         activity: Called by a plugin's thread when it has something to do, so that the
             watch for stalls is kept only while there is anything to watch; or None.
-        guard: Runs `handle_stop`, and ends it when the host's deadline for stopping is over.
+        guard: Runs `handle_stop`, and ends it when the time for stopping is over.
+        hooks: What else to tell somebody.
     """
 
     config: HostConfig
@@ -59,6 +95,7 @@ class Surroundings:
     notify: Callable[[Notice], object]
     activity: Callable[[], object] | None = None
     guard: Callable[[Callable[[], object]], object] = lambda call: call()
+    hooks: Hooks = Hooks()
 
 
 class Runner(Protocol):
@@ -67,34 +104,33 @@ class Runner(Protocol):
     spec: PluginSpec
     counters: Counters
 
-    def prepare(self) -> None:
-        """Do ahead of `start` what runs no code of the plugin's; returns at once.
-
-        If it is not to be started after all, it wants to be stopped.
-        """
-
     def start(self, connect_wait: float) -> None:
-        """Start; RUNNING or ENDED is notified later.
+        """Start; returns at once, and what comes of it is notified.
 
         Args:
             connect_wait: How long it waits for its connection before it goes on, in seconds.
         """
 
-    def wait_ready(self, timeout: float) -> bool:
-        """Wait until it runs or has ended; False if it does neither within `timeout` seconds."""
+    def begin_stop(self, deadline: float) -> None:
+        """Ask it to stop; returns at once. PARKED or ENDED is notified.
 
-    def park(self) -> None:
-        """Ask it to finish the event in hand and stop receiving; returns at once."""
-
-    def rush(self, limit: float) -> None:
-        """Ask it to stop within `limit` seconds, be it its turn or not; returns at once."""
-
-    def stop(self, grace: float, limit: float) -> bool:
-        """Stop it: `handle_stop`, then the end. False if it had to be left behind.
+        One on a thread finishes the event in hand, for which it has ``host.graceful_timeout``,
+        and waits for `finish_stop`. One in a process stops altogether, `handle_stop` included.
+        Asked again, the earlier deadline counts.
 
         Args:
-            grace: How long the event in hand may take, in seconds.
-            limit: How long all of it may take, in seconds.
+            deadline: When all of the stop shall be over, in seconds of `time.monotonic`.
+        """
+
+    def finish_stop(self, deadline: float) -> bool:
+        """End the stop that `begin_stop` began: wait, run `handle_stop`, wait for the end.
+
+        Args:
+            deadline: When all of it shall be over, in seconds of `time.monotonic`. A plugin
+                that behaves always has the moment that it needs.
+
+        Returns:
+            False if it had to be left behind.
         """
 
     def abandon(self) -> None:
@@ -106,7 +142,7 @@ class Runner(Protocol):
     def refresh(self) -> threading.Event | None:
         """Ask for fresh counters; returns what is set once they are there, if they are not."""
 
-    def ping(self) -> None:
+    def measure_lag(self) -> None:
         """Measure its loop's lag, for its counters; returns at once."""
 
     def run_handle_stop(self) -> None:
@@ -130,11 +166,11 @@ class Runner(Protocol):
 
     @property
     def thread(self) -> threading.Thread | None:
-        """The thread it runs on, if it is one of this process."""
+        """The thread it runs on, if it is one of this process and has not ended."""
 
     @property
     def pid(self) -> int | None:
-        """The process it runs in."""
+        """The process it runs in; None if it does not run."""
 
     @property
     def busy_since(self) -> float:

@@ -19,7 +19,6 @@ import pytest
 from circusd_real import free_endpoints
 from command import (
     COMMAND,
-    PATIENCE,
     PATIENT,
     Running,
     environment,
@@ -27,6 +26,7 @@ from command import (
     run,
     write_ini,
 )
+from patience import PATIENCE
 
 import circusplug
 from circusplug._cli import main as cli

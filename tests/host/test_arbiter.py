@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import zmq
-from members import PATIENCE, Acts, Journal, MakeHost, Member, StopsItself, hosting, member
+from members import Acts, Journal, MakeHost, Member, StopsItself, hosting, member
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError, get_arbiter
 from circusplug.testing import FakeCircusd

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from members import (
-    PATIENCE,
     ExitsInConstructor,
     ForgetsSuperInit,
     ForgetsSuperStart,
@@ -29,6 +28,7 @@ from members import (
     member,
     state_is,
 )
+from patience import PATIENCE
 
 from circusplug import Arbiter, HostError
 from circusplug.testing import FakeCircusd

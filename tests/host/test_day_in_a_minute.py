@@ -15,13 +15,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from patience import PATIENCE
 from troublemakers import Troublemaker
 
 from circusplug import Arbiter, HostConfig, PluginSpec, PluginStatus
 from circusplug.testing import FakeCircusd
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 30.0
 
 PLUGINS = 20
 OPERATIONS = int(os.environ.get("CIRCUSPLUG_OPERATIONS", "200"))

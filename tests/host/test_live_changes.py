@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from members import (
-    PATIENCE,
     Acts,
     Fails,
     Journal,
@@ -24,6 +23,7 @@ from members import (
     member,
     state_is,
 )
+from patience import PATIENCE
 
 from circusplug import (
     Arbiter,

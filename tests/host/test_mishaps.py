@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from members import (
-    PATIENCE,
     Acts,
     Journal,
     MakeHost,
@@ -25,6 +24,7 @@ from members import (
     member,
     state_is,
 )
+from patience import PATIENCE
 
 from circusplug import Arbiter, HostConfig, HostError
 from circusplug._host.supervisor import Supervisor

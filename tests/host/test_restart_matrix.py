@@ -14,14 +14,12 @@ import psutil
 import pytest
 import troublemakers
 from members import give_up
+from patience import PATIENCE
 from troublemakers import Ender, Talker, Troublemaker
 
 from circusplug import Arbiter, PluginStatus
 from circusplug._host import supervisor as _supervisor
 from circusplug.testing import FakeCircusd
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 40.0
 
 RESTARTS = ("on-failure", "always", "never")
 ENDS = ("clean end", "handler error", "crash", "init failure", "hang in init")

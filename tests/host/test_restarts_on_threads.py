@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from members import (
-    PATIENCE,
     Fails,
     Journal,
     MakeHost,
@@ -20,6 +19,7 @@ from members import (
     member,
     state_is,
 )
+from patience import PATIENCE
 
 from circusplug import HostError
 from circusplug.testing import FakeCircusd

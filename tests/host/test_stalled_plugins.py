@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
-from hosts import PATIENCE, Host, hosts
+from hosts import Host, hosts
+from patience import PATIENCE
 from troublemakers import Hog, Sleeper, Talker, Troublemaker
 
 from circusplug import Arbiter, PluginStatus

@@ -7,7 +7,8 @@ import os
 import threading
 
 import pytest
-from members import PATIENCE, Acts, Journal, MakeHost, Member, Stuck, counts, member, state_is
+from members import Acts, Journal, MakeHost, Member, Stuck, counts, member, state_is
+from patience import PATIENCE
 
 from circusplug import HostError
 from circusplug.testing import FakeCircusd

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin
 from circusplug.testing import FakeCircusd
 
 #: How many times each of the two kinds of plugin below is stopped.
 ROUNDS = 500
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 
 class Watched(CircusPlugin):

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from command import Fifo, Running, assert_ends, environment
 from hosts import all_run
+from patience import PATIENCE
 from troublemakers import Deaf, Talker, Troublemaker
 
 from circusplug import (
@@ -36,10 +37,6 @@ from circusplug._runners.runner import Kind, Notice, Surroundings
 from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
 from circusplug.testing import FakeCircusd
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
-
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
 

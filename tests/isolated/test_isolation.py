@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import pytest
 from command import Running, assert_ends, environment, plugin, write_ini
-from hosts import PATIENCE, Host, hosts
+from hosts import Host, hosts
+from patience import PATIENCE
 from troublemakers import (
     Caller,
     Fumbler,

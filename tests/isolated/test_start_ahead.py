@@ -15,7 +15,8 @@ import pytest
 from circusd_real import free_endpoints
 from command import PATIENT, Running, assert_ends, write_ini
 from command import plugin as section
-from hosts import PATIENCE, all_run
+from hosts import all_run
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin
 from circusplug.testing import FakeCircusd

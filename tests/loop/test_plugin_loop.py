@@ -16,12 +16,10 @@ from typing import Any
 
 import pytest
 import zmq
+from patience import PATIENCE
 
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._loop.selector import PollerSelector
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import zmq
+from patience import PATIENCE
 
 from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, PluginStateError
 from circusplug._loop.plugin_loop import PluginLoop
@@ -22,8 +23,6 @@ from circusplug._wire.endpoints import configure_link
 from circusplug.testing import FakeCircusd
 from circusplug.testing._server import _PORTS, part_of
 
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 #: A deadline that shall pass.
 SOON = 0.05
 #: One that shall pass, too, but not before the command has gone out on a busy machine.

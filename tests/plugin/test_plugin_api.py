@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import zmq
+from patience import PATIENCE
 
 from circusplug import (
     CallError,
@@ -31,9 +32,6 @@ from circusplug import (
 )
 from circusplug._plugin.load import load_plugin_class
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 Run = Callable[..., RunningPlugin]
 Frames = tuple[bytes, bytes]

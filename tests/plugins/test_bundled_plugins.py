@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 from circusd_real import RealCircusd
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, Event, SpecError
 from circusplug.plugins import FlappingAlert, LoadScaler, Logger
@@ -31,8 +32,6 @@ from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
 
-#: How long anything may take that is bound to come, in seconds.
-PATIENCE = 10.0
 #: 2026-01-02 03:04:05 UTC.
 MOMENT = 1767323045.0
 CONFLICT = {"status": "error", "reason": "arbiter is already running watcher_stop", "errno": 5}

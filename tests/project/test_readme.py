@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import zmq
 from circusd_real import free_endpoints
+from patience import PATIENCE
 
 from circusplug._wire.commands import decode_reply, encode_call
 from circusplug.testing import FakeCircusd
@@ -25,9 +26,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FILE = re.compile(r"^( *)<!-- file: (\S+) -->\n *```\w+\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = [sys.executable, "-m", "circusplug._cli.main"]
 _DEATH = re.compile(r"^web: \d+ ended, \d left$", re.MULTILINE)
-
-#: How long a busy machine may take to start a program, in seconds.
-PATIENCE = 30.0
 
 
 @pytest.fixture

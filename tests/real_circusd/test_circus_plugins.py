@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from circusd_real import RealCircusd, free_endpoints
-from wire import PATIENCE, Wire
+from patience import PATIENCE
+from wire import Wire
 
 from circusplug import Arbiter
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from circusd_real import IDLE_COMMAND, RealCircusd
+from patience import PATIENCE
 
 from circusplug import Arbiter, CallTimeout, CircusPlugin
 
 #: How often circusd dies.
 ROUNDS = 20
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 
 class Follows(CircusPlugin):

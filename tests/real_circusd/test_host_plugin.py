@@ -19,7 +19,8 @@ import circus_like_plugins
 import psutil
 import pytest
 from circusd_real import RealCircusd, free_endpoints
-from wire import PATIENCE, Wire
+from patience import PATIENCE
+from wire import Wire
 
 from circusplug import Arbiter, Host, PluginSpec
 from circusplug.testing import FakeCircusd

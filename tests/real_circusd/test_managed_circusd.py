@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import zmq
 from circusd_real import free_endpoints
+from patience import PATIENCE
 
 from circusplug._circusd.process import CircusdProcess
 from circusplug._errors import CircusdError
@@ -29,9 +30,6 @@ from circusplug._errors import CircusdError
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
 )
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 30.0
 
 #: Long enough for any test, and not left for long by one that fails.
 IDLE = "echo up >&3; exec sleep 120"

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from circusplug._runners.mailbox import Mailbox
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, Counters, HostOptions
 from circusplug._runners.stall_watch import StallWatch
 from circusplug.testing import FakeCircusd
-
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
 
 
 class Runner:

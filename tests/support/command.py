@@ -18,11 +18,9 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 COMMAND = [sys.executable, "-m", "circusplug._cli.main"]
-
-#: How long a busy machine may take to start a command, in seconds.
-PATIENCE = 30.0
 
 #: The command, but for a host that lets a plugin take its time before it starts the next one.
 PATIENT = [

@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from patience import PATIENCE
+
 from circusplug import Arbiter, PluginStatus
 from circusplug.testing import FakeCircusd
-
-#: How long plugins may take to start before the test fails, in seconds.
-PATIENCE = 20.0
 
 Host = Callable[..., Arbiter]
 

@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from circusplug import Arbiter, CircusPlugin, PluginStatus
+from patience import PATIENCE
 
-#: How long anything here may take before the test fails, in seconds.
-PATIENCE = 20.0
+from circusplug import Arbiter, CircusPlugin, PluginStatus
 
 
 class Journal:

@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import zmq
-
-#: How long anything may take that is bound to come, in seconds.
-PATIENCE = 10.0
+from patience import PATIENCE
 
 
 class Circusd(Protocol):

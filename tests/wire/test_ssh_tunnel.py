@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 from circusd_real import free_endpoints
-from wire import PATIENCE
+from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, HostConfig, HostError
 from circusplug._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
