@@ -93,7 +93,7 @@ def release() -> Iterator[threading.Event]:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for each plugin until it runs, however busy the machine is."""
-    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", PATIENCE)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import zmq
 from .._config.specs import HostConfig, PluginSpec
 from .._errors import CircusPlugError, HostError, SpecError
 from .._logs import logger
+from .._runners.runner import NO_HOOKS, Hooks
 from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .engine import Engine
@@ -80,6 +81,7 @@ class Arbiter:
         context: zmq.Context[Any] | None = None,
         reload: Callable[[], HostConfig] | None = None,
         exit_when_done: bool = False,
+        hooks: Hooks = NO_HOOKS,
     ) -> Arbiter:
         """Make an arbiter of a configuration that was read or built before.
 
@@ -88,9 +90,10 @@ class Arbiter:
             context: See the class.
             reload: Reads the configuration again, on SIGHUP and for `reload()`.
             exit_when_done: See the class.
+            hooks: What the plugins' threads tell somebody, for a test kit.
         """
         arbiter = cls.__new__(cls)
-        arbiter._setup(config, context, exit_when_done, reload)
+        arbiter._setup(config, context, exit_when_done, reload, hooks)
         return arbiter
 
     def _setup(
@@ -99,12 +102,15 @@ class Arbiter:
         context: zmq.Context[Any] | None,
         exit_when_done: bool,
         reload: Callable[[], HostConfig] | None = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
+        self._hooks = hooks
         self._config = config
         self._context = context
         self._exit_when_done = exit_when_done
         self._read_config = reload
         self._lock = threading.Lock()
+        self._reloading = threading.Lock()  # one SIGHUP after the other
         self._changed = threading.Condition()
         self._engine: Engine | None = None
         self._stopped = False
@@ -172,17 +178,15 @@ class Arbiter:
                 raise HostError("an arbiter can be started once; make a new one")
             engine = self._engine = Engine(
                 self._config,
-                self._make_factory(),
+                RunnerFactory(self._config, self._context),
                 self._exit_when_done,
                 self._reload_on_signal,
                 self._tell_changed,
+                self._hooks,
             )
         if self._failure is not None:
             engine.fail(self._failure)
         return engine
-
-    def _make_factory(self) -> RunnerFactory:
-        return RunnerFactory(self._config, self._context)
 
     @property
     def _started(self) -> Engine:
@@ -262,15 +266,15 @@ class Arbiter:
         Raises:
             HostError: There is no such plugin, or the host does not run.
         """
-        self._started.order(lambda supervisor: supervisor.start_plugin(name))
+        self._started.order(lambda supervisor: (None, supervisor.start_plugin(name)))
 
     def stop_plugin(self, name: str) -> None:
         """Stop a plugin, also one that waits for its restart; raises as `start_plugin`."""
-        self._started.order(lambda supervisor: supervisor.stop_plugin(name))
+        self._started.order(lambda supervisor: (None, supervisor.stop_plugin(name)))
 
     def restart_plugin(self, name: str) -> None:
         """Stop a plugin and start a new instance; raises as `start_plugin`."""
-        self._started.order(lambda supervisor: supervisor.restart_plugin(name))
+        self._started.order(lambda supervisor: (None, supervisor.restart_plugin(name)))
 
     def add_plugin(self, plugin: PluginLike) -> str:
         """Add a plugin and start it; returns its name.
@@ -280,12 +284,12 @@ class Arbiter:
             HostError: Its name is taken, or the host does not run.
         """
         spec = _make_spec(plugin)
-        self._started.order(lambda supervisor: supervisor.add_plugin(spec))
+        self._started.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
         return spec.name
 
     def remove_plugin(self, name: str) -> None:
         """Stop a plugin and forget it; raises as `start_plugin`."""
-        self._started.order(lambda supervisor: supervisor.remove_plugin(name))
+        self._started.order(lambda supervisor: (None, supervisor.remove_plugin(name)))
 
     def reconfigure(self, config: HostConfig) -> list[str]:
         """Change to another configuration, touching only the plugins that differ.
@@ -307,11 +311,16 @@ class Arbiter:
         return self.reconfigure(self._read_config())
 
     def _reload_on_signal(self) -> None:
+        # On a thread of its own: to read the file and to import what is new in it takes time.
+        threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
+
+    def _reload_aside(self) -> None:
         if self._read_config is None:
             logger.warning("SIGHUP: this host was not made from a configuration file")
             return
         try:
-            done = self.reload()
+            with self._reloading:
+                done = self.reload()
         except CircusPlugError as error:
             logger.error("not reloaded, all stays as it was: %s", error)
         except Exception:  # noqa: BLE001 - the function that reads may be anybody's

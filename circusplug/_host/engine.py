@@ -2,9 +2,9 @@
 # and the mailbox by which all others, and signal handlers, reach it.
 #
 # Owner: the supervising thread (the one that calls `run`, or the one that `run_aside` makes)
-# alone touches the supervisor's slots, but that after `run_aside` the first to call `stop`
+# alone changes what the supervisor holds, but that after `run_aside` the first to call `stop`
 # takes its place. Everyone else puts orders into the mailbox. `_lock` guards the change from
-# running to stopping, `_closing` who of several callers closes.
+# running to stopping, `_closing` who of several callers closes, `_moving` the way to circusd.
 
 from __future__ import annotations
 
@@ -12,39 +12,32 @@ import concurrent.futures
 import enum
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._config.specs import HostConfig
 from .._errors import HostError
 from .._logs import logger
 from .._plugin.stop_guard import StopGuard
+from .._plugin.worker import describe
 from .._runners.mailbox import Mailbox
-from .._runners.runner import Notice, Surroundings
+from .._runners.runner import Hooks, Notice, Surroundings
+from .config_difference import where_circusd_is
+from .managed_plugin import ManagedPlugin
+from .orders import Order, PendingOrder, log_failure
 from .resources import raise_descriptor_limit, refuse_while_importing_main
 from .runner_factory import RunnerFactory
 from .signals import HostSignals
 from .supervisor import Supervisor
+
+#: How many messages are taken in before timers have their turn.
+_MESSAGES_AT_ONCE = 100
 
 
 class _Signal(enum.Enum):
     STOP = "stop"
     RELOAD = "reload"
     WATCH = "watch"
-
-
-class _Order:
-    """Something to be done on the supervising thread, and where its outcome goes."""
-
-    def __init__(self, action: Callable[[], Any]) -> None:
-        self.action = action
-        self.done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def carry_out(self) -> None:
-        try:
-            self.done.set_result(self.action())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            self.done.set_exception(error)
 
 
 class Engine:
@@ -54,8 +47,9 @@ class Engine:
         config: What to host.
         factory: Makes the runners; it is opened and closed here.
         exit_when_done: Whether to end when no plugin is left that runs.
-        on_reload: Called on the supervising thread for a SIGHUP.
+        on_reload: Called on the supervising thread for a SIGHUP; must not wait.
         on_change: Called whenever a plugin's state has changed, and at the end.
+        hooks: What the plugins' threads tell somebody.
     """
 
     def __init__(
@@ -65,14 +59,18 @@ class Engine:
         exit_when_done: bool,
         on_reload: Callable[[], object],
         on_change: Callable[[], object],
+        hooks: Hooks,
     ) -> None:
         self._config = config
         self._exit_when_done = exit_when_done
         self._on_reload = on_reload
         self._on_change = on_change
+        self._hooks = hooks
         self._lock = threading.Lock()
         self._closing = threading.Lock()
-        self._mailbox: Mailbox[Notice | _Order | _Signal] = Mailbox()
+        self._moving = threading.Lock()
+        self._mailbox: Mailbox[Notice | Order | _Signal] = Mailbox()
+        self._pending: list[PendingOrder] = []
         self._factory = factory
         self._guard = StopGuard(config.stop_timeout)
         self._supervisor: Supervisor | None = None
@@ -81,6 +79,7 @@ class Engine:
         self._stop_asked = False
         self._all_ended = False
         self._closed_by_stop = False
+        self._ready = threading.Event()
         self._over = threading.Event()
         self._failure: str | None = None
 
@@ -95,7 +94,7 @@ class Engine:
         self._set_up()
         mailbox = self._mailbox
         signals = HostSignals(
-            self._guard, lambda: mailbox.put(_Signal.STOP), lambda: mailbox.put(_Signal.RELOAD)
+            lambda: mailbox.put(_Signal.STOP), lambda: mailbox.put(_Signal.RELOAD)
         )
         try:
             with signals.installed(mailbox.wakeup_fd):
@@ -113,10 +112,7 @@ class Engine:
             HostError: The host cannot be set up.
         """
         self._set_up()
-        ready = threading.Event()
-        thread = threading.Thread(
-            target=self._run_aside, args=(ready,), name="circusplug-arbiter", daemon=True
-        )
+        thread = threading.Thread(target=self._run_aside, name="circusplug-arbiter", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads
@@ -124,7 +120,7 @@ class Engine:
             raise HostError(f"no thread for the host: {error}") from error
         self._aside = thread  # not any sooner, as `stop` joins it
         try:
-            ready.wait()
+            self._ready.wait()
         except BaseException:
             self.stop()
             raise
@@ -157,40 +153,56 @@ class Engine:
             self._failure = reason
         self._mailbox.put(_Signal.STOP)
 
-    def order(self, action: Callable[[Supervisor], Any]) -> Any:
+    def order(self, action: Callable[[Supervisor], tuple[Any, Sequence[ManagedPlugin]]]) -> Any:
         """Have something done on the supervising thread, and return what it returns.
 
-        On a plugin's own thread, and in a `handle_stop`, it returns None at once: the order may
-        well be to stop this very plugin.
+        It is done when the plugins that it concerns have started or stopped. On a plugin's own
+        thread, in a `handle_stop` and on the supervising thread None is returned at once: the
+        order may well be to stop this very plugin.
 
         Raises:
             HostError: The host has stopped, or is not set up yet.
         """
-        supervisor = self.supervisor
-        by_plugin = self._guard.running_here or self.in_plugin_thread
-        if self.supervises_here and not self._stop_asked and not by_plugin:
-            return action(supervisor)
+        assert self.supervisor is not None
+        order = Order(action, concurrent.futures.Future())
         with self._lock:
             if self._stop_asked:
                 raise HostError("the host has stopped")
-            order = _Order(lambda: action(supervisor))
             self._mailbox.put(order)
-        if not by_plugin:
+        if self._may_wait:
             return order.done.result()
-        order.done.add_done_callback(_log_failure)
+        order.done.add_done_callback(log_failure)
         return None
 
     def reconfigure(self, config: HostConfig) -> list[str]:
-        """Change to another configuration; what was done, a line each. Raises as `order`."""
-
-        def change(supervisor: Supervisor) -> list[str]:
-            self._guard.seconds = config.stop_timeout
-            if _address(config) == _address(supervisor.config):
-                return supervisor.reconfigure(config, None, self._is_stop_waiting)
+        """Change to another configuration; what is done, a line each. Raises as `order`."""
+        if not self._may_wait:
+            threading.Thread(
+                target=self._reconfigure_aside,
+                args=(config,),
+                name="circusplug-change",
+                daemon=True,
+            ).start()
+            return []
+        with self._moving:
+            if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
+                return self._change(config, None)
             with self._factory.moved(config) as link:
-                return supervisor.reconfigure(config, link, self._is_stop_waiting)
+                return self._change(config, link)
 
-        return list(self.order(change) or ())
+    def _change(self, config: HostConfig, link: Any) -> list[str]:
+        def change(supervisor: Supervisor) -> tuple[list[str], Sequence[ManagedPlugin]]:
+            self._guard.seconds = config.stop_timeout
+            todo, plugins = supervisor.reconfigure(config, link)
+            return todo.lines, plugins
+
+        return list(self.order(change))
+
+    def _reconfigure_aside(self, config: HostConfig) -> None:
+        try:
+            self.reconfigure(config)
+        except HostError as error:
+            logger.error("what a plugin asked of its host was not done: %s", error)
 
     # Looking, from any thread.
 
@@ -225,6 +237,11 @@ class Engine:
         """Whether the caller runs on a plugin's thread."""
         return self._supervisor is not None and self._supervisor.owns_current_thread
 
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the caller's thread is not needed for what it would wait for."""
+        return not (self.supervises_here or self._guard.running_here or self.in_plugin_thread)
+
     # On the supervising thread.
 
     def _set_up(self) -> None:
@@ -249,19 +266,21 @@ class Engine:
         mailbox = self._mailbox
         self._supervisor = Supervisor(
             self._config,
-            Surroundings(self._config, link, mailbox.put, guard=self._guard.run),
+            Surroundings(self._config, link, mailbox.put, guard=self._guard.run, hooks=self._hooks),
             self._factory.make,
             lambda: mailbox.put(_Signal.WATCH),
             self._on_change,
         )
 
-    def _run_aside(self, ready: threading.Event) -> None:
+    def _run_aside(self) -> None:
         self._supervising = threading.get_ident()
         try:
-            self._supervise(ready)
+            self._supervise()
         except BaseException as error:  # noqa: BLE001 - then the plugins are stopped
             logger.exception("the host has failed")
-            self._failure = f"{type(error).__name__}: {error}"
+            self._failure = describe(error)
+        finally:
+            self._ready.set()
         with self._lock:
             self._stop_asked = True
             closes = not self._closed_by_stop
@@ -274,54 +293,72 @@ class Engine:
         finally:
             self._give_back_mailbox()
 
-    def _supervise(self, ready: threading.Event | None = None) -> None:
+    def _supervise(self) -> None:
         """Start the plugins and look after them until a stop is asked for."""
         names = ", ".join(spec.name for spec in self._config.plugins if spec.active)
         logger.info("hosting %s", names or "no plugin")
-        try:
-            self.supervisor.start_all(lambda: not self._turn(0.0))
-        finally:
-            if ready is not None:
-                ready.set()
-        while self._turn(None):
-            pass
-
-    def _turn(self, wait: float | None) -> bool:
-        """Take in what has come, waiting for the next thing if `wait` is None; False: stop."""
         supervisor = self.supervisor
+        started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        started.add_done_callback(lambda _: self._ready.set())
+        self._pending.append(PendingOrder(started, None, supervisor.start_all()))
         while not self._stop_asked:
-            done = self._exit_when_done and wait is None and supervisor.all_over
+            supervisor.run_timers()
+            self._settle_orders()
+            done = self._exit_when_done and supervisor.all_over
             if supervisor.failure or done:
-                self._stop_asked = True
                 break
-            due = supervisor.next_timer()
-            left = None if due is None else max(0.0, due - time.monotonic())
-            item = self._mailbox.get(left if wait is None else 0.0)
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Wait for messages or the next timer, and take in what has come."""
+        item = self._mailbox.get(self._time_left())
+        for _ in range(_MESSAGES_AT_ONCE):
             if isinstance(item, Notice):
-                supervisor.handle(item)
-            elif isinstance(item, _Order):
-                item.carry_out()
+                self.supervisor.handle(item)
+            elif isinstance(item, Order):
+                self._carry_out(item)
             elif item is _Signal.WATCH:
-                supervisor.begin_watch()
+                self.supervisor.begin_watch()
             elif item is _Signal.RELOAD:
                 self._on_reload()
             elif item is _Signal.STOP:
                 self._stop_asked = True
-                break
-            supervisor.run_timers()
-            if item is None and wait is not None:
-                return True
-        return not self._stop_asked
+            if item is None or self._stop_asked:
+                return
+            item = self._mailbox.get(0.0)
+
+    def _time_left(self) -> float | None:
+        moments = [self.supervisor.next_timer(), *(pending.look_at for pending in self._pending)]
+        due = min((moment for moment in moments if moment is not None), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _carry_out(self, order: Order) -> None:
+        try:
+            value, plugins = order.action(self.supervisor)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            order.done.set_exception(error)
+        else:
+            self._pending.append(PendingOrder(order.done, value, plugins))
+
+    def _settle_orders(self) -> None:
+        """Tell those who wait for plugins that have settled by now."""
+        if not self._pending:
+            return
+        now = time.monotonic()
+        self._pending = [pending for pending in self._pending if not pending.is_over(now)]
 
     def _close(self) -> None:
         """Stop the plugins on the calling thread and give everything back."""
         self._supervising = threading.get_ident()
         with self._lock:
             self._stop_asked = True  # no order comes in from here on
+        waiting = [pending.done for pending in self._pending]
         while (item := self._mailbox.get(0.0)) is not None:
-            if isinstance(item, _Order):  # its thread may be one that a handle_stop waits for
-                item.done.set_exception(HostError("the host has stopped"))
-        self._guard.begin(self.supervisor.config.stop_timeout)
+            if isinstance(item, Order):
+                waiting.append(item.done)
+        for done in waiting:  # its thread may be one that a handle_stop waits for
+            done.set_exception(HostError("the host has stopped"))
+        self._guard.begin(time.monotonic() + self.supervisor.config.stop_timeout)
         try:
             self.supervisor.stop_all()
         finally:
@@ -337,17 +374,3 @@ class Engine:
     def _give_back_mailbox(self) -> None:
         if self._all_ended:  # else threads left behind may still use it; it goes with the process
             self._mailbox.close()
-
-    def _is_stop_waiting(self) -> bool:
-        return self._stop_asked or self._mailbox.holds(_Signal.STOP)
-
-
-def _log_failure(done: concurrent.futures.Future[Any]) -> None:
-    """Tell of an order that failed and that nobody waits for."""
-    error = done.exception()
-    if error is not None:
-        logger.error("what a plugin asked of its host was not done: %s", error)
-
-
-def _address(config: HostConfig) -> tuple[object, ...]:
-    return config.endpoint, config.pubsub_endpoint, config.ssh_server

@@ -40,7 +40,7 @@ class Host(CircusPlugin):
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
-        if self._circusplug_worker.hosted:
+        if self._circusplug_worker.owner is not None:
             raise PluginLoadError(
                 "circusplug.Host is a host, which cannot be hosted by another; put the sections "
                 "of its file into this host's own"

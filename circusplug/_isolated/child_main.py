@@ -2,9 +2,9 @@
 # on the main thread, which talks to the host and runs `handle_stop`.
 #
 # Messages, one JSON object a line (never pickles: the host does not trust a plugin's process):
-#   to the child   {"do": "begin", "connect_wait": s, "path": […], "log_level": n}, and after that
-#                  {"do": "stop", "grace": s, "limit": s}, or "park", "counters", "ping"
-#   to the host    {"is": "running"|"too many errors"|"stalled"|"parked"|"counters"|"ended", …}
+#   to the child   {"do": "stop", "grace": s, "limit": s}, or {"do": "counters"}
+#   to the host    {"is": "begun"|"waiting"|"running"|"too many errors"|"stalled"|"counters"|
+#                  "ended", …}
 #
 # Owner: the main thread reads the control socket and writes to it; nobody else does, but one
 # thread waits for its end.
@@ -40,8 +40,6 @@ from .process_setup import let_go_of_host, log_to, redirect, settle_in
 
 #: How long a child may take beyond the time it was given to stop, in seconds.
 _LAST_WAIT = 1.5
-#: How long a plugin that has nothing in hand may take to park, in seconds.
-_PARK_WAIT = 0.1
 #: A stack is cut to this many characters.
 _STACK_LIMIT = 20_000
 
@@ -53,6 +51,7 @@ class Orders:
     Attributes:
         host: What its process shall be like.
         stop_timeout: How long its stop may take, in seconds, if the host does not say.
+        log_level: The lowest level that it logs.
         plugin: Its `PluginSpec`, `HostConfig` and `Link`, pickled, because to unpickle them
             imports the plugin's module, which comes after the process is as it shall be.
     """
@@ -60,6 +59,7 @@ class Orders:
     host: HostOptions
     stop_timeout: float
     plugin: bytes
+    log_level: int
 
 
 def main(orders: Orders, control: socket.socket, pipes: list[Any]) -> None:
@@ -102,25 +102,19 @@ class _Child:
         self._lines = LineBuffer()
         self._watch = StallWatch(lambda: self._mailbox.put("watch"))
         self._is_set_up = False
-        self._begin: dict[str, Any] | None = None
         self._stop_grace: float | None = None
         self._stop_limit = orders.host.graceful_timeout + orders.stop_timeout
         self._ended = False
         self._error: str | None = None
-        self._permanent = False
+        self._permanent = self._retry = False
 
     def live(self, pipes: list[Any]) -> int:
         """Get ready, and run the plugin until it is stopped or over; returns the exit status."""
         threading.Thread(target=self._outlive_host, name="circusplug-host", daemon=True).start()
-        begin = self._wait_for_turn()
-        if begin is None:
-            self._say("ended")
-            return 0
         doing = "be set up"
         try:
-            sys.path[:] = begin["path"]
             redirect(self._orders.host, pipes)
-            log_to(pipes[0].fileno(), begin["log_level"])
+            log_to(pipes[0].fileno(), self._orders.log_level)
             settle_in(self._orders.host)
             doing = "load the plugin's class or options"
             spec, config, link = pickle.loads(self._orders.plugin)
@@ -128,20 +122,14 @@ class _Child:
             around = Surroundings(config, link, self._mailbox.put, activity=self._watch.activity)
             self._runner = ThreadRunner(spec, around, Counters())
             doing = "run it"
-            self._runner.start(begin["connect_wait"])
+            self._runner.start()
         except Exception as error:  # noqa: BLE001 - told to the host, which logs it
             self._say("ended", error=f"its process cannot {doing}: {describe(error)}")
             return 1
         self._run()
         self._say("counters", **make_report(self._runner))
-        self._say("ended", error=self._error, permanent=self._permanent)
+        self._say("ended", error=self._error, permanent=self._permanent, retry=self._retry)
         return 1 if self._error else 0
-
-    def _wait_for_turn(self) -> dict[str, Any] | None:
-        """Wait for the order to begin, and return it; None if it is to stop instead."""
-        while self._begin is None and self._stop_grace is None:
-            self._take(self._mailbox.get(None))
-        return self._begin if self._stop_grace is None else None
 
     def has_lost_host(self, timeout: float | None) -> bool:
         """Wait for the host's end, for ever or for `timeout` seconds; whether it came."""
@@ -174,10 +162,6 @@ class _Child:
     def _take(self, item: Notice | str | None) -> None:
         if item == "watch":
             self._watch.begin([self._runner])
-        elif item == "parked":
-            self._say("parked")
-        elif item == "stuck":
-            self._stop_grace = 0.0
         elif item == "stop":
             self._stop_grace = self._orders.host.graceful_timeout
         elif isinstance(item, Notice):
@@ -190,36 +174,18 @@ class _Child:
             self._ended = True
             self._error = notice.error
             self._permanent = notice.permanent
+            self._retry = notice.retry
             self._runner.run_handle_stop()
         elif notice.kind is Kind.STOP_ASKED:
             self._stop_grace = self._orders.host.graceful_timeout
-        elif notice.kind is Kind.RUNNING:
-            self._say("running", **make_report(self._runner))
-        else:
+        elif notice.kind is not Kind.PARKED:
             self._say(notice.kind.value, error=notice.error, **make_report(self._runner))
-
-    def _park(self) -> None:
-        """Park the plugin because the host runs out of time, and tell when it is parked.
-
-        One that is stuck need not wait for its turn to stop, which may come too late.
-        """
-        if not self._is_set_up:
-            self._stop_grace = 0.0  # nothing runs yet
-            return
-        self._runner.park()
-        grace = min(self._orders.host.graceful_timeout, self._orders.stop_timeout / 4)
-
-        def wait() -> None:
-            self._mailbox.put("parked" if self._runner.wait_parked(grace) else "stuck")
-
-        threading.Thread(target=wait, name="circusplug-park", daemon=True).start()
 
     def _stop(self, grace: float) -> None:
         self._kill_self_in(self._stop_limit + _LAST_WAIT)
-        self._runner.park()
-        if self._runner.wait_parked(grace):
-            self._say("parked")
-        self._runner.stop(_PARK_WAIT, self._stop_limit / 2)
+        now = time.monotonic()
+        self._runner.begin_stop(now + grace)
+        self._runner.finish_stop(now + self._stop_limit)
         self._error = self._runner.failure
 
     def _kill_self_in(self, seconds: float) -> None:
@@ -243,15 +209,9 @@ class _Child:
 
     def _order(self, order: dict[str, Any]) -> None:
         action = order.get("do")
-        if action == "begin":
-            self._begin = order
-        elif action == "stop":
+        if action == "stop":
             self._stop_grace = float(order["grace"])
             self._stop_limit = float(order["limit"])
-        elif action == "park":
-            self._park()
-        elif action == "ping":
-            self._runner.ping()
         elif action == "counters":
             self._say("counters", **make_report(self._runner))
 

@@ -109,7 +109,7 @@ class Child(popen_forkserver.Popen):
 
 
 def _await_end_of_forkserver() -> None:
-    """Wait for one that takes no connection any more: it dies, and is not known to be dead yet."""
+    """Wait for a forkserver that refused a connection to exit, so that a new one can start."""
     pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is None or not hasattr(os, "pidfd_open"):
         return
@@ -121,12 +121,6 @@ def _await_end_of_forkserver() -> None:
             poll.poll(_DEATH_WAIT * 1000)
         finally:
             os.close(descriptor)
-
-
-def current_path() -> list[str]:
-    """Where this process imports from, as a child would have it that is forked now."""
-    path = spawn.get_preparation_data("").get("sys_path", [])
-    return [str(entry) for entry in path]
 
 
 def leave_family() -> None:

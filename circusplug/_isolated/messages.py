@@ -20,6 +20,7 @@ def make_report(runner: Runner) -> dict[str, Any]:
     return {
         "counters": asdict(runner.counters),
         "connected": runner.connected,
+        "awaits_circusd": runner.awaits_circusd,
         "busy_since": runner.busy_since,
         "last_error": shorten(runner.last_error),
     }
@@ -40,6 +41,7 @@ class Report:
 
     Attributes:
         connected: Whether the plugin's event socket is connected.
+        awaits_circusd: Whether it is past its constructor, and circusd is not there yet.
         busy_since: When its callback in hand began, in seconds of `time.monotonic` (which is
             one clock for all processes of a machine), 0.0 if none runs.
         last_error: The last thing that went wrong in it, or None.
@@ -49,6 +51,7 @@ class Report:
         self._counters = counters
         self._before = counters.copy()
         self.connected = False
+        self.awaits_circusd = False
         self.busy_since = 0.0
         self.last_error: str | None = None
 
@@ -58,6 +61,7 @@ class Report:
         if not isinstance(counted, dict):
             return
         self.connected = bool(said.get("connected"))
+        self.awaits_circusd = bool(said.get("awaits_circusd"))
         self.busy_since = _number(said.get("busy_since"))
         error = said.get("last_error")
         self.last_error = str(error) if error else None

@@ -28,7 +28,7 @@ from .._config.specs import PluginSpec
 from .._runners.runner import Kind, Notice, Surroundings
 from .._status import Counters
 from . import child_main
-from .forkserver import Child, current_path, describe_status, read_status
+from .forkserver import Child, describe_status, read_status
 from .line_buffer import LineBuffer
 from .messages import Report
 from .pipes import Children, lowest_level
@@ -38,6 +38,9 @@ _SIGNAL_WAIT = 1.0
 _KILL_WAIT = 2.0
 #: What part of the time for stopping is kept for the signals, if a second is more than that.
 _SIGNAL_PART = 0.25
+#: What a signal has in any case, and a process to stop by itself, in seconds.
+_SIGNAL_LEAST = 0.02
+_STOP_LEAST = 0.5
 _ORPHANED = "the forkserver died"
 
 
@@ -54,82 +57,48 @@ class ProcessRunner:
         self._control: socket.socket | None = None
         self._child: Child | None = None
         self._lock = threading.Lock()
-        self._is_made = False
-        self._begin: dict[str, Any] | None = None
         self._pid: int | None = None
         self._report = Report(counters)
         self._failure: str | None = None
         self._said_end = False
-        self._permanent = False
+        self._permanent = self._retry = False
+        self._stop_order: dict[str, Any] | None = None
         self._running = self._over = self._cancelled = False
         self._control_gone = self._sentinel_gone = False
         self._told: set[Kind] = set()
         self._next_stall = 0.0
         self._asked_at = 0.0
-        self._parking_since: float | None = None
         self._orphan_timer: threading.Timer | None = None
-        self._started, self._ready = threading.Event(), threading.Event()
-        self._parked, self._ended = threading.Event(), threading.Event()
+        self._started, self._ended = threading.Event(), threading.Event()
         self._refreshed = threading.Event()
 
-    def prepare(self) -> None:
-        # What is defined in the main script makes multiprocessing import that at once.
-        if b"__main__" not in pickle.dumps(self.spec):
-            self._make_process()
-
-    def start(self, connect_wait: float) -> None:
-        # What may have changed since its process was made goes along.
-        changed = {"path": current_path(), "log_level": lowest_level()}
-        with self._lock:
-            self._begin = {"do": "begin", "connect_wait": connect_wait, **changed}
-            self._tell(self._begin)
-        if not self._is_made:
-            self._make_process()
-
-    def _make_process(self) -> None:
+    def start(self) -> None:
         # On a thread: a forkserver that hangs shall not make the host hang.
-        thread = threading.Thread(target=self._start, name=f"start:{self.spec.name}", daemon=True)
-        thread.start()
-        self._is_made = True
+        name = f"start:{self.spec.name}"
+        threading.Thread(target=self._start, name=name, daemon=True).start()
 
-    def wait_ready(self, timeout: float) -> bool:
-        return self._ready.wait(timeout)
+    def begin_stop(self, deadline: float) -> None:
+        left = max(0.0, deadline - time.monotonic())
+        for_signals = min(_SIGNAL_WAIT, left * _SIGNAL_PART)
+        limit = left - for_signals
+        grace = min(self.spec.host.graceful_timeout, limit)
+        with self._lock:  # if its process is not there yet, it is told as soon as it is
+            self._stop_order = {"do": "stop", "grace": grace, "limit": limit}
+            self._tell(self._stop_order)
 
-    def park(self) -> None:
-        if self._parking_since is None:
-            self._parking_since = time.monotonic()
-            self._tell({"do": "park"})
-
-    def rush(self, limit: float) -> None:
-        self.park()
-        self._tell({"do": "stop", "grace": limit, "limit": limit})
-
-    def stop(self, grace: float, limit: float) -> bool:
-        if self._begin is None:  # it has nothing to clean up
+    def finish_stop(self, deadline: float) -> bool:
+        for_signals = min(_SIGNAL_WAIT, max(_SIGNAL_LEAST, deadline - time.monotonic()))
+        self._ended.wait(max(_STOP_LEAST, deadline - for_signals - time.monotonic()))
+        if not self._started.is_set():
             self.abandon()
-            return self._ended.is_set()
-        began = time.monotonic()
-        for_signals = min(_SIGNAL_WAIT, limit * _SIGNAL_PART)
-        deadline = began + limit - for_signals
-        if not self._started.wait(grace):
-            self.abandon()
-            return self._ended.is_set()
-        # What was asked to park before has used up some of its grace already.
-        asked = self._parking_since or began
-        grace = min(max(0.0, asked + grace - began), max(0.0, deadline - began))
-        self._tell({"do": "stop", "grace": grace, "limit": limit})
-        if self._parked.wait(grace):
-            # Now it is handle_stop's turn, for as long as the host has time.
-            self._ended.wait(max(0.5, deadline - time.monotonic()))
-        if not self._ended.is_set():
+        elif not self._ended.is_set():
             _logs.logger.error(
-                "%s is still busy after %.3g s; sending %s",
+                "%s is still busy; sending %s",
                 self.spec.name,
-                time.monotonic() - asked,
                 signal.Signals(self.spec.host.stop_signal).name,
             )
             self._signal(self.spec.host.stop_signal)
-            self._ended.wait(max(0.02, for_signals))
+            self._ended.wait(for_signals)
         if not self._ended.is_set():
             _logs.logger.error("%s does not end; killing it", self.spec.name)
             self._kill()
@@ -150,15 +119,15 @@ class ProcessRunner:
         return "(in its process)"
 
     def refresh(self) -> threading.Event | None:
-        if not self._running or self._over:
+        if Kind.BEGUN not in self._told or self._over:
             return None
         self._refreshed.clear()
         self._asked_at = self._asked_at or time.monotonic()
         self._tell({"do": "counters"})
         return self._refreshed
 
-    def ping(self) -> None:
-        self._tell({"do": "ping"})
+    def measure_lag(self) -> None:
+        """Nothing to do: its process measures for itself."""
 
     @property
     def failure(self) -> str | None:
@@ -171,6 +140,10 @@ class ProcessRunner:
     @property
     def connected(self) -> bool:
         return self._report.connected and not self._over
+
+    @property
+    def awaits_circusd(self) -> bool:
+        return self._report.awaits_circusd and not self._over
 
     @property
     def last_error(self) -> str | None:
@@ -210,7 +183,7 @@ class ProcessRunner:
         around = self._around
         config, link = replace(around.config, plugins=()), replace(around.link, context=None)
         plugin = pickle.dumps((self.spec, config, link))
-        orders = child_main.Orders(self.spec.host, config.stop_timeout, plugin)
+        orders = child_main.Orders(self.spec.host, config.stop_timeout, plugin, lowest_level())
         ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
         pipes = [multiprocessing.Pipe(duplex=False) for _ in range(3)]
         for end in itertools.chain(*pipes):
@@ -225,8 +198,8 @@ class ProcessRunner:
         ours.setblocking(False)
         with self._lock:
             self._control = ours.dup()
-            if self._begin is not None:
-                self._tell(self._begin)
+            if self._stop_order is not None:
+                self._tell(self._stop_order)
         name, show = self.spec.name, self._children.print_lines
         log = functools.partial(self._children.log_lines, name, self._pid)
         self._watch(pipes[0][0].fileno(), log)
@@ -258,17 +231,17 @@ class ProcessRunner:
         if what == "counters":
             self._asked_at = 0.0
             self._refreshed.set()
-        elif what == "parked":
-            self._parked.set()
         elif what == "ended":
             self._said_end = True
             self._failure = str(error) if error else None
             self._permanent = said.get("permanent") is True
+            self._retry = said.get("retry") is True
             if self._sentinel_gone:  # then it was told to end, see there
                 self._end(self._failure or _ORPHANED)
-        elif what == "running":
+        elif what in (Kind.BEGUN.value, Kind.WAITING.value):
+            self._notify(Kind(what), None)
+        elif what == Kind.RUNNING.value:
             self._running = True
-            self._ready.set()
             self._notify(Kind.RUNNING, None)
         elif what == Kind.TOO_MANY_ERRORS.value:
             self._notify(Kind.TOO_MANY_ERRORS, str(error))
@@ -321,9 +294,11 @@ class ProcessRunner:
                 thing.close()
         if self._orphan_timer is not None:
             self._orphan_timer.cancel()
-        for event in (self._ready, self._parked, self._refreshed, self._ended):
+        for event in (self._refreshed, self._ended):
             event.set()
-        self._around.notify(Notice(self, Kind.ENDED, error, self._permanent and self._said_end))
+        told = self._said_end
+        permanent, retry = self._permanent and told, self._retry and told
+        self._around.notify(Notice(self, Kind.ENDED, error, permanent, retry))
 
     # From any thread.
 

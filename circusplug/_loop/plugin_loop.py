@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import sys
 import time
 from asyncio import events
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import zmq
@@ -89,6 +90,38 @@ class PluginLoop(asyncio.SelectorEventLoop):
         except RuntimeError:
             return False
         return True
+
+    def finish(self, in_hand: asyncio.Task[Any] | None, grace: float) -> None:
+        """Run until a task has ended, and cancel all others; then nothing runs any more.
+
+        Args:
+            in_hand: The task to wait for, however long it takes; None: none.
+            grace: How long cancelled tasks may take to end, in seconds.
+        """
+        self.settling = True  # the loop runs on for a moment, but no period begins
+        if in_hand is not None:
+            self._complete(asyncio.wait([in_hand]))
+        deadline = time.monotonic() + grace
+        self._cancel_tasks(deadline)
+        self._complete(self.shutdown_asyncgens())
+        self._cancel_tasks(deadline)  # those that timers have made meanwhile
+
+    def _cancel_tasks(self, deadline: float) -> None:
+        """Cancel tasks until there is none, or time is over; once in any case."""
+        while tasks := asyncio.all_tasks(self):
+            left = deadline - time.monotonic()
+            for task in tasks:
+                task.cancel()
+            self._complete(asyncio.wait(tasks, timeout=max(0.0, left)))
+            if left <= 0:
+                return
+
+    def _complete(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run the loop until something is done, be it stopped by the plugin or not."""
+        task = self.create_task(work)
+        while not task.done() and not self.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self.run_until_complete(task)
 
     def close(self, all_fds: bool = False) -> None:
         """Close the loop; one that is running is stopped, its owner closes it then."""

@@ -27,8 +27,8 @@ from tornado.platform.asyncio import BaseAsyncIOLoop
 from .._errors import PluginStateError
 from .._loop.plugin_loop import PluginLoop
 from .base import CircusPlugin
+from .owner import Phase
 from .receiver import Frames
-from .worker import Phase
 
 _lock = threading.RLock()
 

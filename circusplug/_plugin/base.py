@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -21,14 +22,15 @@ from .._wire.watcher_names import WatcherNames
 from .calls import raise_for_status
 from .construction import claim_worker
 from .receiver import Frames
+from .standalone import Standalone
 from .worker import Worker
 
 
 class CircusPlugin:
     """Base class of plugins: receives circusd's events, sends it commands.
 
-    Override `handle_recv`, and what you need of `handle_init`, `handle_stop` and
-    `handle_reconnect`; all but `handle_stop` may be ``async def``. An overridden `__init__`
+    Override `handle_recv`, and what you need of `handle_init`, `handle_stop`, `handle_connect`
+    and `handle_reconnect`; all but `handle_stop` may be ``async def``. An overridden `__init__`
     passes everything on: ``super().__init__(*args, **config)``.
 
     Args:
@@ -97,7 +99,11 @@ class CircusPlugin:
         """
 
     def handle_init(self) -> Any:
-        """Prepare; called once, on the plugin's thread, with the sockets connected."""
+        """Prepare; called once, on the plugin's thread, with the sockets connected.
+
+        If circusd cannot be reached by then, that is no failure of the plugin: should this
+        raise, a host makes a new instance when circusd is there.
+        """
 
     def initialize(self) -> Any:
         """Prepare, too: called right after `handle_init`; Circus's own plugins override it."""
@@ -110,8 +116,18 @@ class CircusPlugin:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_recv")
 
+    def handle_connect(self) -> Any:
+        """Read circusd's state: the connection has come to stand, be it for the first time.
+
+        Called after `handle_init` if circusd is there by then, or as soon as it comes, and
+        each time that it comes back; before the first event of that connection.
+        """
+
     def handle_reconnect(self) -> Any:
-        """Read a fresh state: circusd came back, and what it published meanwhile is gone."""
+        """Read a fresh state: circusd came back, and what it published meanwhile is gone.
+
+        Called after `handle_connect`, but not for the first connection.
+        """
 
     def handle_stop(self) -> None:
         """Clean up; called once, on the main thread, after the last event was handled.
@@ -127,16 +143,19 @@ class CircusPlugin:
     # Life.
 
     def start(self) -> None:
-        """Run the plugin on the calling thread, until it is stopped.
+        """Run the plugin until it is stopped.
 
-        A host calls this on the plugin's thread. Called by hand it needs no host: SIGTERM
-        and Ctrl-C on the main thread stop it cleanly, `handle_stop` runs on this thread.
+        A host calls this on the plugin's thread. Called by hand on the main thread it needs no
+        host: the plugin gets a thread, SIGTERM and Ctrl-C stop it cleanly unless somebody else
+        handles them, and `handle_stop` runs on the main thread. On any other thread all of it
+        runs right there.
 
         Raises:
             PluginStateError: The plugin is inactive, running, or was stopped.
             HostError: It has an `ssh_server`, and no tunnel through it can be opened.
         """
-        label = self._circusplug_worker.name or type(self).__name__
+        worker = self._circusplug_worker
+        label = worker.name or type(self).__name__
         if not self.active:
             raise PluginStateError(f"{label} is inactive ('active' is false), not started")
         if self.running or self.loop.is_closed():
@@ -144,8 +163,16 @@ class CircusPlugin:
         self.running = True
         try:
             topics, ignore_plugins = self._subscription()
+
+            def live() -> None:
+                worker.run(self._hooks(), topics, ignore_plugins, self.stop)
+
             with self._tunnelled():
-                self._circusplug_worker.run(self._hooks(), topics, ignore_plugins, self.stop)
+                on_main = threading.current_thread() is threading.main_thread()
+                if worker.owner is None and on_main:
+                    Standalone(worker, live, self.stop).run()
+                else:
+                    live()
         finally:
             self.running = False
 
@@ -163,7 +190,7 @@ class CircusPlugin:
     def _tunnelled(self) -> Iterator[None]:
         """Tunnel through `ssh_server`, unless there is a host, which has a tunnel for all."""
         worker = self._circusplug_worker
-        if not self.ssh_server or worker.hosted:
+        if not self.ssh_server or worker.owner is not None:
             yield
             return
         from .._wire.ssh_tunnel import open_tunnel
@@ -267,10 +294,13 @@ class CircusPlugin:
     def split_data(data: Frames) -> tuple[str, str, bytes]:
         """Split what `handle_recv` got into watcher, action and the message, undecoded.
 
+        The topic may be text, too.
+
         Raises:
             EventError: The topic is not ``watcher.<name>.<action>``.
         """
-        watcher, action = split_topic(data[0])
+        topic: bytes | str = data[0]
+        watcher, action = split_topic(topic.encode() if isinstance(topic, str) else topic)
         return watcher, action, data[1]
 
     @staticmethod

@@ -8,8 +8,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from .._config.specs import PluginSpec
 from .._config.values import did_you_mean
-from .._errors import PluginLoadError
+from .._errors import PluginLoadError, SpecError
 from .base import CircusPlugin
 
 
@@ -111,3 +112,21 @@ def _near(missing: str) -> str:
 
 def _error(where: str, text: str) -> PluginLoadError:
     return PluginLoadError(f"{where}: {text}" if where else text)
+
+
+def load_checked(spec: PluginSpec) -> type[Any]:
+    """Import the class of a plugin and let it look at the plugin's options.
+
+    Raises:
+        PluginLoadError: See `load_plugin_class`.
+        SpecError: An option does not fit.
+    """
+    plugin_class = load_plugin_class(spec.use, spec.where)
+    if issubclass(plugin_class, CircusPlugin):
+        try:
+            plugin_class.check_config(spec.config)
+        except SpecError as error:
+            if error.where:
+                raise
+            raise SpecError(error.message, where=spec.place, key=error.key) from None
+    return plugin_class

@@ -1,4 +1,4 @@
-# The SUB side of a plugin: from the socket to `handle_recv`, in order, one at a time.
+# From the SUB socket to `handle_recv`: events in order, one at a time.
 #
 # Owner: everything here belongs to the plugin's thread, but `halt`, which any thread may call:
 # it only ever takes the handler away.
@@ -9,30 +9,35 @@ import asyncio
 import functools
 import inspect
 import itertools
-import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
 
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
-from .._wire.endpoints import configure_link
 from .._wire.events import PREFIX
+from .connection import Connection
+from .turns import Place, turn
 
 Frames = tuple[bytes, bytes]
 
-#: A burst may fill this many events before libzmq drops any.
-RECEIVE_HIGH_WATER_MARK = 100_000
 #: How much is received before timers and replies have their turn: events, and seconds.
 SLICE_EVENTS = 1000
 SLICE_SECONDS = 0.01
+#: A plugin that has handled so many events within so many seconds is in a flood, and takes the
+#: turn for what is left of its slice, which is then shorter.
+_FLOOD_EVENTS = 8
+_FLOOD_SECONDS = 0.0008
+_TURN_SECONDS = 0.003
 #: How a payload and a topic begin, which is all that is looked at in the hot path; of what
 #: has another beginning, and of nothing else, `_resynchronise` finds out what it is.
 _OPENING = ord("{")
 _INITIAL = PREFIX[0]
-_EVENT_HEADER = struct.Struct("=hi")
+# As plain ints: arithmetic with pyzmq's enum members costs more than the question.
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
 
 
 class Receiver:
@@ -40,65 +45,42 @@ class Receiver:
 
     Args:
         loop: The plugin's loop.
+        connection: Where the events come from.
         counters: The plugin's counters.
         on_error: Told of each exception a handler raised, with what was being done.
         on_garbage: Told of each message that is no event.
-        on_link: Told True when the connection stands and False when it is lost.
+        on_link: Told True when the connection stands and False when it is lost; may return what
+            is to be awaited before the next event.
     """
 
     def __init__(
         self,
         loop: PluginLoop,
+        connection: Connection,
         counters: Counters,
         on_error: Callable[[BaseException, str], object],
         on_garbage: Callable[[bytes], object],
         on_link: Callable[[bool], Awaitable[object] | None],
     ) -> None:
         self._loop = loop
+        self._connection = connection
         self._counters = counters
         self._on_error = on_error
         self._on_garbage = on_garbage
         self._on_link = on_link
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
         self._handler: Callable[[Frames], Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._backlog: list[tuple[Awaitable[object], str]] = []
-        self._up = False
+        self._place = Place()
         self.stopping = False
-
-    def open(self, context: zmq.Context[Any], endpoint: str, topics: Iterable[bytes]) -> None:
-        """Make the SUB socket and connect it."""
-        socket = self._socket = context.socket(zmq.SUB)
-        configure_link(socket, endpoint)
-        socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
-        self._monitor = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
-        for topic in topics:
-            socket.setsockopt(zmq.SUBSCRIBE, topic)
-        socket.connect(endpoint)
-        self._up = endpoint.startswith("inproc://")  # of which no monitor tells
-
-    def wait_connected(self, seconds: float) -> bool:
-        """Wait until the connection stands; False if it does not within `seconds`."""
-        monitor = self._monitor
-        assert monitor is not None
-        deadline = time.monotonic() + seconds
-        while (remaining := deadline - time.monotonic()) > 0:
-            if monitor.poll(max(1, int(remaining * 1000))) and self._read_monitor(monitor):
-                self._up = True
-                return True
-        return False
 
     def start(self, handler: Callable[[Frames], Any]) -> None:
         """Hand each event to `handler` from now on."""
-        assert self._socket is not None and self._monitor is not None
         self._handler = handler
         if self.stopping:  # by another thread, a moment ago
             self._handler = None
             return
-        self._loop.watch_socket(self._monitor, self._on_monitor)
+        self._connection.watch(self._loop, self._connection_changed)
         self._watch()
 
     def observe(self, observer: Callable[[bytes], object]) -> None:
@@ -123,9 +105,8 @@ class Receiver:
     def stop(self) -> asyncio.Task[None] | None:
         """Stop receiving; returns the task of the event in hand, if it is awaited."""
         self.halt()
-        for socket in (self._socket, self._monitor):
-            if socket is not None:
-                self._loop.watch_socket(socket, None)
+        self._connection.unwatch()
+        self._ignore_socket()
         return self._task
 
     def cancel_in_hand(self) -> None:
@@ -134,20 +115,13 @@ class Receiver:
             self._task.cancel()
 
     def close(self) -> None:
-        """Close the sockets; may be called twice."""
+        """Let go of what is still to be awaited; may be called twice."""
         self.halt()
         for awaitable, _ in self._backlog:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
         self._backlog.clear()
-        if self._socket is not None:
-            self._socket.disable_monitor()
-        for socket in (self._monitor, self._socket):
-            if socket is not None:
-                if not self._loop.is_closed():
-                    self._loop.watch_socket(socket, None)
-                socket.close(0)
-        self._socket = self._monitor = None
+        self._ignore_socket()
 
     def _drain(self) -> None:
         """Receive until there is nothing left or the slice is used up.
@@ -155,13 +129,20 @@ class Receiver:
         This is the hot path: two plain receives, two looks at the frames and the call.
         Whether a frame is the last of its message is asked only of those that look wrong.
         """
-        handler = self._handler
-        if handler is None or self._socket is None:
+        handler, socket, connection = self._handler, self._connection.socket, self._connection
+        if handler is None or socket is None:
             return
-        receive = self._socket.recv
+        if not connection.up:
+            # libzmq tells of a new connection before it lets an event through, but a poll may
+            # come to see the event alone.
+            connection.look()
+            if self._task is not None:  # what follows a connection is awaited first
+                return
+        receive = socket.recv
         counters = self._counters
         first = received = counters.received
-        last = received + SLICE_EVENTS
+        # While the connection counts as lost, each event may be the first of a new one.
+        last = received + (SLICE_EVENTS if connection.up else 1)
         handled = counters.handled  # brought up to date at the end, and when a handler fails
         failed = 0
         # The clock is read after the 1st, 2nd, 4th, 8th event and then after each 16th: a
@@ -169,7 +150,9 @@ class Receiver:
         step = 1
         look = received + 1
         topic: bytes | None = None
-        end = time.monotonic() + SLICE_SECONDS
+        began = time.monotonic()
+        end = began + SLICE_SECONDS
+        has_turn = False
         try:
             while self._handler is handler:  # neither halted nor observed since
                 topic = receive(1)  # zmq.NOBLOCK, spelt out: an attribute less to look up
@@ -198,20 +181,31 @@ class Receiver:
                     self._on_error(error, "handle_recv")
                 topic = None
                 if received >= look:
-                    if received >= last or time.monotonic() > end:
+                    now = time.monotonic()
+                    if received >= last or now > end:
                         return
-                    look += step
                     if step < 16:
+                        # A look costs half of a receive that finds nothing, and keeps the
+                        # interpreter's lock.
+                        if not int(socket.getsockopt(_EVENTS)) & _POLLIN:
+                            return
+                        if received - first == _FLOOD_EVENTS and now - began < _FLOOD_SECONDS:
+                            turn.take(self._place)
+                            has_turn = True
+                            end = time.monotonic() + _TURN_SECONDS
                         step += step
+                    look += step
         except zmq.Again:
             if topic is not None:
                 self._garbage(topic)  # a message of one frame, with nothing behind it
         finally:
             counters.handled = handled + received - first - failed
+            if has_turn:
+                turn.give(self._place)
 
     def _resynchronise(self, topic: bytes, payload: bytes) -> Frames | None:
         """Find the next event among frames of which one is not what it should be."""
-        socket = self._socket
+        socket = self._connection.socket
         assert socket is not None
         while True:
             if topic[:8] == PREFIX and payload.lstrip()[:1] == b"{":
@@ -238,8 +232,7 @@ class Receiver:
         if self._task is not None:
             self._backlog.append((awaitable, what))
             return
-        assert self._socket is not None
-        self._loop.watch_socket(self._socket, None)
+        self._ignore_socket()
         self._task = self._loop.create_task(self._consume(awaitable, what))
         self._task.add_done_callback(functools.partial(self._resume, awaitable))
 
@@ -258,7 +251,7 @@ class Receiver:
     async def _consume(self, awaitable: Awaitable[object], what: str) -> None:
         """Await one result after the other, as long as there are events at hand."""
         counters = self._counters
-        for turn in itertools.count(1):
+        for count in itertools.count(1):
             try:
                 await awaitable
                 if what == "handle_recv":
@@ -271,7 +264,7 @@ class Receiver:
                 self._on_error(error, what)
             if self.stopping or self._backlog:
                 return
-            if turn % 100 == 0:
+            if count % 100 == 0:
                 await asyncio.sleep(0)  # the others' turn
             following = self._next_awaitable()
             if following is None:
@@ -279,37 +272,18 @@ class Receiver:
             awaitable, what = following, "handle_recv"
 
     def _next_awaitable(self) -> Awaitable[object] | None:
-        frames = self._receive() if self._up else None
+        frames = self._receive() if self._connection.up else None
         return None if frames is None else self._handle(frames)
-
-    def _drain_warily(self) -> None:
-        """Receive while the connection counts as lost: each event may be the first of a new one.
-
-        libzmq tells of a new connection before it lets an event through, but a poll may come
-        to see the event alone.
-        """
-        end = time.monotonic() + SLICE_SECONDS
-        while not self._up and time.monotonic() < end:
-            frames = self._receive()
-            if frames is None:
-                return
-            self._on_monitor()
-            if self._task is not None:  # handle_reconnect is awaited
-                self._backlog.append((self._handle_later(frames), "handle_recv"))
-                return
-            awaitable = self._handle(frames)
-            if awaitable is not None:
-                self._await_in_order(awaitable, "handle_recv")
-                return
 
     def _receive(self) -> Frames | None:
         """Receive one event, outside the hot path; None if there is none, or garbage."""
-        if self._handler is None or self._socket is None:
+        socket = self._connection.socket
+        if self._handler is None or socket is None:
             return None
         topic: bytes | None = None
         try:
-            topic = self._socket.recv(1)
-            frames: Frames | None = (topic, self._socket.recv(1))
+            topic = socket.recv(1)
+            frames: Frames | None = (topic, socket.recv(1))
         except zmq.Again:
             if topic is not None:
                 self._garbage(topic)
@@ -338,31 +312,27 @@ class Receiver:
         self._counters.handled += 1
         return None
 
-    async def _handle_later(self, frames: Frames) -> None:
-        handler = self._handler
-        if handler is not None:
-            result = handler(frames)
-            if inspect.isawaitable(result):
-                await result
-
     def _watch(self) -> None:
         """Wait for events, if nothing is being awaited."""
-        if self._socket is not None and self._task is None and not self.stopping:
-            take = self._drain if self._up else self._drain_warily
-            self._loop.watch_socket(self._socket, take)
+        socket = self._connection.socket
+        if socket is not None and self._task is None and not self.stopping:
+            self._loop.watch_socket(socket, self._drain)
 
-    def _on_monitor(self) -> None:
-        monitor = self._monitor
-        assert monitor is not None
-        while not self.stopping and monitor.poll(0):
-            self._up = self._read_monitor(monitor)
-            awaitable = self._on_link(self._up)
+    def _ignore_socket(self) -> None:
+        """Do not wait for events."""
+        socket = self._connection.socket
+        if socket is not None and not self._loop.is_closed():
+            self._loop.watch_socket(socket, None)
+
+    def _connection_changed(self, up: bool) -> None:
+        if self.stopping:
+            return
+        try:
+            awaitable = self._on_link(up)
+        except BaseException as error:
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+            self._on_error(error, "handling the connection")
+        else:
             if awaitable is not None:
-                self._await_in_order(awaitable, "handle_reconnect")
-        self._watch()
-
-    @staticmethod
-    def _read_monitor(monitor: zmq.Socket[bytes]) -> bool:
-        frames = monitor.recv_multipart()
-        event: int = _EVENT_HEADER.unpack_from(frames[0])[0]
-        return event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+                self._await_in_order(awaitable, "handle_connect")

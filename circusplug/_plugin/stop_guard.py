@@ -1,17 +1,20 @@
-# Ending a `handle_stop` that does not return, when it runs on the main thread: a timer makes
-# the main thread's own signal handler raise inside it. Without signals (a host in the
-# background) nothing can be done but to say where it hangs.
+# Ending a `handle_stop` that does not return, on the main thread: an interval timer raises in
+# it, again and again until it has returned. On another thread (a host in the background that
+# somebody else's thread stops) nothing can be done but to say where it hangs.
 #
-# Owner: the supervising thread sets `_within`; the timer's thread only reads it.
+# Owner: the thread that calls `run`; its signal handler is called on the main thread, too.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 from .._logs import logger
 
@@ -20,6 +23,13 @@ from .._logs import logger
 _LEAST = 1.0
 #: The same once one that came later has used that up: many that hang shall not hold up the host.
 _LEAST_AFTERWARDS = 0.1
+#: How long a `handle_stop` that was interrupted may take to clean up until it is interrupted
+#: again, in seconds.
+_AGAIN = 0.5
+#: How often that is done before more is done to code that catches everything and tries again.
+_GENTLY = 2
+#: How long such code has then between two interruptions, in seconds.
+_AT_LAST = 0.1
 
 
 class StopOverrun(BaseException):
@@ -27,7 +37,7 @@ class StopOverrun(BaseException):
 
 
 class StopGuard:
-    """Runs `handle_stop` calls under the host's deadline for stopping.
+    """Runs `handle_stop` calls under a deadline.
 
     Args:
         seconds: How long one call may take, unless `begin` has set a deadline for all.
@@ -37,19 +47,20 @@ class StopGuard:
         self.seconds = seconds
         self._deadline: float | None = None
         self._least = _LEAST
-        self._within = False
-        self._took_too_long = False
-        self._overrun = False
         self._runs_on: int | None = None
-        self.can_interrupt = False
+        self._strikes = 0
 
-    def begin(self, seconds: float) -> None:
-        """All calls from now on have to end within `seconds`.
+    def begin(self, deadline: float) -> None:
+        """All calls from now on have to end by `deadline`, in seconds of `time.monotonic`.
 
         Each has one second at least, until one of them has used that up.
         """
-        self.seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = deadline
+
+    @property
+    def running_here(self) -> bool:
+        """Whether such a call is under way on the calling thread."""
+        return self._runs_on == threading.get_ident()
 
     def run(self, call: Callable[[], object]) -> None:
         """Run a call; one that takes too long is ended by an exception, where that is possible.
@@ -60,46 +71,92 @@ class StopGuard:
         seconds, late = self.seconds, False
         if self._deadline is not None:
             left = self._deadline - time.monotonic()
-            seconds, late = max(self._least, min(seconds, left)), left <= 0
-        thread = threading.current_thread()
-        timer = threading.Timer(seconds, self._time_is_over, (thread,))
-        timer.daemon = True
-        self._took_too_long = False
-        self._within = True
-        self._runs_on = threading.get_ident()
+            seconds, late = max(self._least, left), left <= 0
+        self._strikes = 0
         try:
-            timer.start()
-            call()
+            with self._alarm(max(seconds, 0.001)):
+                self._runs_on = threading.get_ident()
+                try:
+                    call()
+                finally:
+                    self._runs_on = None
         except StopOverrun:
             raise TimeoutError(f"handle_stop did not return within {seconds:.3g} s") from None
         finally:
-            self._within = False
-            timer.cancel()
-            timer.join()
-            if late and self._took_too_long:
+            if late and self._strikes:
                 self._least = _LEAST_AFTERWARDS
 
-    @property
-    def running_here(self) -> bool:
-        """Whether such a call is under way on the calling thread."""
-        return self._within and self._runs_on == threading.get_ident()
+    @contextlib.contextmanager
+    def _alarm(self, seconds: float) -> Iterator[None]:
+        """Interrupt what runs in the block when its time is over; undone at the end."""
+        alone = threading.current_thread() is threading.main_thread()
+        if not alone or signal.getitimer(signal.ITIMER_REAL)[0]:
+            # Not the main thread, or its alarm is somebody else's, a test runner's for example.
+            with self._report(seconds):
+                yield
+            return
+        handler = signal.signal(signal.SIGALRM, self._interrupt)
+        traced = sys.gettrace()
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, handler)
+            if self._strikes > _GENTLY:
+                sys.settrace(traced)
 
-    def _time_is_over(self, thread: threading.Thread) -> None:
-        self._took_too_long = True
-        frame = sys._current_frames().get(thread.ident or 0)
-        where = "".join(traceback.format_stack(frame)).rstrip() if frame else ""
-        logger.error("a handle_stop takes too long; it is at\n%s", where)
-        if self._within and self.can_interrupt and thread is threading.main_thread():
-            self._overrun = True
-            signal.pthread_kill(thread.ident or 0, signal.SIGTERM)
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._runs_on is None:
+            return  # it has returned this very moment
+        self._strikes += 1
+        if self._strikes == 1:
+            _tell(frame)
+        if self._strikes > _GENTLY:
+            self._trace_one_of(frame)
+            signal.setitimer(signal.ITIMER_REAL, _AT_LAST, _AT_LAST)
+        raise StopOverrun
 
-    def on_signal(self) -> bool:
-        """To be asked by the signal handler first: whether the signal was the guard's.
+    def _trace_one_of(self, frame: FrameType | None) -> None:
+        """Have the next line of one of the calls under way raise: each time of another one.
 
-        Raises:
-            StopOverrun: It was, and the call still runs.
+        Whichever of them catches everything, its own handler or its next round does not get far.
         """
-        overrun, self._overrun = self._overrun, False
-        if overrun and self._within:
-            raise StopOverrun
-        return overrun
+        calls = []
+        while frame is not None and frame.f_code is not StopGuard.run.__code__:
+            calls.append(frame)
+            frame = frame.f_back
+        calls.reverse()
+        sys.settrace(lambda *_: None)  # calls made from now on are left alone
+        calls[self._strikes % len(calls)].f_trace = _raise_at_line
+
+    @contextlib.contextmanager
+    def _report(self, seconds: float) -> Iterator[None]:
+        """Say where the calling thread hangs when its time is over."""
+        ident = threading.get_ident()
+
+        def tell() -> None:
+            self._strikes += 1
+            _tell(sys._current_frames().get(ident))
+
+        timer = threading.Timer(seconds, tell)
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread is left for it: then without
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if timer.ident is not None:
+                timer.join()
+
+
+def _raise_at_line(frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ARG001
+    if event == "line":
+        raise StopOverrun
+    return _raise_at_line
+
+
+def _tell(frame: FrameType | None) -> None:
+    where = "".join(traceback.format_stack(frame)).rstrip() if frame else ""
+    logger.error("handle_stop takes too long; it is at\n%s", where)

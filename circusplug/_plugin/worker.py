@@ -1,60 +1,43 @@
 # One plugin's life on the current thread: connect, init, receive, park, close.
 #
 # It knows nothing of threads, processes or how a plugin was made: a plugin is an object with
-# handle_init, initialize, handle_recv and handle_reconnect.
+# handle_init, initialize, handle_recv, handle_connect and handle_reconnect.
 #
-# Owner: the thread that calls `run`. Other threads may call `park`, `end` and `request_stop`,
-# and read `phase` and `counters`. `_lock` guards `phase`, so that `handle_stop` runs once.
+# Owner: the thread that calls `run`. Other threads may call `park`, `abandon`, `end`,
+# `request_stop` and `stop_plugin`, and read `phase` and `counters`. `_lock` guards `_stop_due`
+# and `abandoned`, so that `handle_stop` runs once.
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import enum
 import inspect
 import logging
-import signal
 import threading
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from types import FrameType
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import zmq
 
-from .._errors import CircusPlugError
+from .._errors import CallTimeout, CircusPlugError, SpecError
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.endpoints import Link, configure_link
 from .._wire.events import PREFIX
+from .calls import UNREACHABLE
 from .client import Client
+from .connection import Connection
+from .owner import CircusdAway, Hooks, Owner, Phase
 from .receiver import Frames, Receiver
 
 #: How long cancelled tasks may take to end when a plugin is parked, in seconds.
 TASK_GRACE = 1.0
 #: How long `stop()` of a plugin without a host waits for the plugin's thread, in seconds.
 STOP_WAIT = 5.0
+#: How long a plugin waits before it is started again if its events are connected, and only its
+#: commands do not get through, in seconds: a call that fails at once must not spin.
+_RETRY_WAIT = 1.0
 
 _TOPIC_PLUGINS = PREFIX + b"plugin:"
-
-
-class Phase(enum.Enum):
-    """Where in its life a plugin is; it only ever goes down this list."""
-
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    PARKED = "parked"
-    ENDED = "ended"
-
-
-class Hooks(Protocol):
-    """What a worker calls on a plugin; all of it on the thread of `Worker.run`."""
-
-    def handle_init(self) -> Any: ...
-    def initialize(self) -> Any: ...
-    def handle_recv(self, data: Frames) -> Any: ...
-    def handle_reconnect(self) -> Any: ...
 
 
 class Worker:
@@ -64,9 +47,7 @@ class Worker:
         name: The plugin's name, for messages.
         link: What to connect to.
         counters: Where to count; a new instance of a plugin goes on with the old one's.
-        hosted: Whether somebody else will run `handle_stop` and then call `end`.
-        on_phase: Told of each new phase, on the worker's thread.
-        on_error: Told of each exception that was contained, on the worker's thread.
+        owner: Who will stop it, run `handle_stop` and then call `end`; None: it does so itself.
     """
 
     def __init__(
@@ -75,10 +56,7 @@ class Worker:
         link: Link | None = None,
         *,
         counters: Counters | None = None,
-        hosted: bool = False,
-        on_phase: Callable[[Phase], object] | None = None,
-        on_error: Callable[[BaseException, str], object] | None = None,
-        on_stop_request: Callable[[], object] | None = None,
+        owner: Owner | None = None,
     ) -> None:
         self.name = name
         self.link = link or Link()
@@ -86,31 +64,38 @@ class Worker:
             f"circusplug.plugin.{name}" if name else "circusplug.plugin"
         )
         self.counters = counters or Counters()
-        self.hosted = hosted
+        self.owner = owner
         self.connected = False
         self.last_error: str | None = None
         self.phase = Phase.NEW
         self.parked = threading.Event()
         self.ended = threading.Event()
+        #: Whether its owner waits for it no longer. Then it runs its own `handle_stop`, if that
+        #: is still to be done, and ends.
+        self.abandoned = False
+        #: The thread that runs `handle_stop`, if it has an owner.
+        self.stopper: int | None = None
         self.loop = PluginLoop()
         self.loop.set_exception_handler(self._callback_failed)
         self.client = Client(self.loop, self._make_dealer, self._count_call)
+        self._connection = Connection()
         self._receiver = Receiver(
-            self.loop, self.counters, self._contain, self._report_garbage, self._link_changed
+            self.loop,
+            self._connection,
+            self.counters,
+            self._contain,
+            self._report_garbage,
+            self._link_changed,
         )
-        self._on_phase = on_phase
-        self._on_error = on_error
-        self._on_stop_request = on_stop_request
         self._context: zmq.Context[Any] | None = None
         self._plugin: Hooks | None = None
         self._observer: Callable[[bytes], object] | None = None
         self._lock = threading.Lock()
         self._stop_due = False
         self._park_asked = False
-        self._took_sigint = False
-        self._interrupted = False
         self._looping = False
         self._was_connected = False
+        self._waiting_loop: PluginLoop | None = None
         self._thread: int | None = None
 
     # On the plugin's thread.
@@ -120,7 +105,7 @@ class Worker:
         plugin: Hooks,
         topics: Iterable[bytes] = (PREFIX,),
         ignore_plugins: bool = False,
-        stop: Callable[[], object] | None = None,
+        stop: Callable[[], object] = lambda: None,
     ) -> None:
         """Live the plugin's life: returns when it is stopped and closed.
 
@@ -128,7 +113,11 @@ class Worker:
             plugin: What to run.
             topics: The prefixes to subscribe to.
             ignore_plugins: Leave out the events of circusd's own plugin watchers.
-            stop: Runs the plugin's `handle_stop`; called here unless hosted.
+            stop: Runs the plugin's `handle_stop`, where that is not its owner's to do.
+
+        Raises:
+            CircusdAway: `handle_init` failed while circusd could not be reached. It can be
+                reached now, or the plugin is to be stopped.
         """
         self._plugin = plugin
         self._thread = threading.get_ident()
@@ -136,8 +125,6 @@ class Worker:
         asyncio.set_event_loop(self.loop)
         ended_by: BaseException | None = None
         try:
-            if not self.hosted:
-                self._take_signals()
             self._connect(topics)
             if not self._park_asked:  # else it was stopped, or given up, before it began
                 self._initialize(plugin)
@@ -145,15 +132,14 @@ class Worker:
                     self._stop_due = True
                 self._enter(Phase.RUNNING)
                 ended_by = self._receive(self._handler(plugin, ignore_plugins))
-            if not self.hosted:
-                self._enter(Phase.PARKED)
-                if stop is not None:
-                    stop()
-            else:
-                if not self._park_asked and self._on_stop_request is not None:
-                    self._on_stop_request()
-                self._enter(Phase.PARKED)
+            if self.owner is not None and not self._park_asked:
+                self.owner.stop_requested()
+            self._enter(Phase.PARKED)
+            if self.owner is not None:
                 self.client.serve_parked()
+            if self.owner is None or self.abandoned:
+                self.stopper = threading.get_ident()
+                (self.owner or Owner()).run_own_stop(stop)
         finally:
             self._close()
         if ended_by is not None:
@@ -168,52 +154,34 @@ class Worker:
         try:
             self._looping = True
             if not self._park_asked:
+                if self.connected and (awaited := self._connected_anew(first=True)):
+                    self.loop.run_until_complete(_await(awaited))
                 self.loop.run_forever()
         except (KeyboardInterrupt, SystemExit) as error:
             ended_by = error
+            self._receiver.cancel_in_hand()  # nobody waits for it any more
         finally:
             self._looping = False
         try:
-            self._settle()
+            self.loop.finish(self._receiver.stop(), TASK_GRACE)
         except (KeyboardInterrupt, SystemExit) as error:
             ended_by = ended_by or error
-        return ended_by or (KeyboardInterrupt() if self._interrupted else None)
-
-    def _take_signals(self) -> None:
-        """End cleanly on SIGTERM and SIGINT, if nobody else has said what they shall do."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self.loop.add_signal_handler(signal.SIGTERM, self.park)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._interrupt)
-            self._took_sigint = True
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        # An exception that is raised while pyzmq raises its own is lost, so the loop is told
-        # to end as well.
-        self._interrupted = True
-        self.park()
-        raise KeyboardInterrupt
+        return ended_by
 
     def _connect(self, topics: Iterable[bytes]) -> None:
         link = self.link
         self._context = link.context or zmq.Context()
         try:
-            self._receiver.open(self._context, link.pubsub_endpoint, topics)
+            self._connection.open(self._context, link.pubsub_endpoint, topics)
             self.client.open()
         except zmq.ZMQError as error:
             raise CircusPlugError(
                 f"cannot connect to {link.endpoint} and {link.pubsub_endpoint}: {error}"
             ) from None
-        if self._receiver.wait_connected(link.connect_wait):
-            self.connected = self._was_connected = True
-        elif link.connect_wait:  # otherwise a plugin before this one has said so
-            self.logger.warning(
-                "no circusd at %s yet (events: %s); going on, and receiving once it is there",
-                link.endpoint,
-                link.pubsub_endpoint,
-            )
+        if self._connection.wait(link.connect_wait):
+            self.connected = True
+        else:
+            (self.owner or Owner()).circusd_missed()
 
     def _make_dealer(self) -> zmq.Socket[bytes]:
         assert self._context is not None
@@ -226,10 +194,45 @@ class Worker:
         return socket
 
     def _initialize(self, plugin: Hooks) -> None:
-        for hook in (plugin.handle_init, plugin.initialize):
-            result = self.loop.call_directly(hook)
-            if inspect.isawaitable(result):
-                self.loop.run_until_complete(_await(result))
+        try:
+            for hook in (plugin.handle_init, plugin.initialize):
+                result = self.loop.call_directly(hook)
+                if inspect.isawaitable(result):
+                    self.loop.run_until_complete(_await(result))
+        except SpecError:
+            raise
+        except Exception as error:
+            if self._connection.look() and not _is_unreachable(error):
+                raise
+            self._wait_for_circusd(error)
+            raise CircusdAway(describe(error)) from error
+
+    def _wait_for_circusd(self, error: Exception) -> None:
+        """Wait until it can be reached, or the plugin is to be stopped.
+
+        On a loop of its own: nothing that the plugin has put on its loop runs meanwhile.
+        """
+        self.last_error = f"handle_init: {describe(error)}"
+        self.logger.warning(
+            "handle_init failed while circusd could not be reached (commands: %s, events: %s): "
+            "%s; it starts again when circusd is there",
+            self.link.endpoint,
+            self.link.pubsub_endpoint,
+            describe(error),
+        )
+        connection = self._connection
+        loop = self._waiting_loop = PluginLoop()
+        try:
+            self._enter(Phase.WAITING)
+            connection.watch(loop, lambda up: loop.stop() if up else None)
+            if connection.up:
+                loop.call_later(_RETRY_WAIT, loop.stop)
+            if not self._park_asked:
+                loop.run_forever()
+        finally:
+            connection.unwatch()
+            loop.close()
+            asyncio.set_event_loop(self.loop)
 
     def _handler(self, plugin: Hooks, ignore_plugins: bool) -> Callable[[Frames], Any]:
         handle_recv = plugin.handle_recv
@@ -252,43 +255,14 @@ class Worker:
             self._observer = observer
             self._receiver.observe(observer)
 
-    def _settle(self) -> None:
-        """Finish the event in hand, cancel the other tasks; then nothing runs any more."""
-        self.loop.settling = True  # the loop runs on for a moment, but no period begins
-        in_hand = self._receiver.stop()
-        if in_hand is not None:
-            self._complete(asyncio.wait([in_hand]))
-        deadline = time.monotonic() + TASK_GRACE
-        self._cancel_tasks(deadline)
-        self._complete(self.loop.shutdown_asyncgens())
-        self._cancel_tasks(deadline)  # those that timers have made meanwhile
-
-    def _cancel_tasks(self, deadline: float) -> None:
-        """Cancel tasks until there is none, or time is over; once in any case."""
-        while tasks := asyncio.all_tasks(self.loop):
-            left = deadline - time.monotonic()
-            for task in tasks:
-                task.cancel()
-            self._complete(asyncio.wait(tasks, timeout=max(0.0, left)))
-            if left <= 0:
-                return
-
-    def _complete(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run the loop until something is done, be it stopped by the plugin or not."""
-        task = self.loop.create_task(work)
-        while not task.done() and not self.loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                self.loop.run_until_complete(task)
-
     def _close(self) -> None:
         self._enter(Phase.ENDED)
         self.client.close()
         self._receiver.close()
+        self._connection.close()
         if not self.loop.is_closed():
             self.loop.close()
         asyncio.set_event_loop(None)
-        if self._took_sigint:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.link.context is None and self._context is not None:
             self._context.term()
         self.connected = False
@@ -299,8 +273,8 @@ class Worker:
         self.phase = phase
         if phase is Phase.PARKED:
             self.parked.set()
-        if self._on_phase is not None:
-            self._on_phase(phase)
+        if self.owner is not None:
+            self.owner.phase_entered(phase)
 
     def _count_call(self) -> None:
         self.counters.calls += 1
@@ -311,28 +285,40 @@ class Worker:
             self.logger.warning("connection to circusd lost; what it publishes meanwhile is gone")
             return None
         self.client.renew()
-        first, self._was_connected = not self._was_connected, True
+        first = not self._was_connected
         if first:
             self.logger.info("connected to circusd")
-            return None
-        self.counters.reconnects += 1
-        self.logger.info("circusd is back")
-        if self._observer is not None:
-            self._observer(b"")
+        else:
+            self.counters.reconnects += 1
+            self.logger.info("circusd is back")
+            if self._observer is not None:
+                self._observer(b"")
+        return self._connected_anew(first)
+
+    def _connected_anew(self, first: bool) -> Awaitable[object] | None:
+        """Tell the plugin that the connection has come to stand; returns what is to be awaited."""
+        self._was_connected = True
         assert self._plugin is not None
-        try:
-            result = self._plugin.handle_reconnect()
-        except Exception as error:  # noqa: BLE001 - contained, logged and counted
-            self._contain(error, "handle_reconnect")
-            return None
-        return result if inspect.isawaitable(result) else None
+        hooks = [("handle_connect", self._plugin.handle_connect)]
+        if not first:
+            hooks.append(("handle_reconnect", self._plugin.handle_reconnect))
+        awaited = []
+        for name, hook in hooks:
+            try:
+                result = self.loop.call_directly(hook)
+            except Exception as error:  # noqa: BLE001 - contained, logged and counted
+                self._contain(error, name)
+            else:
+                if inspect.isawaitable(result):
+                    awaited.append(result)
+        return _await_all(awaited) if awaited else None
 
     def _contain(self, error: BaseException, what: str) -> None:
         self.last_error = f"{what}: {describe(error)}"
         try:
             self.logger.error("%s failed: %s", what, describe(error), exc_info=error)
-            if self._on_error is not None:
-                self._on_error(error, what)
+            if self.owner is not None:
+                self.owner.exception_contained(error, what)
         finally:
             self.counters.errors += 1  # last: who waits for it finds the rest done
 
@@ -354,6 +340,9 @@ class Worker:
         self._park_asked = True
         self._receiver.halt()
         self.loop.post(self._park_here)
+        waiting = self._waiting_loop
+        if waiting is not None:
+            waiting.stop_threadsafe()
 
     def _park_here(self, _: object = None) -> None:
         if not self._looping:
@@ -368,17 +357,25 @@ class Worker:
         """Cancel a handler that is awaited for too long; one that blocks cannot be helped."""
         self.loop.post(self._receiver.cancel_in_hand)
 
+    def abandon(self) -> None:
+        """Wait for it no longer: it stops itself as soon as it comes through."""
+        with self._lock:
+            self.abandoned = True
+        self.park()
+        self.end()
+
     def end(self) -> None:
-        """Let a parked, hosted worker close and return."""
+        """Let a parked worker that has an owner close and return."""
         self.client.end_parked()
 
     def request_stop(self) -> None:
-        """Have the plugin stopped: by the host if there is one, else by itself."""
-        if self.hosted:
-            if self._on_stop_request is not None:
-                self._on_stop_request()
-        else:
-            self.park()
+        """Have the plugin stopped: by its owner if it has one, else by itself."""
+        if self.owner is not None:
+            self.owner.stop_requested()
+            return
+        self.park()
+        if threading.get_ident() != self._thread and not self.ended.wait(STOP_WAIT):
+            self.logger.error("still busy %g s after stop() was called", STOP_WAIT)
 
     def stop_plugin(self, handle_stop: Callable[[], object]) -> bool:
         """Stop in the way that fits the moment; what `CircusPlugin.stop` does.
@@ -391,28 +388,17 @@ class Worker:
         """
         with self._lock:
             over = self.phase in (Phase.PARKED, Phase.ENDED) or self.abandoned
-            # Under a host handle_stop is the host's to run, not that of any thread which asks.
-            over = over and (not self.hosted or self.stopper == threading.get_ident())
+            # handle_stop is its owner's to run, not that of any thread which asks.
+            over = over and (self.owner is None or self.stopper == threading.get_ident())
             due, self._stop_due = self._stop_due and over, self._stop_due and not over
         if due:
             handle_stop()
         elif not over and self.phase is not Phase.NEW:
             self.request_stop()
-            if not self.hosted and threading.get_ident() != self._thread:
-                self._wait_ended()
         elif self.phase is Phase.NEW and not self.loop.is_running():
             self.loop.close()
             over = True
         return over
-
-    def _wait_ended(self) -> None:
-        if not self.ended.wait(STOP_WAIT):
-            self.logger.error("still busy %g s after stop() was called", STOP_WAIT)
-
-    #: Set by the host when it stops waiting for this worker.
-    abandoned = False
-    #: Set by the host: the thread that it runs `handle_stop` on.
-    stopper: int | None = None
 
     @property
     def in_plugin_thread(self) -> bool:
@@ -420,8 +406,22 @@ class Worker:
         return threading.get_ident() == self._thread
 
 
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether an error is, or comes from, that of a command that could not be sent."""
+    while error is not None:
+        if isinstance(error, CallTimeout) and error.reason.startswith(UNREACHABLE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+async def _await_all(awaitables: Iterable[Awaitable[object]]) -> None:
+    for awaitable in awaitables:
+        await awaitable
 
 
 def describe(error: BaseException) -> str:

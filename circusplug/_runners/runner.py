@@ -20,7 +20,7 @@ class Kind(enum.Enum):
     Each comes at most once in a life, but STALLED.
     """
 
-    #: Its class is imported and its constructor begins: the next plugin may start.
+    #: Its class is imported and its constructor has begun: the next plugin may start.
     BEGUN = "begun"
     #: It is initialised and receives.
     RUNNING = "running"
@@ -76,6 +76,9 @@ class Hooks:
     on_exception: Callable[[str, BaseException], object] = never_mind
 
 
+NO_HOOKS = Hooks()
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What every runner of a host gets.
@@ -95,7 +98,7 @@ class Surroundings:
     notify: Callable[[Notice], object]
     activity: Callable[[], object] | None = None
     guard: Callable[[Callable[[], object]], object] = lambda call: call()
-    hooks: Hooks = Hooks()
+    hooks: Hooks = NO_HOOKS
 
 
 class Runner(Protocol):
@@ -104,12 +107,8 @@ class Runner(Protocol):
     spec: PluginSpec
     counters: Counters
 
-    def start(self, connect_wait: float) -> None:
-        """Start; returns at once, and what comes of it is notified.
-
-        Args:
-            connect_wait: How long it waits for its connection before it goes on, in seconds.
-        """
+    def start(self) -> None:
+        """Start; returns at once, and what comes of it is notified."""
 
     def begin_stop(self, deadline: float) -> None:
         """Ask it to stop; returns at once. PARKED or ENDED is notified.
@@ -159,6 +158,10 @@ class Runner(Protocol):
     @property
     def connected(self) -> bool:
         """Whether its event socket is connected."""
+
+    @property
+    def awaits_circusd(self) -> bool:
+        """Whether it is past its constructor, and circusd is not there yet."""
 
     @property
     def last_error(self) -> str | None:

@@ -81,11 +81,11 @@ class StallWatch:
 
     def _measure_lag(self, runners: list[Runner], busy: bool) -> None:
         received = sum(runner.counters.received for runner in runners)
-        # The ping wakes a loop itself; without news it would keep the watch going for ever.
+        # The measurement wakes a loop itself; without news it would keep the watch going for ever.
         if busy or received != self._last_received:
             for runner in runners:
                 if runner.running:
-                    runner.ping()
+                    runner.measure_lag()
         self._last_received = received
 
     @staticmethod

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
-from circusplug._config.specs import PluginSpec
+from circusplug._config.specs import HostConfig, PluginSpec
 from circusplug._errors import HostError
 from circusplug._host.arbiter import Arbiter
-from circusplug._host.runner_factory import RunnerFactory
 from circusplug._plugin.base import subscriptions
-from circusplug._plugin.worker import Worker
-from circusplug._runners.runner import Runner, Surroundings
-from circusplug._runners.thread_runner import ThreadRunner
+from circusplug._runners.runner import Hooks
 from circusplug._status import Counters, PluginStatus
 
 from ._fake import FakeCircusd
@@ -34,22 +30,28 @@ class RunningPlugin:
         name: Its name in the host.
     """
 
-    def __init__(
-        self, circusd: FakeCircusd, arbiter: _Arbiter, name: str, raise_errors: bool
-    ) -> None:
+    def __init__(self, circusd: FakeCircusd, spec: PluginSpec, raise_errors: bool) -> None:
         self.circusd = circusd
-        self.arbiter = arbiter
-        self.name = name
+        self.name = spec.name
         self._raise_errors = raise_errors
+        self._errors: list[BaseException] = []
+        self._last: Any = None
+        self.arbiter = Arbiter.from_config(
+            HostConfig((spec,), circusd.endpoint, circusd.pubsub_endpoint),
+            hooks=Hooks(
+                on_constructed=lambda _, plugin: setattr(self, "_last", plugin),
+                on_exception=lambda _, error: self._errors.append(error),
+            ),
+        )
 
     @property
     def plugin(self) -> Any:
-        """The plugin itself, an instance of the class given; None when it does not run.
+        """The plugin itself, an instance of the class given; None if it could not be made.
 
         It lives on its own thread: look at what it keeps after a `wait_handled`, or when it
         is stopped.
         """
-        return self.arbiter.instance(self.name) or self.arbiter.last_instance
+        return self._last
 
     @property
     def status(self) -> PluginStatus:
@@ -64,7 +66,7 @@ class RunningPlugin:
     @property
     def errors(self) -> list[BaseException]:
         """What its constructor, handlers, timers and callbacks have raised, in order."""
-        return [*self.arbiter.errors]
+        return [*self._errors]
 
     def publish(self, watcher: str, action: str, /, **payload: Any) -> None:
         """Publish an event, see `FakeCircusd.publish`."""
@@ -114,11 +116,11 @@ class RunningPlugin:
 
     @property
     def _failed(self) -> bool:
-        return self._raise_errors and bool(self.arbiter.errors)
+        return self._raise_errors and bool(self._errors)
 
     def _raise_first(self) -> None:
         if self._failed:
-            raise self.arbiter.errors[0]
+            raise self._errors[0]
 
     def _wait_running(self, timeout: float) -> None:
         status = self.wait(
@@ -167,12 +169,10 @@ def run_plugin(
         spec = PluginSpec.from_options({"use": plugin_class, "host.restart": "never", **config})
         if spec.isolate:
             raise HostError(f"{spec.name}: a test runs a plugin on a thread; leave out 'isolate'")
-        endpoints = (circusd.endpoint, circusd.pubsub_endpoint)
-        arbiter = _Arbiter([spec], *endpoints)
-        running = RunningPlugin(circusd, arbiter, spec.name, raise_errors)
+        running = RunningPlugin(circusd, spec, raise_errors)
         subscriptions = circusd.subscribers
         stack.push(lambda _type, error, _trace: _finish(running, error))
-        arbiter.__enter__()
+        running.arbiter.__enter__()
         running._wait_running(timeout)
         if running.status.state == "running":
             circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), timeout)
@@ -191,57 +191,3 @@ def _finish(running: RunningPlugin, error: BaseException | None) -> None:
 def _topics_of(plugin: Any) -> int:
     """How many subscriptions a plugin has; see `CircusPlugin.topics`."""
     return len({*subscriptions(plugin.topics)})
-
-
-class _Arbiter(Arbiter):
-    """The host, but that it keeps what its plugin raises."""
-
-    def __init__(self, plugins: list[PluginSpec], endpoint: str, pubsub_endpoint: str) -> None:
-        super().__init__(plugins, endpoint, pubsub_endpoint)
-        self.errors: list[BaseException] = []
-        self.last_instance: Any = None
-
-    def _make_factory(self) -> RunnerFactory:
-        return _Factory(self)
-
-
-class _Factory(RunnerFactory):
-    def __init__(self, arbiter: _Arbiter) -> None:
-        super().__init__(arbiter.config, None)
-        self._arbiter = arbiter
-
-    def make(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> Runner:
-        return _Runner(self._arbiter, spec, around, counters)
-
-
-class _Runner(ThreadRunner):
-    """The runner of threads, but that it keeps what its plugin raises."""
-
-    def __init__(
-        self, arbiter: _Arbiter, spec: PluginSpec, around: Surroundings, counters: Counters
-    ) -> None:
-        super().__init__(spec, replace(around, guard=self._guard), counters)
-        self._arbiter = arbiter
-        self._guarded = around.guard
-
-    def _live(self, worker: Worker) -> None:
-        try:
-            super()._live(worker)
-        except BaseException as error:
-            if not isinstance(error, SystemExit) or error.code:
-                self._arbiter.errors.append(error)
-            raise
-        finally:
-            self._arbiter.last_instance = self.instance
-
-    def _on_error(self, error: BaseException, what: str) -> None:
-        self._arbiter.errors.append(error)
-        super()._on_error(error, what)
-
-    def _guard(self, call: Callable[[], object]) -> object:
-        """Run `handle_stop`."""
-        try:
-            return self._guarded(call)
-        except Exception as error:
-            self._arbiter.errors.append(error)
-            raise

@@ -35,18 +35,26 @@ def publishing(circusd: FakeCircusd) -> Iterator[None]:
         publisher.join(PATIENCE)
 
 
-def test_each_plugin_starts_when_the_one_before_it_runs(host: MakeHost, journal: Journal) -> None:
-    class Looks(Member):
+def test_constructors_begin_in_the_order_of_the_plugins(host: MakeHost, journal: Journal) -> None:
+    class Made(Member):
         def __init__(self, *args: Any, **config: Any) -> None:
+            config["journal"].note(config["name"], "begins")
             super().__init__(*args, **config)
-            states = [status.state for status in arbiter.plugins.values()]
-            self.note(" ".join(states))
 
-    arbiter = host(member("a", Looks), member("b", Looks), member("c", Looks))
-    with arbiter:
-        assert journal.names("init") == ["a", "b", "c"]
-    assert journal.of("b")[0] == "running starting stopped"
-    assert journal.of("c")[0] == "running running starting"
+    names = [f"plugin {number}" for number in range(20)]
+    with host(*[member(name, Made) for name in names]):
+        assert journal.names("begins") == names
+
+
+def test_no_plugin_waits_for_the_handle_init_of_another(host: MakeHost, journal: Journal) -> None:
+    class Meets(Member):
+        def handle_init(self) -> None:
+            super().handle_init()
+            for name in "abc":  # each gets on only when all of them have got here
+                journal.wait(name, "init")
+
+    with host(*[member(name, Meets) for name in "abc"]) as arbiter:
+        arbiter.wait(lambda plugins: {item.state for item in plugins.values()} == {"running"})
 
 
 def test_plugins_stop_in_reverse_order(host: MakeHost, journal: Journal) -> None:

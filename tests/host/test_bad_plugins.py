@@ -85,7 +85,7 @@ def test_a_plugin_whose_handle_init_does_not_return_keeps_nobody_from_running(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", 0.05)
+    monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", 0.05)
     options = {"host.restart": "never", "host.start_timeout": 600.0}
     bad = member("bad", NeverInitialised, **options)
     with host(member("a"), bad, member("b")) as arbiter:
@@ -125,7 +125,7 @@ def test_a_plugin_that_comes_through_after_it_was_given_up_cleans_up_after_itsel
         def handle_stop(self) -> None:
             self.note(f"stop, and finds {self.call('list')['watchers']}")
 
-    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", 0.05)
+    monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", 0.05)
     with host(member("late", Late, **{"host.restart": "never"})) as arbiter:
         journal.wait("late", "init")
         give_up(arbiter, "late")
@@ -142,7 +142,7 @@ def test_a_plugin_that_comes_through_after_it_was_given_up_cleans_up_after_itsel
 def test_a_slow_start_keeps_the_next_plugin_waiting_for_a_while_only(
     host: MakeHost, journal: Journal, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", 0.05)
+    monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", 0.05)
     with host(member("slow", NeverInitialised), member("b")) as arbiter:
         plugins = arbiter.wait(state_is("b", "running"))
         assert plugins["slow"].state == "starting"
@@ -253,8 +253,8 @@ def test_all_stuck_plugins_share_one_deadline(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("circusplug._host.supervisor.time", clock)
-    monkeypatch.setattr("circusplug._runners.thread_runner._SHORT_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._host.stop_all.time", clock)
+    monkeypatch.setattr("circusplug._plugin.plugin_thread._SHORT_WAIT", PATIENCE)
     # Either's own grace time is longer than the host has.
     stuck = {"host.graceful_timeout": 600.0}
     plugins = [member("a"), member("b", Stuck, **stuck), member("c", Stuck, **stuck), member("d")]
@@ -263,8 +263,8 @@ def test_all_stuck_plugins_share_one_deadline(
         fake_circusd.publish("web", "block")
         journal.wait("b", "block")
         journal.wait("c", "block")
-        slots = arbiter._started.supervisor._slots
-        a, b, c = (slots[name].runner._worker for name in "abc")  # type: ignore[union-attr]
+        plugins_of = arbiter._started.supervisor._plugins
+        a, b, c = (plugins_of[name].runner._worker for name in "abc")  # type: ignore[union-attr]
         b.parked, c.parked = InVain(clock, a.parked), InVain(clock)
     assert journal.names("stop") == ["d", "c", "b", "a"]
     assert [each.state for each in arbiter.plugins.values()] == [

@@ -46,14 +46,14 @@ class Raises(Member):
 
 
 def runner_of(supervisor: Supervisor, name: str) -> ThreadRunner:
-    runner = supervisor._slots[name].runner
+    runner = supervisor._plugins[name].runner
     assert isinstance(runner, ThreadRunner)
     return runner
 
 
 def order(arbiter: Arbiter, action: Any) -> Any:
     """Have something done on the supervising thread."""
-    return arbiter._started.order(action)
+    return arbiter._started.order(lambda supervisor: (action(supervisor), ()))
 
 
 @pytest.mark.parametrize("background", [True, False], ids=["background", "blocking"])
@@ -175,7 +175,8 @@ def test_handle_stop_is_the_hosts_even_if_another_thread_stops_the_plugin(
         def while_parked(supervisor: Supervisor) -> None:
             runner = runner_of(supervisor, "a")
             fake_circusd.publish("web", "spawn")
-            assert runner.wait_parked(PATIENCE)
+            assert runner._worker is not None
+            assert runner._worker.parked.wait(PATIENCE)
             in_thread(arbiter.instance("a").stop)
             assert journal.names("stop") == []
 
@@ -203,15 +204,21 @@ def test_a_plugin_that_has_come_up_is_not_given_up_for_a_host_that_is_busy(
     release: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("circusplug._host.supervisor.ORDERED_WAIT", 0.05)
-    with host(member("slow", NeverInitialised)) as arbiter:
+    class Slow(NeverInitialised):
+        def handle_connect(self) -> None:
+            initialised.release()
+
+    initialised = threading.Semaphore(0)
+    monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", 0.05)
+    with host(member("slow", Slow)) as arbiter:
 
         def overdue(supervisor: Supervisor) -> str:
             release.set()
-            assert runner_of(supervisor, "slow").wait_ready(PATIENCE)
-            supervisor._slots["slow"].start_deadline = 0.0
-            supervisor.run_timers()
-            return supervisor._slots["slow"].state
+            plugin = supervisor._plugins["slow"]
+            assert initialised.acquire(timeout=PATIENCE)
+            plugin._start_deadline = 0.0
+            plugin.run_timers(0.0)
+            return plugin.state
 
         assert in_thread(lambda: order(arbiter, overdue)) == "starting"
         assert arbiter.wait(state_is("slow", "running"))["slow"].counters.restarts == 0
@@ -247,7 +254,7 @@ def test_a_plugin_that_waits_for_events_is_stopped_without_any_grace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What a plugin always gets, be its grace what it may; more of it on a busy machine.
-    monkeypatch.setattr("circusplug._host.supervisor._PARK_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._plugin.plugin_thread.PARK_WAIT", PATIENCE)
     plugins = [member(name, **{"host.graceful_timeout": graceful_timeout}) for name in "abc"]
     with host(*plugins, stop_timeout=0.0 if graceful_timeout else 10.0) as arbiter:
         pass
@@ -319,6 +326,9 @@ def test_a_configuration_that_cannot_be_read_for_any_reason_changes_nothing(
     config = host(member("a")).config
     with Arbiter.from_config(config, reload=read) as arbiter:
         in_thread(lambda: order(arbiter, lambda _: arbiter._reload_on_signal()))
+        for thread in threading.enumerate():
+            if thread.name == "circusplug-reload":
+                thread.join(PATIENCE)
         fake_circusd.wait_subscribed()
         fake_circusd.publish("web", "spawn")
         journal.wait("a", "spawn")
@@ -332,38 +342,13 @@ def test_a_new_stop_timeout_holds_for_handle_stop_too(host: MakeHost) -> None:
         assert arbiter._started._guard.seconds == 30.0
 
 
-def test_only_the_first_of_many_waits_for_a_circusd_that_is_not_there(
-    host: MakeHost, fake_circusd: FakeCircusd, tmp_path: Path
+def test_a_circusd_that_is_not_there_is_told_of_once(
+    host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     elsewhere = {key: f"ipc://{tmp_path / key}" for key in ("endpoint", "pubsub_endpoint")}
     with host(*map(member, "abc")) as arbiter:
-        fake_circusd.wait_subscribed(3)
         arbiter.reconfigure(replace(arbiter.config, **elsewhere))
-
-        def waits(supervisor: Supervisor) -> list[float]:
-            workers = [runner_of(supervisor, name)._worker for name in "abc"]
-            return [worker.link.connect_wait for worker in workers]
-
-        first, *others = in_thread(lambda: order(arbiter, waits))
-    assert first > 0
-    assert others == [0, 0]
-
-
-def test_a_stop_does_not_wait_for_the_rest_of_a_new_configuration(
-    host: MakeHost, journal: Journal
-) -> None:
-    class StopsHost(Member):
-        def handle_init(self) -> None:
-            super().handle_init()
-            arbiter.stop()
-
-    shared = {"journal": journal}
-    specs = host(member("x", StopsHost), member("y"), member("z")).config.plugins
-    arbiter = host(member("a", **shared))
-    with arbiter:
-        arbiter.reconfigure(replace(arbiter.config, plugins=specs))
-    assert journal.names("init") == ["a", "x"]
-    assert journal.names("stop") == ["a", "x"]
+    assert caplog.text.count("no circusd at ipc://") == 1
 
 
 def test_a_host_in_the_background_that_fails_stops_its_plugins_and_says_why(

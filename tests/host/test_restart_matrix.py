@@ -18,7 +18,7 @@ from patience import PATIENCE
 from troublemakers import Ender, Talker, Troublemaker
 
 from circusplug import Arbiter, PluginStatus
-from circusplug._host import supervisor as _supervisor
+from circusplug._host import managed_plugin
 from circusplug.testing import FakeCircusd
 
 RESTARTS = ("on-failure", "always", "never")
@@ -108,7 +108,7 @@ def outcomes(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Outcome]
         for how_often, restart, end in CELLS
     ]
     with FakeCircusd(["web"]) as circusd, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_supervisor, "ORDERED_WAIT", 0.05)  # those that hang, hang side by side
+        patch.setattr(managed_plugin, "READY_WAIT", 0.05)  # those that hang, hang side by side
         circusd.reply("say", answer)
         with Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
             known, given_up = dict(lives), dict.fromkeys(lives, 0)

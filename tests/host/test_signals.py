@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 
 import pytest
+from patience import PATIENCE
 
 from circusplug._plugin import stop_guard as _interrupt
 from circusplug.testing import FakeCircusd
@@ -19,7 +22,7 @@ import functools, sys, threading
 from circusplug import Arbiter, CircusPlugin
 from circusplug._plugin import stop_guard as _interrupt
 from circusplug._host import runner_factory as _runners
-from circusplug._host import supervisor as _supervisor
+from circusplug._host import managed_plugin
 
 class Member(CircusPlugin):
     def say(self, what):
@@ -41,7 +44,7 @@ class Hangs(Member):
 
 mode, endpoint, pubsub_endpoint, stop_timeout = sys.argv[1:]
 # On a busy machine what behaves well may take its time, too: to start, to connect, to stop.
-_supervisor.ORDERED_WAIT = 20.0
+managed_plugin.READY_WAIT = 20.0
 _runners.Link = functools.partial(_runners.Link, connect_wait=20.0)
 _interrupt._LEAST = float(stop_timeout)
 middle = Hangs if mode == "hangs" else Member
@@ -85,9 +88,17 @@ class Program:
 
     def expect(self, *lines: str) -> None:
         """Read the next lines, which must be these."""
+        found = self._read(len(lines))
+        assert found == [*lines], self._errors_so_far()
+
+    def expect_in_any_order(self, *lines: str) -> None:
+        """Read the next lines, which must be these: plugins do not wait for each other."""
+        found = self._read(len(lines))
+        assert sorted(found) == sorted(lines), self._errors_so_far()
+
+    def _read(self, count: int) -> list[str]:
         assert self.process.stdout is not None
-        for line in lines:
-            assert self.process.stdout.readline().rstrip("\n") == line, self._errors_so_far()
+        return [self.process.stdout.readline().rstrip("\n") for _ in range(count)]
 
     def finish(self) -> tuple[int, str, str]:
         """Wait for its end; returns the exit status, what is left of stdout, and its errors."""
@@ -103,7 +114,7 @@ class Program:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_host_cleanly(number: signal.Signals, fake_circusd: FakeCircusd) -> None:
     with Program(fake_circusd, "plain") as program:
-        program.expect("a init", "b init", "c init")
+        program.expect_in_any_order("a init", "b init", "c init")
         fake_circusd.wait_subscribed(3)
         program.process.send_signal(number)
         program.expect("c stop", "b stop", "a stop", "host done None")
@@ -112,7 +123,7 @@ def test_a_signal_ends_the_host_cleanly(number: signal.Signals, fake_circusd: Fa
 
 def test_a_second_ctrl_c_ends_the_process_at_once(fake_circusd: FakeCircusd) -> None:
     with Program(fake_circusd, "hangs", stop_timeout=600.0) as program:
-        program.expect("a init", "b init", "c init")
+        program.expect_in_any_order("a init", "b init", "c init")
         fake_circusd.wait_subscribed(3)
         program.process.send_signal(signal.SIGINT)
         program.expect("c stop", "b stop")
@@ -128,7 +139,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once(fake_circusd: FakeCircusd) -> 
 
 def test_a_handle_stop_that_hangs_is_ended_and_the_others_run(fake_circusd: FakeCircusd) -> None:
     with Program(fake_circusd, "hangs", stop_timeout=2.0) as program:
-        program.expect("a init", "b init", "c init")
+        program.expect_in_any_order("a init", "b init", "c init")
         fake_circusd.wait_subscribed(3)
         program.process.send_signal(signal.SIGTERM)
         program.expect("c stop", "b stop", "a stop")
@@ -148,30 +159,76 @@ def test_once_a_handle_stop_has_used_up_time_that_was_over_the_next_get_less(
 
     monkeypatch.setattr(_interrupt, "_LEAST", 0.2)
     guard = _interrupt.StopGuard(600.0)
-    guard.can_interrupt = True
-    before = signal.signal(signal.SIGTERM, lambda *_: guard.on_signal())
-    try:
-        guard.begin(0.0)
-        if swallows:
+    guard.begin(0.0)
+    if swallows:
+        guard.run(hang)
+    else:
+        with pytest.raises(TimeoutError, match=r"within 0\.2 s$"):
             guard.run(hang)
-        else:
-            with pytest.raises(TimeoutError, match=r"within 0\.2 s$"):
-                guard.run(hang)
-        for _ in range(2):
-            with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
-                guard.run(threading.Event().wait)
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
+            guard.run(threading.Event().wait)
+
+
+def _wait_for_text(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    seen = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.set() if text in record.getMessage() else None
+    logger = logging.getLogger("circusplug")
+    logger.addHandler(handler)
+    try:
+        assert text in caplog.text or seen.wait(PATIENCE)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        logger.removeHandler(handler)
+
+
+def _retry_for_ever() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            threading.Event().wait()
+
+
+def _retry_and_clean_up() -> None:
+    while True:
+        try:
+            threading.Event().wait()
+        except BaseException:
+            for _ in range(3):
+                threading.Event().wait(0)
+
+
+@pytest.mark.parametrize("retry", [_retry_for_ever, _retry_and_clean_up])
+def test_a_handle_stop_that_swallows_its_end_again_and_again_is_ended(
+    retry: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_interrupt, "_AGAIN", 0.05)
+    before = signal.getsignal(signal.SIGALRM), sys.gettrace()
+    with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
+        _interrupt.StopGuard(0.1).run(retry)
+    assert (signal.getsignal(signal.SIGALRM), sys.gettrace()) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_alarm_of_somebody_elses_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    rang = threading.Event()
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.set())
+    signal.setitimer(signal.ITIMER_REAL, 600.0)
+    try:
+        _interrupt.StopGuard(0.05).run(lambda: _wait_for_text(caplog, "takes too long"))
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert not rang.is_set()
 
 
 _FORKS = """
 import os, select, signal, sys
-from circusplug._plugin.stop_guard import StopGuard
 from circusplug._runners.mailbox import Mailbox
 from circusplug._host.signals import HostSignals
 
 mailbox = Mailbox()
-signals = HostSignals(StopGuard(1.0), lambda: mailbox.put("stop"), lambda: mailbox.put("reload"))
+signals = HostSignals(lambda: mailbox.put("stop"), lambda: mailbox.put("reload"))
 with signals.installed(mailbox.wakeup_fd):
     pid = os.fork()
     if pid == 0:

@@ -27,7 +27,7 @@ from circusplug import (
     PluginSpec,
     PluginStatus,
 )
-from circusplug._host import supervisor as _supervisor
+from circusplug._host import managed_plugin
 from circusplug._isolated import pipes as _children
 from circusplug._isolated.line_buffer import LineBuffer
 from circusplug._isolated.pipes import OUTPUT_LIMIT, Children
@@ -231,7 +231,7 @@ def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What one that does not hang gets when the time for all is over; here, for a busy machine.
-    monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
+    monkeypatch.setattr("circusplug._isolated.process_runner._STOP_LEAST", 3.0)
     plugins = [
         {"use": Talker, "name": "first"},
         {"use": Deaf, "name": "deaf", "isolate": True},
@@ -249,14 +249,14 @@ def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
 def test_an_isolated_plugin_that_hangs_in_its_start_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_supervisor, "ORDERED_WAIT", 0.1)
+    monkeypatch.setattr(managed_plugin, "READY_WAIT", 0.1)
     trouble = {"use": "troublemakers.Ender", "end": "hang in init", "host.start_timeout": 100}
     options = {"isolate": True, "name": "trouble", "host.graceful_timeout": 0.1}
     with FakeCircusd() as circusd, Arbiter([], circusd.endpoint, circusd.pubsub_endpoint) as host:
         host.add_plugin(trouble | options)
         circusd.wait_command("say", what="init", timeout=PATIENCE)
         # The process may come that far before the host knows of it.
-        runner: Any = host._started.supervisor._slots["trouble"].runner
+        runner: Any = host._started.supervisor._plugins["trouble"].runner
         assert runner._started.wait(PATIENCE)
         process = psutil.Process(runner.pid)
         host.remove_plugin("trouble")

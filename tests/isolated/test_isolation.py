@@ -30,7 +30,6 @@ from troublemakers import (
 )
 
 from circusplug import Arbiter, PluginSpec, PluginStatus
-from circusplug._host import supervisor as _supervisor
 from circusplug._isolated import process_runner as _process
 from circusplug._isolated.pipes import OUTPUT_LIMIT
 from circusplug.testing import FakeCircusd
@@ -231,7 +230,7 @@ def test_stuck_plugins_share_the_time_that_the_host_has(
     if grace < 1:
         monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)
     else:
-        monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
+        monkeypatch.setattr(_process, "_STOP_LEAST", 3.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(

@@ -579,7 +579,7 @@ def look_away_from_new_connections(running: RunningPlugin, fake_circusd: FakeCir
     done = threading.Event()
 
     def look_away() -> None:
-        loop.watch_socket(running.plugin._circusplug_worker._receiver._monitor, None)
+        loop.watch_socket(running.plugin._circusplug_worker._connection._monitor, None)
         done.set()
 
     loop.post(look_away)
@@ -1102,7 +1102,7 @@ def test_an_async_handler_that_never_ends_is_cancelled_after_the_grace_time(
                 self.seen.note("cancelled")
 
     # Once cancelled it has as long again, be it as late as it may.
-    monkeypatch.setattr("circusplug._runners.thread_runner._SHORT_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._plugin.plugin_thread._SHORT_WAIT", PATIENCE)
     running = run_plugin(Endless, seen=seen, **{"host.graceful_timeout": 2.0})
     fake_circusd.publish("web", "spawn")
     assert seen.take() == "begin"

@@ -23,7 +23,7 @@ class Runner:
         self.running = True
         self.pings = 0
 
-    def ping(self) -> None:
+    def measure_lag(self) -> None:
         self.pings += 1
 
 

@@ -26,8 +26,8 @@ COMMAND = [sys.executable, "-m", "circusplug._cli.main"]
 PATIENT = [
     sys.executable,
     "-c",
-    "import sys; from circusplug._cli import main; from circusplug._host import supervisor; "
-    f"supervisor.ORDERED_WAIT = {PATIENCE}; sys.exit(main.main())",
+    "import sys; from circusplug._cli import main; from circusplug._host import managed_plugin; "
+    f"managed_plugin.READY_WAIT = {PATIENCE}; sys.exit(main.main())",
 ]
 
 #: Plugins that tell what happens to them, a line each.

@@ -206,9 +206,14 @@ def in_thread(function: Callable[[], Any]) -> Any:
 def give_up(arbiter: Arbiter, name: str) -> None:
     """Let a plugin that is starting be overdue now."""
 
-    def overdue(supervisor: Any) -> None:
-        supervisor._slots[name].start_deadline = 0.0
-        supervisor.run_timers()
+    def overdue(supervisor: Any) -> tuple[None, tuple[()]]:
+        plugin = supervisor._plugins[name]
+        fresh = plugin.runner.refresh()
+        assert fresh is None or fresh.wait(PATIENCE)
+        plugin._asked = True
+        plugin._start_deadline = 0.0
+        plugin.run_timers(0.0)
+        return None, ()
 
     in_thread(lambda: arbiter._started.order(overdue))
 

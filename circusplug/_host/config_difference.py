@@ -1,0 +1,66 @@
+# What has to be done to bring a host from one configuration to another: a pure difference.
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .._config.specs import HostConfig, PluginSpec
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is to be done, plugin by plugin; what is in none of these stays as it is.
+
+    Attributes:
+        removed: Names of plugins that are not wanted any more.
+        changed: Those whose life ends and that begin another by these specifications.
+        added: New ones.
+        again: Names of plugins that have failed for good, and are tried once more.
+        lines: What is done, a line each, in order.
+    """
+
+    removed: tuple[str, ...]
+    changed: tuple[PluginSpec, ...]
+    added: tuple[PluginSpec, ...]
+    again: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        return [
+            *(f"removed {name}" for name in self.removed),
+            *(f"changed {spec.name}" for spec in self.changed),
+            *(f"added {spec.name}" for spec in self.added),
+            *(f"tried {name} again" for name in self.again),
+        ]
+
+
+def difference(old: HostConfig, new: HostConfig, failed: Collection[str]) -> Difference:
+    """Compare two configurations.
+
+    Args:
+        old: What the host runs.
+        new: What it shall run.
+        failed: Names of the plugins that have failed for good; what they lacked may be there.
+    """
+    before = {spec.name: spec for spec in old.plugins}
+    wanted = {spec.name for spec in new.plugins}
+    all_differ = what_plugins_are_told(old) != what_plugins_are_told(new)
+    known = [spec for spec in new.plugins if spec.name in before]
+    changed = [spec for spec in known if all_differ or spec != before[spec.name]]
+    return Difference(
+        removed=tuple(name for name in before if name not in wanted),
+        changed=tuple(changed),
+        added=tuple(spec for spec in new.plugins if spec.name not in before),
+        again=tuple(spec.name for spec in known if spec not in changed and spec.name in failed),
+    )
+
+
+def what_plugins_are_told(config: HostConfig) -> tuple[object, ...]:
+    """What every plugin is told of its host: a change of it concerns them all."""
+    return config.endpoint, config.pubsub_endpoint, config.check_delay, config.ssh_server
+
+
+def where_circusd_is(config: HostConfig) -> tuple[object, ...]:
+    """What the host's link depends on."""
+    return config.endpoint, config.pubsub_endpoint, config.ssh_server

@@ -1,0 +1,56 @@
+# What a worker and whoever runs it have to do with each other: the phases of a plugin's life, what
+# the worker calls on the plugin, and what it tells its owner.
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .._errors import CircusPlugError
+from .receiver import Frames
+
+
+class Phase(enum.Enum):
+    """Where in its life a plugin is; it only ever goes down this list."""
+
+    NEW = "new"
+    STARTING = "starting"
+    WAITING = "waiting"
+    RUNNING = "running"
+    PARKED = "parked"
+    ENDED = "ended"
+
+
+class CircusdAway(CircusPlugError):
+    """`handle_init` failed while circusd could not be reached, and it is worth another try."""
+
+
+class Hooks(Protocol):
+    """What a worker calls on a plugin; all of it on the thread of `Worker.run`."""
+
+    def handle_init(self) -> Any: ...
+    def initialize(self) -> Any: ...
+    def handle_recv(self, data: Frames) -> Any: ...
+    def handle_connect(self) -> Any: ...
+    def handle_reconnect(self) -> Any: ...
+
+
+class Owner:
+    """What a worker tells whoever runs it, on the worker's thread; here nothing is done."""
+
+    def phase_entered(self, phase: Phase) -> None:
+        """A new phase of its life has begun."""
+
+    def exception_contained(self, error: BaseException, what: str) -> None:
+        """The plugin has raised an exception, which is logged and counted."""
+
+    def stop_requested(self) -> None:
+        """The plugin wants to be stopped."""
+
+    def circusd_missed(self) -> None:
+        """It goes on without a connection, which may come later."""
+
+    def run_own_stop(self, stop: Callable[[], object]) -> None:
+        """Run the `stop` of a plugin that nobody waits for any longer."""
+        stop()

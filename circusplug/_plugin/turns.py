@@ -1,0 +1,72 @@
+# Who drains a flood just now. Each `recv` of pyzmq lets the interpreter's lock go, so when many
+# plugins drain at once, every event costs two switches between threads. Instead one of them at a
+# time has the turn; the others sleep meanwhile, and their events wait in libzmq.
+#
+# The turn is for the interpreter, of which a process has one; so there is one `turn` a process.
+#
+# Owner: any plugin's thread, for its own place in line. `_lock` guards the line and the holder.
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+
+#: After how long the next in line takes the turn from one that does not give it up, in seconds: a
+#: handler that blocks after all. It is three times what a slice with the turn lasts.
+LIMIT = 0.01
+
+
+class Place:
+    """A plugin's place in line."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class Turn:
+    """One turn, handed on in the order of asking."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._line: collections.deque[Place] = collections.deque()
+        self._holder: Place | None = None
+        self._since = 0.0
+
+    def take(self, place: Place) -> None:
+        """Wait for the turn; the longest wait is `LIMIT` for each that stands before."""
+        with self._lock:
+            if self._holder is None:
+                self._hold(place)
+                return
+            self._line.append(place)
+            before = len(self._line)
+        while not place.gate.acquire(timeout=LIMIT * before):
+            with self._lock:
+                if self._holder is place:
+                    continue  # handed on this very moment, so the gate is open
+                before = self._line.index(place) + 1
+                if before == 1 and time.monotonic() - self._since >= LIMIT:
+                    self._line.popleft()
+                    self._hold(place)
+                    return
+
+    def give(self, place: Place) -> None:
+        """Hand the turn on, if it was not taken away."""
+        with self._lock:
+            if self._holder is not place:
+                return
+            if not self._line:
+                self._holder = None
+                return
+            following = self._line.popleft()
+            self._hold(following)
+            following.gate.release()
+
+    def _hold(self, place: Place) -> None:
+        self._holder = place
+        self._since = time.monotonic()
+
+
+turn = Turn()
