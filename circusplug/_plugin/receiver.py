@@ -26,11 +26,13 @@ Frames = tuple[bytes, bytes]
 #: How much is received before timers and replies have their turn: events, and seconds.
 SLICE_EVENTS = 1000
 SLICE_SECONDS = 0.01
-#: A plugin that has handled so many events within so many seconds is in a flood, and takes the
-#: turn for what is left of its slice, which is then shorter.
+#: A plugin that has handled so many events within so many seconds is in a flood, and its handler
+#: does not block. It takes the turn for what is left of its slice, which is then shorter.
 _FLOOD_EVENTS = 8
 _FLOOD_SECONDS = 0.0008
 _TURN_SECONDS = 0.003
+#: How long one that has lost its turn does without, in seconds.
+_NO_TURN_SECONDS = 1.0
 #: How a payload and a topic begin, which is all that is looked at in the hot path; of what
 #: has another beginning, and of nothing else, `_resynchronise` finds out what it is.
 _OPENING = ord("{")
@@ -72,6 +74,7 @@ class Receiver:
         self._task: asyncio.Task[None] | None = None
         self._backlog: list[tuple[Awaitable[object], str]] = []
         self._place = Place()
+        self._no_turn_until = 0.0
         self.stopping = False
 
     def start(self, handler: Callable[[Frames], Any]) -> None:
@@ -189,19 +192,24 @@ class Receiver:
                         # interpreter's lock.
                         if not int(socket.getsockopt(_EVENTS)) & _POLLIN:
                             return
-                        if received - first == _FLOOD_EVENTS and now - began < _FLOOD_SECONDS:
+                        if (
+                            received - first == _FLOOD_EVENTS
+                            and now - began < _FLOOD_SECONDS
+                            and now >= self._no_turn_until
+                        ):
                             turn.take(self._place)
                             has_turn = True
                             end = time.monotonic() + _TURN_SECONDS
-                        step += step
                     look += step
+                    if step < 16:
+                        step += step
         except zmq.Again:
             if topic is not None:
                 self._garbage(topic)  # a message of one frame, with nothing behind it
         finally:
             counters.handled = handled + received - first - failed
-            if has_turn:
-                turn.give(self._place)
+            if has_turn and not turn.give(self._place):
+                self._no_turn_until = time.monotonic() + _NO_TURN_SECONDS
 
     def _resynchronise(self, topic: bytes, payload: bytes) -> Frames | None:
         """Find the next event among frames of which one is not what it should be."""

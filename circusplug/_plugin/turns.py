@@ -52,17 +52,18 @@ class Turn:
                     self._hold(place)
                     return
 
-    def give(self, place: Place) -> None:
-        """Hand the turn on, if it was not taken away."""
+    def give(self, place: Place) -> bool:
+        """Hand the turn on; False if it was taken away before."""
         with self._lock:
             if self._holder is not place:
-                return
-            if not self._line:
+                return False
+            if self._line:
+                following = self._line.popleft()
+                self._hold(following)
+                following.gate.release()
+            else:
                 self._holder = None
-                return
-            following = self._line.popleft()
-            self._hold(following)
-            following.gate.release()
+            return True
 
     def _hold(self, place: Place) -> None:
         self._holder = place
