@@ -146,3 +146,19 @@ def describe_command(command: str, properties: Mapping[str, Any]) -> str:
         text = repr(value)
         parts.append(f"{key}={text if len(text) <= 60 else text[:57] + '...'}")
     return " ".join(parts)
+
+
+#: An exception's description is cut to so many characters.
+DESCRIPTION_LIMIT = 1000
+
+
+def describe(error: object) -> str:
+    """Say an exception in one line of at most `DESCRIPTION_LIMIT` characters; never raises."""
+    name = "exception"
+    try:
+        name = str(type(error).__name__)
+        text = str.split(str(error)[: 2 * DESCRIPTION_LIMIT])
+        line = f"{name}: {' '.join(text)}" if text else name
+    except BaseException as problem:  # noqa: BLE001 - a plugin's __str__ may do anything
+        line = f"{name} (its text cannot be shown: {type(problem).__name__})"
+    return line if len(line) <= DESCRIPTION_LIMIT else line[: DESCRIPTION_LIMIT - 3] + "..."

@@ -93,9 +93,9 @@ class RunnerFactory:
         if config.ssh_server:
             from .._wire.ssh_tunnel import open_tunnel
 
-            shared = any(spec.host.uid is not None for spec in config.plugins)
+            uids = [spec.host.uid for spec in config.plugins if spec.host.uid is not None]
             tunnel = open_tunnel(
-                config.ssh_server, config.endpoint, config.pubsub_endpoint, self._context, shared
+                config.ssh_server, config.endpoint, config.pubsub_endpoint, self._context, uids
             )
             return undo.enter_context(tunnel)
         return Link(

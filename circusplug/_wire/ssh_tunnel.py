@@ -1,184 +1,174 @@
-# One ssh for a whole host: both of circusd's endpoints, forwarded to Unix sockets in a
-# directory that only this user can enter, and opened again whenever the ssh ends.
+# One ssh for a whole host: both of circusd's endpoints, forwarded to Unix sockets that only
+# those users can connect to who are meant to, and opened again whenever the ssh ends.
 #
-# Not by zmq.ssh: it forwards one port an ssh, forks a terminal in a process that has threads,
-# asks for passwords there, and forgets the tunnel once it stands. The system's `ssh` does all
-# that is needed, with the user's own keys and configuration. And not to TCP ports, through
-# which everybody on this machine could give circusd commands.
+# Not to TCP ports, through which everybody on this machine could give circusd commands. Each user
+# who may connect has a pair of sockets of his own with mode 0600, as connecting takes the right to
+# write. The directory stays ours, so that no plugin can put anything in their place; its mode is
+# 0700, or 0711 if others have to reach their sockets in it.
 #
-# Owner: the keeping thread alone starts and awaits the ssh. `_lock` guards `_process`, which
-# `close` ends from another thread.
+# Owner: the keeping thread alone starts and awaits the ssh. `_lock` guards `_process`, which is
+# there as long as its number is the ssh's and nobody else's; `close` ends it from any thread.
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import zmq
 
 from .._errors import HostError
 from .._logs import logger
-from .endpoints import Link, connectable
+from .endpoints import Link
+from .ssh_command import READY, destination, ssh_command, target
 
-#: How long the first opening may take, in seconds.
+#: How long an opening may take, in seconds.
 OPEN_WAIT = 20.0
 #: The wait before another try grows from the first to the second, in seconds.
 RETRY_DELAY, RETRY_DELAY_MAX = 0.2, 15.0
-#: How long an ssh that was told to end is waited for, in seconds.
-_END_WAIT = 2.0
+#: How long an ssh that was told to end is waited for before it is killed, in seconds.
+_END_WAIT = 1.0
+#: Of what ssh says last, so many bytes are told.
+_WORDS_LIMIT = 1000
 
-_READY = b"up"
-_OPTIONS = {
-    "BatchMode": "yes",  # never ask for anything: there is nobody to answer
-    "ConnectTimeout": "10",
-    "ControlMaster": "no",  # this process is the tunnel, not a client of another one
-    "ControlPath": "none",
-    "ExitOnForwardFailure": "yes",
-    "LocalCommand": f"echo {_READY.decode()}",  # comes when the sockets are listened on
-    "LogLevel": "ERROR",
-    "PermitLocalCommand": "yes",
-    # As between circusd and a plugin on two machines: a silent end is noticed after 4 s.
-    "ServerAliveCountMax": "2",
-    "ServerAliveInterval": "2",
-    "StreamLocalBindUnlink": "yes",
-}
-_SERVER = re.compile(
-    r"(?P<user>[^@\s]+@)?(?P<host>\[[^\]]+\]|[^@:\[\]\s]+|[0-9A-Fa-f:]+)(?::(?P<port>\d+))?"
-)
-# The ssh ends with this process, however that ends: a subshell waits for the end of our pipe.
-_SCRIPT = """\
-exec 3<&0
-"$0" "$@" </dev/null 3<&- & ssh=$!
-(read -r _; kill $ssh) <&3 3<&- >/dev/null 2>&1 & guard=$!
-wait $ssh; status=$?
-kill $guard 2>/dev/null
-exit $status
-"""
+_ENDS = ("commands", "events")
 
 
-@contextlib.contextmanager
-def open_tunnel(
-    server: str,
-    endpoint: str,
-    pubsub_endpoint: str,
-    context: zmq.Context[Any] | None,
-    shared: bool = False,
-) -> Iterator[Link]:
-    """Tunnel a host's two sockets through an ssh server, for a ``with`` block.
+class Tunnel:
+    """A host's two sockets, tunnelled through an ssh server by a thread of its own.
+
+    The addresses stay the same when the ssh is started anew. What fails before the tunnel stood
+    once ends it; after that it is tried again until `close`.
 
     Args:
         server: ``user@host:port``.
         endpoint: Where circusd takes commands, as it is seen from the ssh server.
         pubsub_endpoint: The same for its events.
         context: Goes into the link.
-        shared: Whether plugins that run as somebody else have to get in, too.
-
-    Yields:
-        What to connect to instead. The addresses stay the same when the ssh is started anew.
+        uids: Users who have to get in besides this process's own. Only root can let others in,
+            and only root can run plugins as somebody else; for all others these are ignored.
+        on_up: Called when the tunnel stands the first time, on the tunnel's thread.
+        on_failed: Called with the reason, in ssh's own words, when it does not come to stand, on
+            the tunnel's thread. After `close` neither is called.
 
     Raises:
-        HostError: There is no ssh here, an endpoint cannot be tunnelled, or the ssh server
-            does not let us; in ssh's own words.
+        HostError: An endpoint cannot be tunnelled, or `server` is not one.
     """
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        raise HostError("'ssh_server' needs the ssh command; install an OpenSSH client")
-    with tempfile.TemporaryDirectory(prefix="circusplug-", ignore_cleanup_errors=True) as directory:
-        ends = [os.path.join(directory, name) for name in ("commands", "events")]
-        if shared:
-            os.chmod(directory, 0o711)
-        arguments = [ssh, "-N", "-T", "-o", f"StreamLocalBindMask={'0111' if shared else '0177'}"]
-        for option, value in _OPTIONS.items():
-            arguments += ["-o", f"{option}={value}"]
-        for end, far in zip(ends, (endpoint, pubsub_endpoint), strict=True):
-            arguments += ["-L", f"{end}:{_target(far)}"]
-        tunnel = _Tunnel([*arguments, *_destination(server)], server)
-        try:
-            tunnel.open()
-            yield Link(f"ipc://{ends[0]}", f"ipc://{ends[1]}", context)
-        finally:
-            tunnel.close()
 
-
-def _target(endpoint: str) -> str:
-    """An endpoint as `ssh -L` wants it: HOST:PORT, or a socket's path."""
-    scheme, _, address = connectable(endpoint).partition("://")
-    if scheme == "tcp" or (scheme == "ipc" and address.startswith("/")):
-        return address
-    raise HostError(
-        f"{endpoint} cannot be tunnelled by ssh; only tcp://HOST:PORT and ipc:///PATH can, "
-        "as seen from the ssh server"
-    )
-
-
-def _destination(server: str) -> list[str]:
-    """``[USER@]HOST[:PORT]`` as arguments of ssh; an IPv6 address with a port is in brackets."""
-    found = _SERVER.fullmatch(server)
-    if found is None:
-        raise HostError(f"'ssh_server': {server!r} is not USER@HOST, nor USER@HOST:PORT")
-    port = ["-p", found["port"]] if found["port"] else []
-    return [*port, "--", (found["user"] or "") + found["host"].strip("[]")]
-
-
-class _Tunnel:
-    """An ssh that is kept running, by a thread of its own."""
-
-    def __init__(self, command: list[str], server: str) -> None:
-        self._command = command
+    def __init__(
+        self,
+        server: str,
+        endpoint: str,
+        pubsub_endpoint: str,
+        context: zmq.Context[Any] | None = None,
+        uids: Iterable[int] = (),
+        *,
+        on_up: Callable[[], object] = lambda: None,
+        on_failed: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._server = server
+        self._targets = [target(endpoint), target(pubsub_endpoint)]
+        self._destination = destination(server)
+        self._context = context
+        self._uids = sorted(set(uids) - {os.geteuid()}) if os.geteuid() == 0 else []
+        self._on_up = on_up
+        self._on_failed = on_failed
+        self._directory = self._ssh = ""
+        self._was_up = False
         self._failure: str | None = None
-        self._up_once = False
         self._told = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name="ssh-tunnel", daemon=True)
 
-    def open(self) -> None:
-        """Start, and wait until both sockets can be connected to."""
-        self._thread.start()
-        if not self._told.wait(OPEN_WAIT):
-            self._failure = f"not ready after {OPEN_WAIT:g} s"
-        if self._failure is not None:
-            raise HostError(f"no ssh tunnel through {self._server}: {self._failure}")
+    # From any thread.
+
+    def start(self) -> None:
+        """Begin to open the tunnel; returns at once.
+
+        Raises:
+            HostError: There is no ssh here, or no place for the sockets.
+        """
+        ssh = shutil.which("ssh")
+        if ssh is None:
+            raise HostError("'ssh_server' needs the ssh command; install an OpenSSH client")
+        self._ssh = ssh
+        try:
+            self._directory = tempfile.mkdtemp(prefix="circusplug-")
+            if self._uids:
+                os.chmod(self._directory, 0o711)
+            self._thread.start()
+        except (OSError, RuntimeError) as error:  # no space, no more threads
+            self.close()
+            raise HostError(f"no ssh tunnel through {self._server}: {error}") from None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the tunnel stands; without a timeout, until it does or fails.
+
+        Raises:
+            HostError: It failed, was closed, or is not there within `timeout` seconds.
+        """
+        failure = self._failure if self._told.wait(timeout) else f"not ready after {timeout:g} s"
+        if failure is not None:
+            raise HostError(f"no ssh tunnel through {self._server}: {failure}")
+
+    def link(self, uid: int | None = None) -> Link:
+        """What to connect to instead.
+
+        Args:
+            uid: The user who connects; None: this process's own.
+
+        Raises:
+            HostError: The tunnel was opened without this user.
+        """
+        if uid in (None, os.geteuid()) or os.geteuid() != 0:
+            uid = None
+        elif uid not in self._uids:
+            raise HostError(f"the ssh tunnel was opened without user {uid}; start the host again")
+        commands, events = (f"ipc://{path}" for path in self._sockets(uid))
+        return Link(commands, events, self._context)
 
     def close(self) -> None:
-        """End the ssh and the thread."""
+        """End the tunnel at once, also one that is still opening."""
         self._closing.set()
-        with self._lock:
-            process = self._process
-        if process is not None and process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-        if self._thread.ident is None:
-            return
-        self._thread.join(_END_WAIT)
-        if self._thread.is_alive() and process is not None:
-            # Its own session, so this gets the ssh as well as the shell around it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
+        self._tell("closed")
+        self._end_ssh()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(_END_WAIT)
+            self._end_ssh(by_force=True)
+            self._thread.join(_END_WAIT)
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    # On the keeping thread.
 
     def _keep(self) -> None:
-        delay = RETRY_DELAY
+        delay, began = RETRY_DELAY, time.monotonic()
         while not self._closing.is_set():
-            was_up, reason = self._run()
+            try:
+                up, reason = self._run()
+                final = True
+            except OSError as error:  # no process or descriptor left just now
+                up, reason = False, f"ssh cannot be run: {error.strerror or error}"
+                final = time.monotonic() - began > OPEN_WAIT
             if self._closing.is_set():
                 return
-            if not self._up_once:
-                self._failure = reason
-                self._told.set()
+            if not self._was_up and final:
+                self._tell(reason)
+                self._on_failed(reason)
                 return
-            delay = RETRY_DELAY if was_up else min(delay * 2, RETRY_DELAY_MAX)
+            delay = RETRY_DELAY if up else min(delay * 2, RETRY_DELAY_MAX)
             logger.warning(
-                "ssh tunnel through %s ended: %s; next try in %g s", self._server, reason, delay
+                "ssh tunnel through %s is down: %s; next try in %g s", self._server, reason, delay
             )
             self._closing.wait(delay)
 
@@ -188,20 +178,119 @@ class _Tunnel:
             if self._closing.is_set():
                 return False, ""
             process = self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SCRIPT, *self._command],
+                self._command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the host, which ends this last
             )
-        with process:
-            assert process.stdout is not None and process.stderr is not None
-            up = any(line.strip() == _READY for line in process.stdout)
-            if up:
-                if self._up_once:
-                    logger.info("ssh tunnel through %s is up again", self._server)
-                self._up_once = True
+        try:
+            up, words = self._attend(process)
+        finally:
+            self._end_ssh()
+            with self._lock:
+                self._process = None
+            try:
+                process.wait(_END_WAIT)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            with process:
+                pass
+        return up, words or f"ssh exited with status {process.returncode}"
+
+    def _attend(self, process: subprocess.Popen[bytes]) -> tuple[bool, str]:
+        """Read what an ssh says until its end; returns whether it was up, and its last words."""
+        assert process.stdout is not None
+        output = process.stdout.fileno()
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        up, words, rest = False, b"", b""
+        deadline = time.monotonic() + OPEN_WAIT
+        while poll.poll(None if up else max(0.0, deadline - time.monotonic()) * 1000):
+            data = os.read(output, 4096)
+            *lines, rest = (rest + (data or b"\n")).split(b"\n")
+            for line in filter(None, map(bytes.strip, lines)):
+                if line == READY:
+                    up = True
+                    self._stand()
+                else:
+                    words = line[:_WORDS_LIMIT]
+            rest = rest[-_WORDS_LIMIT:]
+            if not data:
+                return up, words.decode(errors="replace")
+        return False, f"not ready after {OPEN_WAIT:g} s"
+
+    def _stand(self) -> None:
+        """Let the others in, and tell that the tunnel stands, unless it is to end."""
+        for uid in self._uids:
+            for path in self._sockets(uid):
+                os.chown(path, uid, -1, follow_symlinks=False)
+        if self._was_up:
+            logger.info("ssh tunnel through %s is up again", self._server)
+            return
+        self._was_up = True
+        if not self._closing.is_set():
+            self._tell(None)
+            self._on_up()
+
+    # On either.
+
+    def _command(self) -> list[str]:
+        forwards = {
+            path: far
+            for uid in (None, *self._uids)
+            for path, far in zip(self._sockets(uid), self._targets, strict=True)
+        }
+        return ssh_command(self._ssh, self._destination, forwards, self._directory)
+
+    def _end_ssh(self, by_force: bool = False) -> None:
+        """End the ssh, if there is one; by force with all that it has started."""
+        with self._lock:
+            process = self._process
+            if process is None:
+                return
+            if by_force:
+                # Its own session, so this gets the ssh as well as the shell around it.
+                os.killpg(process.pid, signal.SIGKILL)
+            elif process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # it has ended already
+                    os.write(process.stdin.fileno(), b"\n")
+
+    def _sockets(self, uid: int | None) -> list[str]:
+        suffix = "" if uid is None else f"-{uid}"
+        return [os.path.join(self._directory, end + suffix) for end in _ENDS]
+
+    def _tell(self, failure: str | None) -> None:
+        """Let those who wait go on, with the first word on how it went."""
+        with self._lock:
+            if not self._told.is_set():
+                self._failure = failure
                 self._told.set()
-            lines = process.stderr.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return up, said[-1] if said else f"ssh exited with status {process.returncode}"
+
+
+@contextlib.contextmanager
+def open_tunnel(
+    server: str,
+    endpoint: str,
+    pubsub_endpoint: str,
+    context: zmq.Context[Any] | None,
+    uids: Iterable[int] = (),
+) -> Iterator[Link]:
+    """Tunnel a host's two sockets for a ``with`` block; returns when the tunnel stands.
+
+    The arguments are those of `Tunnel`.
+
+    Yields:
+        What this process's own user connects to instead.
+
+    Raises:
+        HostError: There is no ssh here, an endpoint cannot be tunnelled, or the ssh server
+            does not let us; in ssh's own words.
+    """
+    tunnel = Tunnel(server, endpoint, pubsub_endpoint, context, uids)
+    tunnel.start()
+    try:
+        tunnel.wait()
+        yield tunnel.link()
+    finally:
+        tunnel.close()

@@ -24,7 +24,8 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, HostConfig, HostError
 from circusplug._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from circusplug._wire.ssh_tunnel import _destination, open_tunnel
+from circusplug._wire.ssh_command import destination
+from circusplug._wire.ssh_tunnel import open_tunnel
 from circusplug.testing import FakeCircusd
 
 #: Not always in the PATH of those who are not root.
@@ -311,10 +312,10 @@ def test_a_plugin_started_by_hand_has_a_tunnel_of_its_own(sshd: Sshd) -> None:
     ],
 )
 def test_an_ssh_server_is_written_as_for_circus(server: str, arguments: list[str]) -> None:
-    assert _destination(server) == arguments
+    assert destination(server) == arguments
 
 
 @pytest.mark.parametrize("server", ["me@", "host:port", "two words", "me@host:22:23", ""])
 def test_what_is_no_ssh_server_is_refused(server: str) -> None:
     with pytest.raises(HostError, match="is not USER@HOST"):
-        _destination(server)
+        destination(server)

@@ -1,4 +1,4 @@
-# Which plugin speaks, what a plugin's traceback shows, and where the log goes.
+# Which plugin speaks, how much is logged, and where the log goes.
 
 from __future__ import annotations
 
@@ -7,30 +7,21 @@ import logging
 import logging.handlers
 import re
 import socket
-import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from circusplug import ConfigError
-from circusplug._logs import Formatter, PluginFilter, configure, parse_level, speaking
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Take the root logger's handlers away for the test, and give them back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = []
-    yield
-    for handler in root.handlers:
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
+from circusplug._logs import (
+    PluginFilter,
+    configure,
+    parse_level,
+    reopen,
+    set_plugin_level,
+    speaking,
+)
 
 
 def record(name: str) -> logging.LogRecord:
@@ -170,6 +161,8 @@ def test_syslog_may_be_another_machines(url: str, host: str, port: int) -> None:
         ("/", "cannot log to '/': Is a directory"),
         ("syslog:///dev/log?nonsense", "no syslog facility 'nonsense'"),
         ("syslog://127.0.0.1:port", "cannot log to 'syslog://127.0.0.1:port'"),
+        ("syslog:///dev/nosuch", "cannot log to 'syslog:///dev/nosuch': No such file"),
+        ("syslog:///dev/null", "cannot log to 'syslog:///dev/null': Connection refused"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_and_the_log_stays_where_it_is(
@@ -181,46 +174,6 @@ def test_an_output_that_cannot_be_is_refused_and_the_log_stays_where_it_is(
         configure("info", output)
     assert message in str(caught.value)
     assert logging.getLogger().handlers == before
-
-
-def test_a_plugins_traceback_starts_in_the_plugin() -> None:
-    from circusplug._loop.plugin_loop import PluginLoop
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    loop = PluginLoop()
-    try:
-        loop.run_sync(fail)
-    except ZeroDivisionError:
-        text = Formatter().formatException(sys.exc_info())
-    finally:
-        loop.close()
-    assert "in fail" in text
-    assert "ZeroDivisionError" in text
-
-
-def test_the_hosts_own_calls_are_left_out_of_a_plugins_traceback() -> None:
-    # A frame of the host's above one of a plugin's, made by compiling under their names.
-    import circusplug
-
-    ours = str(Path(circusplug.__file__).with_name("_worker.py"))
-    place: dict[str, object] = {}
-    exec(compile("def host(call):\n    call()\n", ours, "exec"), place)
-    exec(compile("def plugin():\n    1 / 0\n", "/srv/plugins/mine.py", "exec"), place)
-    own = {"__file__": ours}
-    exec(compile("def bug():\n    1 / 0\n", ours, "exec"), own)
-    formatter = Formatter()
-    for callee, shown, hidden in (("plugin", "mine.py", "_worker.py"), ("bug", "_worker.py", "?")):
-        try:
-            place["host"](own[callee] if callee in own else place[callee])  # type: ignore[operator]
-        except ZeroDivisionError as error:
-            trace = error.__traceback__
-            assert trace is not None
-            # This test's own frame is a plugin's as much as any: leave it out.
-            text = formatter.formatException((type(error), error, trace.tb_next))
-        assert shown in text
-        assert hidden not in text
 
 
 def test_a_log_file_that_cannot_be_opened_again_does_not_concern_those_who_log(
@@ -238,3 +191,56 @@ def test_a_log_file_that_cannot_be_opened_again_does_not_concern_those_who_log(
     file.parent.mkdir()
     logging.getLogger("circusplug").info("again")
     assert "again" in file.read_text()
+
+
+def test_an_unknown_format_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="'log_format': 'xml' is none of text, json"):
+        configure("info", "-", "xml")
+
+
+def test_a_plugin_may_have_a_level_of_its_own_and_lose_it_again(tmp_path: Path) -> None:
+    configure("info", str(tmp_path / "host.log"))
+    chatty, quiet = (logging.getLogger(f"circusplug.plugin.{name}") for name in ("chatty", "quiet"))
+    set_plugin_level("chatty", "debug")
+    set_plugin_level("quiet", "Error")
+    for logger in (chatty, quiet):
+        logger.debug("debug")
+        logger.warning("warning")
+    set_plugin_level("chatty", None)
+    set_plugin_level("quiet", None)
+    chatty.debug("no more")
+    quiet.info("info")
+    said = [line.split()[2:] for line in (tmp_path / "host.log").read_text().splitlines()]
+    assert [(name.partition("[")[0], text) for name, _, text in said] == [
+        ("chatty", "debug"),
+        ("chatty", "warning"),
+        ("quiet", "info"),
+    ]
+    with pytest.raises(ConfigError, match="'loud' is none of"):
+        set_plugin_level("chatty", "loud")
+
+
+def test_the_log_file_is_opened_anew_at_once_when_that_is_asked_for(tmp_path: Path) -> None:
+    log = tmp_path / "host.log"
+    configure("info", str(log))
+    logging.getLogger("circusplug").info("before")
+    log.rename(tmp_path / "host.log.1")
+    reopen()
+    assert log.read_text() == ""
+    logging.getLogger("circusplug").info("after")
+    assert "before" in (tmp_path / "host.log.1").read_text()
+    assert "after" in log.read_text()
+
+
+def test_a_log_file_that_cannot_be_opened_anew_is_tried_again_with_the_next_record(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "logs" / "host.log"
+    log.parent.mkdir()
+    configure("info", str(log))
+    log.parent.rename(tmp_path / "elsewhere")
+    reopen()
+    log.parent.mkdir()
+    logging.getLogger("circusplug").info("after")
+    assert "after" in log.read_text()
+    assert capfd.readouterr().err == ""

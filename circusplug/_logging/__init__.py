@@ -1,0 +1,1 @@
+"""How the log, and what plugins print, is written; `_logs` is what others use of it."""

@@ -1,0 +1,398 @@
+# The ssh tunnel with a stand-in for ssh, which needs no server: who may connect to the sockets,
+# and what becomes of an ssh that says nothing, cannot be started, or ends.
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from patience import PATIENCE
+
+from circusplug import HostError
+from circusplug._logs import logger
+from circusplug._wire.endpoints import Link
+from circusplug._wire.ssh_tunnel import Tunnel, open_tunnel
+
+NOBODY, SOMEBODY, STRANGER = 65534, 54321, 54322
+ENDS = "tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556"
+
+#: As much of ssh as a tunnel takes. It tells of its start, and does what a file beside it says.
+STAND_IN = """\
+#!{python} -SE
+import json, os, pathlib, signal, socket, sys
+here = pathlib.Path(__file__).parent
+what = (here / "what").read_text()
+pairs = list(zip(sys.argv, sys.argv[1:]))
+options = dict(value.split("=", 1) for flag, value in pairs if flag == "-o")
+ends = [value.split(":", 1)[0] for flag, value in pairs if flag == "-L"]
+told = json.dumps({{"pid": os.getpid(), "arguments": sys.argv[1:]}})
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+    teller.sendto(told.encode(), str(here / "starts"))
+if what == "refuse":
+    sys.exit("no entry\\nfor you")
+if what == "end":
+    os._exit(7)
+if what == "silent":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pause()
+if what == "chatty":
+    for _ in range(20000):
+        print("x" * 100, file=sys.stderr)
+os.umask(int(options["StreamLocalBindMask"], 8))
+sockets = []
+for end in ends:
+    if options["StreamLocalBindUnlink"] == "yes" and os.path.exists(end):
+        os.unlink(end)
+    sockets.append(socket.socket(socket.AF_UNIX))
+    sockets[-1].bind(end)
+    sockets[-1].listen()
+if options["PermitLocalCommand"] == "yes":
+    os.system(options["LocalCommand"])
+signal.pause()
+"""
+
+
+class StandIn:
+    """An `ssh` that pretends; a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        program = directory / "ssh"
+        program.write_text(STAND_IN.format(python=sys.executable))
+        program.chmod(0o755)
+        self.will("stand")
+        self._starts = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._starts.bind(str(directory / "starts"))
+        self._starts.settimeout(PATIENCE)
+
+    def will(self, what: str) -> None:
+        """Say what those do that are started from now on."""
+        (self._directory / "what").write_text(what)
+
+    def wait_started(self) -> psutil.Process:
+        """Wait for one more to be started, and return it."""
+        return psutil.Process(json.loads(self._starts.recv(100_000))["pid"])
+
+    def close(self) -> None:
+        self._starts.close()
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    (tmp_path / "bin").mkdir()
+    stand_in = StandIn(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.RETRY_DELAY", 0.001)
+    yield stand_in
+    stand_in.close()
+
+
+class Opening:
+    """A tunnel, and what it calls."""
+
+    def __init__(self, **options: Any) -> None:
+        self.calls: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self.tunnel = Tunnel(
+            "host",
+            *ENDS,
+            on_up=lambda: self._note("up"),
+            on_failed=lambda reason: self._note(f"failed: {reason}"),
+            **options,
+        )
+
+    def _note(self, what: str) -> None:
+        self.calls.put((what, threading.current_thread().name))
+
+    def __enter__(self) -> Opening:
+        self.tunnel.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.tunnel.close()
+
+
+def paths(link: Link) -> list[Path]:
+    return [Path(end.removeprefix("ipc://")) for end in (link.endpoint, link.pubsub_endpoint)]
+
+
+def mode_and_owner(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return stat.S_IMODE(status.st_mode), status.st_uid
+
+
+def as_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+
+
+# Who may connect
+
+
+def test_without_others_only_this_user_can_enter_the_directory(ssh: StandIn) -> None:
+    with open_tunnel("host", *ENDS, None) as link:
+        commands, events = paths(link)
+        assert mode_and_owner(commands.parent) == (0o700, os.geteuid())
+        for path in (commands, events):
+            assert stat.S_ISSOCK(path.stat().st_mode)
+            assert mode_and_owner(path) == (0o600, os.geteuid())
+        assert sorted(commands.parent.iterdir()) == [commands, events]
+    assert not commands.parent.exists()
+
+
+def test_each_other_user_has_sockets_of_his_own(ssh: StandIn) -> None:
+    as_root()
+    with Opening(uids=[NOBODY, SOMEBODY, NOBODY, os.geteuid()]) as opening:
+        opening.tunnel.wait(PATIENCE)
+        own = paths(opening.tunnel.link())
+        assert mode_and_owner(own[0].parent) == (0o711, os.geteuid())
+        every = list(own)
+        for uid in (NOBODY, SOMEBODY):
+            his = paths(opening.tunnel.link(uid))
+            assert [mode_and_owner(path) for path in his] == [(0o600, uid)] * 2
+            every += his
+        assert [mode_and_owner(path) for path in own] == [(0o600, os.geteuid())] * 2
+        assert paths(opening.tunnel.link(os.geteuid())) == own
+        assert sorted(own[0].parent.iterdir()) == sorted(every)
+
+
+_CONNECT = """\
+import socket, sys
+for path in sys.argv[1:]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+        print("in")
+    except PermissionError:
+        print("out")
+"""
+
+
+def test_only_those_meant_can_connect_each_to_his_own(ssh: StandIn) -> None:
+    as_root()
+    with Opening(uids=[NOBODY, SOMEBODY]) as opening:
+        opening.tunnel.wait(PATIENCE)
+        links = {uid: opening.tunnel.link(uid) for uid in (None, NOBODY, SOMEBODY)}
+        ends = [str(path) for link in links.values() for path in paths(link)]
+        for uid in (NOBODY, SOMEBODY, STRANGER):
+            done = subprocess.run(
+                ["/usr/bin/env", "python3", "-c", _CONNECT, *ends],
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                env={"PATH": os.defpath},
+                cwd="/",
+                capture_output=True,
+                text=True,
+            )
+            said = ["in" if owner == uid else "out" for owner in links for _ in range(2)]
+            assert done.stdout.split() == said, done.stderr
+
+
+def test_after_a_new_ssh_the_others_get_in_again(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_root()
+    up_again = threading.Event()
+    monkeypatch.setattr(logger, "info", lambda *_: up_again.set())
+    with Opening(uids=[NOBODY]) as opening:
+        opening.tunnel.wait(PATIENCE)
+        ssh.wait_started().kill()
+        assert up_again.wait(PATIENCE)
+        his = paths(opening.tunnel.link(NOBODY))
+        assert [mode_and_owner(path) for path in his] == [(0o600, NOBODY)] * 2
+
+
+def test_a_user_who_was_not_meant_gets_an_error_and_no_link(ssh: StandIn) -> None:
+    as_root()
+    with (
+        Opening(uids=[NOBODY]) as opening,
+        pytest.raises(HostError, match=f"opened without user {SOMEBODY}"),
+    ):
+        opening.tunnel.link(SOMEBODY)
+
+
+def test_who_is_not_root_lets_nobody_in_and_runs_nobody_else(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
+    with Opening(uids=[NOBODY, SOMEBODY]) as opening:
+        opening.tunnel.wait(PATIENCE)
+        link = opening.tunnel.link()
+        assert opening.tunnel.link(NOBODY) == opening.tunnel.link(SOMEBODY) == link
+        directory = paths(link)[0].parent
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert len(list(directory.iterdir())) == 2
+
+
+# Opening, without waiting for it
+
+
+def test_what_waits_for_nothing_is_called_when_the_tunnel_stands(ssh: StandIn) -> None:
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE) == ("up", "ssh-tunnel")
+        assert paths(opening.tunnel.link())[0].exists()
+        ssh.wait_started().kill()
+        ssh.wait_started()
+    assert opening.calls.empty()
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [("refuse", "for you"), ("end", "ssh exited with status 7")]
+)
+def test_an_ssh_that_ends_is_told_in_its_last_words(ssh: StandIn, what: str, reason: str) -> None:
+    ssh.will(what)
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE) == (f"failed: {reason}", "ssh-tunnel")
+        with pytest.raises(HostError, match=f"no ssh tunnel through host: {reason}"):
+            opening.tunnel.wait()
+
+
+def test_a_silent_ssh_is_given_up(ssh: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 0.0)
+    ssh.will("silent")
+    with Opening() as opening:
+        what, _ = opening.calls.get(timeout=PATIENCE)
+        assert what == "failed: not ready after 0 s"
+
+
+def test_a_silent_ssh_keeps_nobody_from_closing(ssh: StandIn) -> None:
+    ssh.will("silent")
+    with Opening() as opening:
+        process = ssh.wait_started()
+        failures: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def wait() -> None:
+            try:
+                opening.tunnel.wait()
+            except HostError as error:
+                failures.put(str(error))
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        opening.tunnel.close()
+        assert failures.get(timeout=PATIENCE) == "no ssh tunnel through host: closed"
+        waiting.join()
+        assert psutil.wait_procs([process], PATIENCE)[1] == []
+        assert not paths(opening.tunnel.link())[0].parent.exists()
+    assert opening.calls.empty()
+
+
+def test_an_opening_may_be_waited_for_for_some_time(ssh: StandIn) -> None:
+    ssh.will("silent")
+    with Opening() as opening, pytest.raises(HostError, match=r"not ready after 0\.01 s"):
+        opening.tunnel.wait(0.01)
+
+
+def test_a_tunnel_closes_itself_in_its_own_callback(ssh: StandIn) -> None:
+    ssh.will("refuse")
+    closed = threading.Event()
+
+    def close(_: str) -> None:
+        tunnel.close()
+        closed.set()
+
+    tunnel = Tunnel("host", *ENDS, on_failed=close)
+    tunnel.start()
+    assert closed.wait(PATIENCE)
+
+
+def test_what_ssh_says_without_end_is_read_and_forgotten(ssh: StandIn) -> None:
+    ssh.will("chatty")
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE)[0] == "up"
+
+
+# What cannot be started
+
+
+class NoProcesses:
+    """Stands for a system that has no process left for so many starts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._start = subprocess.Popen
+        self.left = 0
+        self.failed = threading.Event()
+        monkeypatch.setattr(subprocess, "Popen", self.start)
+
+    def start(self, *args: Any, **options: Any) -> Any:
+        if self.left > 0:
+            self.left -= 1
+            self.failed.set()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self._start(*args, **options)
+
+
+def test_an_ssh_that_cannot_be_started_is_tried_again(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_processes = NoProcesses(monkeypatch)
+    no_processes.left = 2
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE)[0] == "up"
+        no_processes.left = 2
+        ssh.wait_started().kill()
+        ssh.wait_started()
+    assert caplog.text.count("ssh cannot be run: Resource temporarily unavailable; next try") == 4
+
+
+def test_one_that_cannot_be_started_for_too_long_is_a_failure(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 0.0)
+    NoProcesses(monkeypatch).left = 1_000_000
+    with Opening() as opening:
+        what, _ = opening.calls.get(timeout=PATIENCE)
+    assert what == "failed: ssh cannot be run: Resource temporarily unavailable"
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(HostError, match=r"no ssh tunnel through host: .*No such file"):
+        Opening().tunnel.start()
+
+
+# What is left
+
+
+def test_nothing_is_left_of_a_host_that_is_killed(ssh: StandIn, tmp_path: Path) -> None:
+    program = (
+        "from circusplug._wire.ssh_tunnel import Tunnel\n"
+        f"tunnel = Tunnel('host', *{ENDS!r})\n"
+        "tunnel.start(); tunnel.wait(); print('up', flush=True); input()\n"
+    )
+    place = tmp_path / "place"
+    place.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(place)},
+    ) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == b"up\n"
+        process = ssh.wait_started()
+        assert list(place.iterdir())
+        host.send_signal(signal.SIGKILL)
+    assert psutil.wait_procs([process], PATIENCE)[1] == []
+    assert list(place.iterdir()) == []
+
+
+def test_a_directory_that_has_gone_is_no_trouble_at_the_end(ssh: StandIn) -> None:
+    with Opening() as opening:
+        opening.tunnel.wait(PATIENCE)
+        shutil.rmtree(paths(opening.tunnel.link())[0].parent)
