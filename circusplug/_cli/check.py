@@ -11,10 +11,9 @@ from typing import Any
 
 from .._config.ini_file import HOST_USE, examine
 from .._config.specs import PluginSpec
-from .._errors import PluginLoadError, SpecError
+from .._errors import PluginLoadError, SpecError, describe
 from .._plugin.base import CircusPlugin
 from .._plugin.load import load_plugin_class
-from .._plugin.worker import describe
 
 
 def check(path: str, *, as_json: bool, imports: bool) -> int:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._config.specs import HostConfig
-from .._errors import HostError
+from .._errors import HostError, describe
 from .._logs import logger
 from .._plugin.stop_guard import StopGuard
-from .._plugin.worker import describe
 from .._runners.mailbox import Mailbox
 from .._runners.runner import Hooks, Notice, Surroundings
 from .config_difference import where_circusd_is

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .._config.specs import PluginSpec
+from .._errors import describe
 from .._logs import logger
 from .._plugin.plugin_thread import PARK_WAIT
-from .._plugin.worker import describe
 from .._runners.runner import Kind, Notice, Runner
 from .._status import Counters, PluginStatus
 from .restart_policy import Decision, RestartPolicy

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 from .._config.host_options import HostOptions
-from .._plugin.worker import describe
+from .._errors import describe
 from .._runners.mailbox import Mailbox
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.stall_watch import StallWatch

@@ -7,10 +7,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
-from .._logs import logger
+from .._logs import logger, plugin_stack
 from .worker import Worker
 
 #: How long a plugin may always take to park, in seconds: one that is idle needs a moment, too.
@@ -101,4 +100,4 @@ class PluginThread:
     def stack(self) -> str:
         """What it is doing, as a traceback; empty if it does not run."""
         frame = sys._current_frames().get(self._thread.ident or 0)
-        return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else ""
+        return plugin_stack(frame) if frame is not None else ""

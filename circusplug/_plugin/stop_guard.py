@@ -11,12 +11,11 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from .._logs import logger
+from .._logs import logger, plugin_stack
 
 #: How long one `handle_stop` may take when the time for all of them is over, in seconds: for one
 #: that behaves, on a machine that is busy.
@@ -158,5 +157,5 @@ def _raise_at_line(frame: FrameType, event: str, argument: Any) -> Any:  # noqa:
 
 
 def _tell(frame: FrameType | None) -> None:
-    where = "".join(traceback.format_stack(frame)).rstrip() if frame else ""
+    where = plugin_stack(frame) if frame is not None else ""
     logger.error("handle_stop takes too long; it is at\n%s", where)

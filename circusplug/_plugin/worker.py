@@ -18,14 +18,15 @@ from typing import Any
 
 import zmq
 
-from .._errors import CallTimeout, CircusPlugError, SpecError
+from .._errors import CircusPlugError, SpecError, describe
+from .._logs import Repeats
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.endpoints import Link, configure_link
 from .._wire.events import PREFIX
-from .calls import UNREACHABLE
 from .client import Client
 from .connection import Connection
+from .late_circusd import Wait, is_away
 from .owner import CircusdAway, Hooks, Owner, Phase
 from .receiver import Frames, Receiver
 
@@ -33,9 +34,6 @@ from .receiver import Frames, Receiver
 TASK_GRACE = 1.0
 #: How long `stop()` of a plugin without a host waits for the plugin's thread, in seconds.
 STOP_WAIT = 5.0
-#: How long a plugin waits before it is started again if its events are connected, and only its
-#: commands do not get through, in seconds: a call that fails at once must not spin.
-_RETRY_WAIT = 1.0
 
 _TOPIC_PLUGINS = PREFIX + b"plugin:"
 
@@ -67,6 +65,7 @@ class Worker:
         self.owner = owner
         self.connected = False
         self.last_error: str | None = None
+        self._repeats = Repeats()
         self.phase = Phase.NEW
         self.parked = threading.Event()
         self.ended = threading.Event()
@@ -95,7 +94,7 @@ class Worker:
         self._park_asked = False
         self._looping = False
         self._was_connected = False
-        self._waiting_loop: PluginLoop | None = None
+        self._wait = Wait()
         self._thread: int | None = None
 
     # On the plugin's thread.
@@ -202,37 +201,19 @@ class Worker:
         except SpecError:
             raise
         except Exception as error:
-            if self._connection.look() and not _is_unreachable(error):
+            if not is_away(self._connection, error):
                 raise
-            self._wait_for_circusd(error)
-            raise CircusdAway(describe(error)) from error
-
-    def _wait_for_circusd(self, error: Exception) -> None:
-        """Wait until it can be reached, or the plugin is to be stopped.
-
-        On a loop of its own: nothing that the plugin has put on its loop runs meanwhile.
-        """
-        self.last_error = f"handle_init: {describe(error)}"
-        self.logger.warning(
-            "handle_init failed while circusd could not be reached (commands: %s, events: %s): "
-            "%s; it starts again when circusd is there",
-            self.link.endpoint,
-            self.link.pubsub_endpoint,
-            describe(error),
-        )
-        connection = self._connection
-        loop = self._waiting_loop = PluginLoop()
-        try:
+            self.last_error = f"handle_init: {describe(error)}"
+            self.logger.warning(
+                "handle_init failed while circusd could not be reached (commands: %s, events: "
+                "%s): %s; it starts again when circusd is there",
+                self.link.endpoint,
+                self.link.pubsub_endpoint,
+                describe(error),
+            )
             self._enter(Phase.WAITING)
-            connection.watch(loop, lambda up: loop.stop() if up else None)
-            if connection.up:
-                loop.call_later(_RETRY_WAIT, loop.stop)
-            if not self._park_asked:
-                loop.run_forever()
-        finally:
-            connection.unwatch()
-            loop.close()
-            asyncio.set_event_loop(self.loop)
+            self._wait.until_up(self._connection)
+            raise CircusdAway(describe(error)) from error
 
     def _handler(self, plugin: Hooks, ignore_plugins: bool) -> Callable[[Frames], Any]:
         handle_recv = plugin.handle_recv
@@ -316,7 +297,7 @@ class Worker:
     def _contain(self, error: BaseException, what: str) -> None:
         self.last_error = f"{what}: {describe(error)}"
         try:
-            self.logger.error("%s failed: %s", what, describe(error), exc_info=error)
+            self._repeats.log_exception(self.logger, what, error)
             if self.owner is not None:
                 self.owner.exception_contained(error, what)
         finally:
@@ -340,9 +321,7 @@ class Worker:
         self._park_asked = True
         self._receiver.halt()
         self.loop.post(self._park_here)
-        waiting = self._waiting_loop
-        if waiting is not None:
-            waiting.stop_threadsafe()
+        self._wait.give_up()
 
     def _park_here(self, _: object = None) -> None:
         if not self._looping:
@@ -406,15 +385,6 @@ class Worker:
         return threading.get_ident() == self._thread
 
 
-def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether an error is, or comes from, that of a command that could not be sent."""
-    while error is not None:
-        if isinstance(error, CallTimeout) and error.reason.startswith(UNREACHABLE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
@@ -422,9 +392,3 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 async def _await_all(awaitables: Iterable[Awaitable[object]]) -> None:
     for awaitable in awaitables:
         await awaitable
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,12 +13,12 @@ from typing import Any
 
 from .. import _logs
 from .._config.specs import PluginSpec
-from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError
+from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
 from .._plugin.construction import worker_for_construction
 from .._plugin.load import load_checked
 from .._plugin.owner import CircusdAway, Owner, Phase
 from .._plugin.plugin_thread import PluginThread
-from .._plugin.worker import Worker, describe
+from .._plugin.worker import Worker
 from .._status import Counters
 from .runner import Kind, Notice, Surroundings
 

@@ -141,7 +141,7 @@ def test_an_error_of_any_length_reaches_the_host_in_short(host: Host, circusd: F
     circusd.publish("web", "raise at length")
     error = wait(arbiter, lambda status: status.counters.errors).last_error
     assert error is not None
-    assert error.endswith("characters)")
+    assert error.endswith("...")
     assert len(error) < 3000
 
 
@@ -568,18 +568,17 @@ def test_what_it_logs_reaches_the_hosts_loggers(
     assert "logged by its own logger" in caplog.text
     assert "last record" in caplog.text
     assert 'raise LookupError("raised on purpose")' in caplog.text
-    assert "is no number" not in text
 
 
 def test_a_record_that_cannot_be_formatted_does_no_harm(
-    host: Host, circusd: FakeCircusd, capfd: pytest.CaptureFixture[str]
+    host: Host, circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
 ) -> None:
     arbiter = host({"use": Printer, "name": "one"})
     circusd.publish("web", "log")
     said(circusd, "done", action="log")
     assert arbiter.plugins["one"].counters.errors == 0
     arbiter.stop()
-    assert "[one] --- Logging error ---" in capfd.readouterr().err
+    assert "logs what cannot be shown: TypeError" in caplog.text
 
 
 def test_a_record_of_any_length_is_logged_in_short(

@@ -142,9 +142,9 @@ def test_a_failing_periodic_callback_is_logged_once_with_its_traceback(
     running.arbiter.stop()
     errors = running.wait(lambda _: True).counters.errors
     # What a process has logged last may be written a moment after the stop.
-    running.wait(lambda _: caplog.text.count(", in look_after\n") >= errors)
-    assert caplog.text.count("look_after of") == errors
-    assert caplog.text.count(", in look_after\n") == errors
+    running.wait(lambda _: ", in look_after\n" in caplog.text)
+    assert errors >= 1
+    assert caplog.text.count(", in look_after\n") == 1
 
 
 def test_a_descriptor_is_watched_by_the_plugins_loop(run: Run, base: str) -> None:
