@@ -1,8 +1,6 @@
 # `python -m circusplug`, the same as the command `circusplug`.
 
-import sys
-
-from ._cli.main import main
+from ._cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

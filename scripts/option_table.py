@@ -27,7 +27,10 @@ def table() -> str:
             shown = "SIGTERM"
         else:
             shown = f"{default:g}" if isinstance(default, float) else str(default)
-        rows.append(f"| `host.{name}` | {shown} | {option.metadata['help']} |")
+        values = option.metadata["isolated_values"]
+        needs = f"; {', '.join(values)}: isolated only" if values else ""
+        needs = "; isolated only" if option.metadata["isolated_only"] else needs
+        rows.append(f"| `host.{name}` | {shown} | {option.metadata['help']}{needs} |")
     rows.append("| `host.env.NAME` | | an environment variable; isolated only |")
     rows.append(
         "| `host.rlimit_NAME` | | a limit as of setrlimit, `host.rlimit_as` for instance, in its "

@@ -47,12 +47,21 @@ class CircusdProcess:
         source: What to call that text in an error, usually the path it comes from.
         grace: How long circusd may take to stop its watchers when the host is killed, or
             when the guard gets a SIGTERM, in seconds.
+        start_timeout: How long it may take to start, in seconds.
     """
 
-    def __init__(self, ini: str, *, source: str = "circus.ini", grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        ini: str,
+        *,
+        source: str = "circus.ini",
+        grace: float = GRACE,
+        start_timeout: float = START_TIMEOUT,
+    ) -> None:
         self._ini = ini
         self._source = source
         self._grace = grace
+        self._start_timeout = start_timeout
         self._path = ""
         self._guard: subprocess.Popen[bytes] | None = None
         self._control = -1
@@ -203,7 +212,7 @@ class CircusdProcess:
     def __enter__(self) -> CircusdProcess:
         self.start()
         try:
-            self.wait_ready()
+            self.wait_ready(self._start_timeout)
         except BaseException:
             self.stop()
             raise

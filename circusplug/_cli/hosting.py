@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
+import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,13 @@ from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import ConfigError, HostError, PluginLoadError
 from .._host.arbiter import Arbiter
 from .._plugin.load import load_plugin_class
-from .._signals import ignore
 from .._wire.commands import decode_reply, encode_call
 from .._wire.endpoints import connectable
+from .process_signals import signals_of_process
+
+#: How long a plugin that computes keeps the interpreter from the others at a time, in seconds: a
+#: tenth of Python's own value, which neighbours of such a plugin feel at once.
+SWITCH_INTERVAL = 0.0005
 
 #: How often a circusd that does not answer is looked for, in milliseconds at most.
 _RECONNECT_MAX = 5000
@@ -39,7 +44,7 @@ def host_file(
     Raises:
         ConfigError: The file has errors.
         CircusdError: A circusd was to be started, and did not.
-        HostError: A critical plugin failed for good, or circusd ended.
+        HostError: A critical plugin or all plugins failed for good, or circusd ended.
     """
     from .._config import ini_file
     from .._config.ini_includes import read_ini
@@ -61,26 +66,38 @@ def host_file(
         ini = read_ini(path)
         config = replace(ini_file.build(ini), **fixed)
         _refuse_hosts(config)
-        _logs.configure(config.loglevel, config.logoutput)
+        _find_plugins_beside(path, config.python_path)
+        _logs.configure(config.loglevel, config.logoutput, config.log_format)
         changes.tell(config, ini_file.sections_of_circusd(ini))
         return config
 
     config = read()
     if not any(spec.active for spec in config.plugins):
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
-    arbiter = Arbiter.from_config(config, reload=read)
+    arbiter = Arbiter.from_config(config, reload=read, exit_when_done=config.exit_when_done)
+    sys.setswitchinterval(config.switch_interval or SWITCH_INTERVAL)
     with contextlib.ExitStack() as stack:
-        # The arbiter takes this signal while it runs; before and after, it shall not kill. A
-        # function, not SIG_IGN, which circusd's watchers would inherit.
-        stack.callback(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, ignore))
+        signals = stack.enter_context(signals_of_process(arbiter))
         if with_circusd:
             # The circusd that was started stays where it is, whatever the file says later.
             fixed.update(endpoint=config.endpoint, pubsub_endpoint=config.pubsub_endpoint)
-            _start_circusd(stack, arbiter, path)
+            _start_circusd(stack, arbiter, path, config.circusd_timeout)
         elif not config.ssh_server:
             stack.enter_context(_warning_of_doubles(config))
+        signals.host_takes_over()
         arbiter.start()
+    failed = [name for name, status in arbiter.plugins.items() if status.state == "failed"]
+    if failed and len(failed) == sum(spec.active for spec in arbiter.config.plugins):
+        have = "have" if len(failed) > 1 else "has"
+        raise HostError(f"no plugin is left that runs: {', '.join(failed)} {have} failed for good")
     return 0
+
+
+def _find_plugins_beside(path: str, more: Iterable[str]) -> None:
+    """Let plugins be beside the file and in `python_path`, behind everything installed."""
+    for directory in (os.path.dirname(os.path.abspath(path)), *more):
+        if directory not in sys.path:
+            sys.path.append(directory)
 
 
 class _Changes:
@@ -133,11 +150,15 @@ def _refuse_hosts(config: HostConfig) -> None:
         raise ConfigError(*problems)
 
 
-def _start_circusd(stack: contextlib.ExitStack, arbiter: Arbiter, path: str) -> None:
+def _start_circusd(
+    stack: contextlib.ExitStack, arbiter: Arbiter, path: str, timeout: float
+) -> None:
     from .._circusd.process import CircusdProcess, describe_status
     from .._config import ini_file
 
-    circusd = stack.enter_context(CircusdProcess(ini_file.without_plugins(path), source=path))
+    circusd = stack.enter_context(
+        CircusdProcess(ini_file.without_plugins(path), source=path, start_timeout=timeout)
+    )
     circusd.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
     _logs.logger.info("circusd runs, process %s", circusd.pid)
 
@@ -174,6 +195,7 @@ def host_plugin(
         ssh_server,
         exit_when_done=True,
     )
+    sys.setswitchinterval(SWITCH_INTERVAL)
     _logs.configure(loglevel, logoutput)
     log = _logs.logger
     with _logs.speaking(spec.name):
@@ -183,7 +205,9 @@ def host_plugin(
         log.info("Endpoint: %r", endpoint)
         log.info("Pub/sub: %r", pubsub_endpoint)
         log.info("Starting")
-        arbiter.start()
+        with signals_of_process(arbiter) as signals:
+            signals.host_takes_over()
+            arbiter.start()
     status = arbiter.plugins[spec.name]
     if status.state == "failed":
         raise HostError(f"{spec.name} has failed: {status.last_error}")

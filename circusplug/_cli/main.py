@@ -7,10 +7,12 @@ import argparse
 import contextlib
 import errno
 import io
+import logging
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from .. import __version__, _logs
 from .._config.specs import HostConfig
@@ -241,11 +243,7 @@ def _add_log_options(
 def _guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; what the user can mend becomes one line a problem."""
     _prepare_streams()
-    # Plugins need not be in an installed package: Circus runs them with the current directory
-    # in sys.path, too.
-    with contextlib.suppress(FileNotFoundError):  # it may have been removed
-        if "" not in sys.path and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+    _find_plugins_here()
     try:
         try:
             return action()
@@ -267,6 +265,20 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
         return EXIT_FAILURE
 
 
+def _find_plugins_here() -> None:
+    """Let plugins be in the current directory, behind everything that is installed.
+
+    They need not be in an installed package: Circus runs them with that directory in its path.
+    In front of it, any file there that is named as a module of somebody's would be run.
+    """
+    with contextlib.suppress(FileNotFoundError):  # it may have been removed
+        here = os.getcwd()
+        if sys.path[:1] in ([""], [here]):  # python -m puts it there
+            del sys.path[0]
+        if here not in sys.path:
+            sys.path.append(here)
+
+
 def _prepare_streams() -> None:
     """Let nothing that is printed be lost, or go where it does not belong."""
     for fd in range(3):
@@ -281,5 +293,34 @@ def _prepare_streams() -> None:
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
+def run() -> NoReturn:
+    """Be the `circusplug` command: its process ends with it."""
+    _end_process(main)
+
+
+def run_plugin() -> NoReturn:
+    """Be the `circus-plugin` command: its process ends with it."""
+    _end_process(plugin_main)
+
+
+def _end_process(command: Callable[[], int]) -> NoReturn:
+    """End this process with a command's exit status, at once when the command is over.
+
+    A thread that a plugin has left behind, be it a daemon or one of an executor, keeps nothing.
+    """
+    try:
+        status = command()
+    except SystemExit as error:  # argparse has said what is wrong with the arguments
+        status = error.code if isinstance(error.code, int) else EXIT_FAILURE
+    logging.shutdown()
+    finalizers = sys.modules.get("multiprocessing.util")
+    if finalizers is not None:  # they remove the directory of the forkserver's socket
+        finalizers._run_finalizers()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -27,9 +27,35 @@ from .values import (
 )
 
 
-def _option(default: Any, parse: Callable[[Any], Any], text: str, circus: bool = False) -> Any:
-    """Declare a host option; `circus` marks those that Circus knows without the prefix."""
-    return field(default=default, metadata={"parse": parse, "help": text, "circus": circus})
+def _option(
+    default: Any,
+    parse: Callable[[Any], Any],
+    text: str,
+    *,
+    circus: bool = False,
+    isolated_only: bool = False,
+    isolated_values: tuple[Any, ...] = (),
+) -> Any:
+    """Declare a host option.
+
+    Args:
+        default: Its value if it is not given.
+        parse: Reads a value.
+        text: What it means, for people.
+        circus: Whether Circus knows it without the prefix.
+        isolated_only: Whether only a process of its own can have it.
+        isolated_values: Of one that any plugin can have, the values that need a process.
+    """
+    return field(
+        default=default,
+        metadata={
+            "parse": parse,
+            "help": text,
+            "circus": circus,
+            "isolated_only": isolated_only,
+            "isolated_values": isolated_values,
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -76,27 +102,36 @@ class HostOptions:
     on_stall: str = _option(
         "report",
         choice("report", "restart"),
-        "restart kills a stalled plugin; isolated only",
+        "report it, or kill the plugin and start it again",
+        isolated_values=("restart",),
     )
     working_dir: str | None = _option(
-        None, directory, "directory to run in; isolated only", circus=True
+        None, directory, "directory to run in", circus=True, isolated_only=True
     )
-    uid: int | None = _option(None, user_id, "user to run as; isolated only", circus=True)
-    gid: int | None = _option(None, group_id, "group to run as; isolated only", circus=True)
-    nice: int | None = _option(None, integer(-20), "niceness to run with; isolated only")
+    uid: int | None = _option(None, user_id, "user to run as", circus=True, isolated_only=True)
+    gid: int | None = _option(None, group_id, "group to run as", circus=True, isolated_only=True)
+    nice: int | None = _option(None, integer(-20), "niceness to run with", isolated_only=True)
     python_path: tuple[str, ...] = _option(
-        (), search_path, "put in front of sys.path, separated by ':'; isolated only"
+        (), search_path, "put in front of sys.path, separated by ':'", isolated_only=True
     )
     stop_signal: int = _option(
         int(signal.SIGTERM),
         signal_number,
-        "sent when parking took too long; isolated only",
+        "sent when parking took too long",
+        isolated_only=True,
         circus=True,
     )
-    stdout: str = _option(
-        "", output_file, "file for what it prints, default the host's; isolated only"
+    copy_env: bool = _option(
+        False,
+        to_bool,
+        "whether it gets the host's environment although it runs as another user",
+        circus=True,
+        isolated_only=True,
     )
-    stderr: str = _option("", output_file, "the same for its standard error; isolated only")
+    stdout: str = _option(
+        "", output_file, "file for what it prints, default the host's", isolated_only=True
+    )
+    stderr: str = _option("", output_file, "the same for its standard error", isolated_only=True)
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
     rlimits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
@@ -119,9 +154,17 @@ OPTIONS = {item.name: item for item in dataclasses.fields(HostOptions) if item.m
 #: Those that mean the same in a Circus plugin section, without the prefix.
 CIRCUS_OPTIONS = frozenset(name for name, item in OPTIONS.items() if item.metadata["circus"])
 #: Those that only a process of its own can have.
-ISOLATED_ONLY = frozenset(
-    name for name, item in OPTIONS.items() if item.metadata["help"].endswith("isolated only")
-)
+ISOLATED_ONLY = frozenset(name for name, item in OPTIONS.items() if item.metadata["isolated_only"])
+#: What Circus obeys in a plugin's section without the prefix, and a thread cannot have.
+CIRCUS_PROCESS_OPTIONS = frozenset({"uid", "gid", "working_dir", "copy_env"})
+
+
+def needs_process(key: str, value: Any) -> bool:
+    """Whether a host option, named without its prefix, needs a process of its own."""
+    if key not in OPTIONS:
+        return key.startswith(("env.", "rlimit_"))
+    values = OPTIONS[key].metadata["isolated_values"]
+    return key in ISOLATED_ONLY or str(value).strip().lower() in values
 
 
 def refuse_isolated_only(given: Mapping[str, Any], place: str) -> None:
@@ -134,20 +177,18 @@ def refuse_isolated_only(given: Mapping[str, Any], place: str) -> None:
     Raises:
         SpecError: One of them needs a process.
     """
-    for key in given:
-        if key in ISOLATED_ONLY or key.startswith(("env.", "rlimit_")):
+    for key, value in given.items():
+        if needs_process(key, value):
+            shown = (
+                f"host.{key}"
+                if key in ISOLATED_ONLY or key not in OPTIONS
+                else (f"host.{key} = {value}")
+            )
             raise SpecError(
-                f"'host.{key}' needs a process of its own; add 'isolate = true'",
+                f"'{shown}' needs a process of its own; add 'isolate = true'",
                 where=place,
                 key=f"host.{key}",
             )
-    if str(given.get("on_stall", "")).strip().lower() == "restart":
-        raise SpecError(
-            "'host.on_stall = restart' needs a process of its own (a thread cannot be killed); "
-            "add 'isolate = true'",
-            where=place,
-            key="host.on_stall",
-        )
 
 
 def parse_host_options(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._errors import ConfigError, SpecError
-from .host_options import ISOLATED_ONLY, OPTIONS
+from .host_options import OPTIONS, needs_process
 from .ini_includes import CIRCUS_SECTION, INCLUDE_KEYS, Ini, read_ini
 from .ini_syntax import DEFAULT_SECTION, STRAY_NAME, Line, expand, unquote
 from .specs import PLUGIN_PREFIX, HostConfig, PluginSpec
@@ -20,6 +20,12 @@ from .values import did_you_mean, to_bool
 HOST_USE = "circusplug.Host"
 #: The section that circusplug itself reads and circusd ignores.
 OWN_SECTION = "circusplug"
+
+#: What it may say besides defaults for the plugins' ``host.`` options; fields of `HostConfig`.
+OWN_OPTIONS = (
+    "stop_timeout", "switch_interval", "exit_when_done", "circusd_timeout", "python_path",
+    "log_format",
+)  # fmt: skip
 
 _CIRCUS_KEYS = (
     "endpoint", "pubsub_endpoint", "check_delay", "ssh_server", "loglevel", "logoutput"
@@ -160,11 +166,12 @@ class _Builder:
             key, value = key.strip(), unquote(expand(raw, self._known))
             if key.startswith("host."):
                 self._defaults[key] = value
-            elif key == "stop_timeout":
+            elif key in OWN_OPTIONS:
                 self._keep_value(OWN_SECTION, key, value)
             else:
-                names = ["stop_timeout", *(f"host.{name}" for name in OPTIONS)]
-                guess = did_you_mean(key, names) or " (there are stop_timeout, host.*)"
+                names = [*OWN_OPTIONS, *(f"host.{name}" for name in OPTIONS)]
+                listed = f" (there are {', '.join(OWN_OPTIONS)}, host.*)"
+                guess = did_you_mean(key, names) or listed
                 self._complain(OWN_SECTION, key, f"'{key}' is no option here{guess}")
         # An isolated plugin may have any of them.
         trial = {"use": OWN_SECTION, "isolate": "true", **self._defaults}
@@ -228,11 +235,7 @@ def _fitting(defaults: Mapping[str, str], options: Mapping[str, str]) -> dict[st
     fitting = {}
     for key, value in defaults.items():
         name = key.removeprefix("host.")
-        only_isolated = (
-            name in ISOLATED_ONLY
-            or name.startswith(("env.", "rlimit_"))
-            or (name == "on_stall" and value.lower() == "restart")
-        )
+        only_isolated = needs_process(name, value)
         # Without the prefix, an option that is Circus's own counts for isolated plugins.
         says_itself = (
             isolated and name in options and name in OPTIONS and OPTIONS[name].metadata["circus"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -12,13 +12,14 @@ from .._errors import SpecError
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .host_options import (
     CIRCUS_OPTIONS,
+    CIRCUS_PROCESS_OPTIONS,
     HostOptions,
     parse_host_options,
     plain_fields,
     refuse_isolated_only,
     restore,
 )
-from .values import number, seconds, to_bool
+from .values import choice, number, positive_seconds, search_path, seconds, to_bool
 
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -120,16 +121,46 @@ class PluginSpec:
         except ValueError as error:
             raise SpecError(f"'isolate': {error}", where=place, key="isolate") from None
         prefixed = {key[5:]: config.pop(key) for key in list(config) if key.startswith("host.")}
-        unprefixed = {key: config[key] for key in CIRCUS_OPTIONS & config.keys()}
+        unprefixed = {
+            key: config[key] for key in config if key in CIRCUS_OPTIONS or key.startswith("rlimit_")
+        }
         host = parse_host_options({**(unprefixed if isolate else {}), **prefixed}, prefixed, place)
         if not isolate:
             refuse_isolated_only(prefixed, place)
+            _refuse_what_circus_would_do(config, place)
         return cls(label, use, config, isolate, host, where)
+
+
+def _refuse_what_circus_would_do(config: Mapping[str, Any], place: str) -> None:
+    """Refuse options of a plugin's process, which Circus obeys and a thread cannot have."""
+    for key in config:
+        if key in CIRCUS_PROCESS_OPTIONS or key.startswith("rlimit_"):
+            raise SpecError(
+                f"'{key}' is for a process of its own, which Circus gives to each plugin; add "
+                "'isolate = true', or take it out",
+                where=place,
+                key=key,
+            )
 
 
 def _dotted(use: Any) -> str:
     name = getattr(use, "__qualname__", None)
     return f"{use.__module__}.{name}" if name else ""
+
+
+def _interval(value: Any) -> float | None:
+    return None if value is None else positive_seconds(value)
+
+
+_HOST_VALUES: dict[str, Callable[[Any], Any]] = {
+    "check_delay": number,
+    "stop_timeout": seconds,
+    "switch_interval": _interval,
+    "exit_when_done": to_bool,
+    "circusd_timeout": seconds,
+    "python_path": search_path,
+    "log_format": choice("text", "json"),
+}
 
 
 @dataclass(frozen=True)
@@ -145,6 +176,12 @@ class HostConfig:
         loglevel: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
         logoutput: A file, ``-`` for standard error, or ``syslog://…``.
         stop_timeout: How long stopping all plugins may take, in seconds.
+        switch_interval: How long a plugin that computes keeps the interpreter from the others
+            at a time, in seconds; None: as it is. See `sys.setswitchinterval`.
+        exit_when_done: Whether the host ends when no plugin is left that runs.
+        circusd_timeout: How long a circusd that is started here may take to be ready, in seconds.
+        python_path: Where else to look for plugins, after everything that is installed.
+        log_format: ``text`` or ``json``.
         source: The file this comes from, or None.
     """
 
@@ -156,12 +193,17 @@ class HostConfig:
     loglevel: str = "info"
     logoutput: str = "-"
     stop_timeout: float = 10.0
+    switch_interval: float | None = None
+    exit_when_done: bool = False
+    circusd_timeout: float = 30.0
+    python_path: tuple[str, ...] = ()
+    log_format: str = "text"
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for key in ("endpoint", "pubsub_endpoint"):
             _check_endpoint(key, getattr(self, key), self.source or "")
-        for key, parse in (("check_delay", number), ("stop_timeout", seconds)):
+        for key, parse in _HOST_VALUES.items():
             try:
                 object.__setattr__(self, key, parse(getattr(self, key)))
             except ValueError as error:

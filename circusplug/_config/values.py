@@ -64,6 +64,14 @@ def seconds(value: Any) -> float:
     return min(seconds, _ENDLESS)
 
 
+def positive_seconds(value: Any) -> float:
+    """A time in seconds, more than 0."""
+    found = seconds(value)
+    if not found:
+        raise ValueError(f"{value!r} is not a number of seconds of more than 0")
+    return found
+
+
 def integer(minimum: int) -> Callable[[Any], int]:
     """A reader of whole numbers from `minimum` on."""
 

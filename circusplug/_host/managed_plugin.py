@@ -36,7 +36,7 @@ class Services:
         make_runner: Makes a runner for a new life.
         changed: To be called when a plugin's state or its next timer has changed.
         left_behind: Takes a runner whose thread does not end.
-        critical: Told why a plugin with ``host.critical`` has failed for good.
+        gave_up: Told of a plugin that has failed for good, and why.
         circusd_missed: Told that a plugin runs without a connection to circusd.
         stop_timeout: How long a stop may take, in seconds.
     """
@@ -45,7 +45,7 @@ class Services:
     make_runner: Callable[[PluginSpec, Counters], Runner]
     changed: Callable[[ManagedPlugin], object]
     left_behind: Callable[[Runner], object]
-    critical: Callable[[str], object]
+    gave_up: Callable[[ManagedPlugin, str], object]
     circusd_missed: Callable[[], object]
     stop_timeout: Callable[[], float]
 
@@ -347,11 +347,8 @@ class ManagedPlugin:
         self._last_error = error
         failures = f" after {self._policy.failures} failures" if self._policy.failures > 1 else ""
         logger.error("%s has failed for good%s: %s", self.spec.name, failures, error)
-        if self.spec.host.critical:
-            self._services.critical(
-                f"{self.spec.name} is critical and has failed for good: {error}"
-            )
         self._enter("failed")
+        self._services.gave_up(self, error)
 
     def _enter(self, state: str) -> None:
         self.state = state

@@ -1,11 +1,13 @@
 # The signals of a host that runs on the main thread: SIGINT and SIGTERM stop it, a second
-# SIGINT ends the process at once, SIGHUP reads the configuration again.
+# SIGINT ends the process at once, SIGHUP reads the configuration again. A SIGHUP because the
+# terminal is gone is an end.
 #
 # Owner: the main thread, which is the only one that Python runs signal handlers on.
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ class HostSignals:
         self._on_stop = on_stop
         self._on_reload = on_reload
         self._second_interrupt = SecondInterrupt()
+        self._had_terminal = False
 
     @contextlib.contextmanager
     def installed(self, wakeup_fd: int) -> Iterator[None]:
@@ -37,6 +40,7 @@ class HostSignals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        self._had_terminal = _has_terminal()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         with handling(dict.fromkeys(numbers, self._handle)):
             wakeup = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
@@ -46,9 +50,18 @@ class HostSignals:
                 signal.set_wakeup_fd(wakeup)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and not (self._had_terminal and not _has_terminal()):
             self._on_reload()
             return
         if number == signal.SIGINT:
             self._second_interrupt()
         self._on_stop()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal that could be opened."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -74,7 +74,7 @@ class Supervisor:
             lambda spec, counters: self._make_runner(spec, self._around, counters),
             self._plugin_changed,
             self._leave_behind,
-            self._fail,
+            self._gave_up,
             self._circusd_missed,
             lambda: self.config.stop_timeout,
         )
@@ -285,8 +285,12 @@ class Supervisor:
                 link.pubsub_endpoint,
             )
 
-    def _fail(self, reason: str) -> None:
-        self.failure = self.failure or reason
+    def _gave_up(self, plugin: ManagedPlugin, error: str) -> None:
+        if plugin.spec.host.critical and self.failure is None:
+            self.failure = f"{plugin.spec.name} is critical and has failed for good: {error}"
+        states = {item.state for item in self._plugins.values() if item.spec.active}
+        if states == {"failed"}:
+            logger.error("every plugin has failed for good; none runs here any more")
 
     def _leave_behind(self, runner: Runner) -> None:
         """Remember a thread that does not end; those that have ended meanwhile are forgotten."""

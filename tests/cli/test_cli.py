@@ -954,7 +954,7 @@ def test_a_critical_plugin_that_fails_stops_the_host_with_status_1(tmp_path: Pat
         assert command.end() == 1
     said = "circusplug: b is critical and has failed for good: RuntimeError: no good\n"
     assert command.lines[-1] == said
-    assert "plugin:a: stop\n" in command.lines
+    assert command.lines.count("plugin:a: init\n") == command.lines.count("plugin:a: stop\n")
 
 
 def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_the_name_of_the_section_is_the_plugins_name_whatever_the_section_says(
 
 
 def test_watcher_options_of_a_plugin_section_reach_the_plugin(config: Config) -> None:
-    lines = {"uid": "0", "max_retry": "3", "stdout_stream.class": "FileStream", "copy_env": "yes"}
+    lines = {"singleton": "yes", "max_retry": "3", "stdout_stream.class": "FileStream"}
     assert config("\n".join(f"{key} = {value}" for key, value in lines.items())) == lines
 
 
@@ -424,7 +424,8 @@ def test_an_unknown_option_there_is_a_problem_with_a_guess(write: Write) -> None
             "(did you mean 'stop_timeout'?)"
         ),
         "circus.ini:4: [circusplug]: 'restart' is no option here (did you mean 'host.restart'?)",
-        "circus.ini:5: [circusplug]: 'colour' is no option here (there are stop_timeout, host.*)",
+        "circus.ini:5: [circusplug]: 'colour' is no option here (there are stop_timeout, "
+        "switch_interval, exit_when_done, circusd_timeout, python_path, log_format, host.*)",
         (
             "circus.ini:3: [circusplug]: 'host.restrat' is no host option "
             "(did you mean 'host.restart'?)"

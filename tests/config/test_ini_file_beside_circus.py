@@ -197,7 +197,7 @@ RULES: dict[str, tuple[str, str, str]] = {
     "reserved name continued": ("__name__ = a\n  b", "", ""),
     "watcher options": (
         (
-            "working_dir = /tmp\nuid = 0\nstop_signal = QUIT\ncopy_env = True\nmax_retry = 3\n"
+            "priority = 5\nwarmup_delay = 1\nstop_signal = QUIT\nsingleton = True\nmax_retry = 3\n"
             "stdout_stream.class = FileStream\nstdout_stream.filename = x.log\nactive = no"
         ),
         "",

@@ -345,3 +345,29 @@ def test_names_are_unique_in_a_host() -> None:
 
 def test_where_a_configuration_comes_from_makes_no_difference(tmp_path: Path) -> None:
     assert HostConfig(source=str(tmp_path)) == HostConfig()
+
+
+@pytest.mark.parametrize("key", ["uid", "gid", "working_dir", "copy_env", "rlimit_nofile"])
+def test_what_circus_does_for_a_plugins_process_is_done_or_refused(key: str) -> None:
+    value = {"uid": "0", "gid": "0", "working_dir": "/", "copy_env": "yes"}.get(key, "64")
+    options = {"use": "a.B", key: value}
+    with pytest.raises(SpecError, match=rf"'{key}' is for a process .* add 'isolate = true'"):
+        PluginSpec.from_options(options)
+    host = PluginSpec.from_options({**options, "isolate": "true"}).host
+    done = host.rlimits.get("nofile") if key == "rlimit_nofile" else getattr(host, key)
+    assert done == {"uid": 0, "gid": 0, "working_dir": "/", "copy_env": True}.get(key, 64)
+
+
+@pytest.mark.parametrize("value", ["restart", "RESTART", " Restart "])
+def test_a_thread_cannot_be_killed_for_a_stall_however_that_is_written(value: str) -> None:
+    with pytest.raises(SpecError, match="needs a process of its own"):
+        PluginSpec.from_options({"use": "a.B", "host.on_stall": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("switch_interval", 0), ("exit_when_done", "perhaps"), ("log_format", "xml")],
+)
+def test_a_value_of_the_host_that_does_not_fit_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=f"'{key}': "):
+        HostConfig(**{key: value})

@@ -560,7 +560,6 @@ def test_what_it_logs_reaches_the_hosts_loggers(
     wait(arbiter, lambda status: status.counters.errors == 1)
     arbiter.stop()
     records = {record.name: record for record in caplog.records if record.process == pid}
-    text = "\n".join(record.getMessage() for record in records.values())
     assert records["elsewhere.deep"].getMessage() == "logged elsewhere"
     assert records["elsewhere.deep"].levelno == logging.ERROR
     assert "a warning of its own" in records["py.warnings"].getMessage()

@@ -56,8 +56,8 @@ def test_the_wheel_brings_the_commands_and_the_fixtures(wheel: zipfile.ZipFile) 
     text = _in_wheel(wheel, "entry_points.txt")
     assert re.findall(r"^\[(.*)\]$|^(\S+) = (\S+)$", text, re.MULTILINE) == [
         ("console_scripts", "", ""),
-        ("", "circus-plugin", "circusplug._cli.main:plugin_main"),
-        ("", "circusplug", "circusplug._cli.main:main"),
+        ("", "circus-plugin", "circusplug._cli.main:run_plugin"),
+        ("", "circusplug", "circusplug._cli.main:run"),
         ("pytest11", "", ""),
         ("", "circusplug", "circusplug._pytest_plugin"),
     ]

@@ -27,7 +27,7 @@ PATIENT = [
     sys.executable,
     "-c",
     "import sys; from circusplug._cli import main; from circusplug._host import managed_plugin; "
-    f"managed_plugin.READY_WAIT = {PATIENCE}; sys.exit(main.main())",
+    f"managed_plugin.READY_WAIT = {PATIENCE}; main.run()",
 ]
 
 #: Plugins that tell what happens to them, a line each.

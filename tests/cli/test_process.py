@@ -1,0 +1,150 @@
+# The process of a command: what it imports from where it stands, what signals do to it, and that it
+# ends when its host has ended.
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import COMMAND, Running, environment, plugin, run, write_ini
+from patience import PATIENCE
+
+from circusplug.testing import FakeCircusd
+
+#: What a plugin may leave behind: a thread of an executor that is busy for long.
+EXECUTOR = """\
+import asyncio, threading
+from tellers import Teller
+
+class Busy(Teller):
+    async def handle_init(self):
+        began = threading.Event()
+        self.loop.run_in_executor(None, lambda: (began.set(), threading.Event().wait(1000)))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        self.say("init")
+"""
+
+
+def test_a_stray_thread_of_an_executor_does_not_keep_a_stopped_host(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(EXECUTOR)
+    with FakeCircusd() as circusd:
+        path = write_ini(
+            tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a", "busy.Busy")
+        )
+        with Running(tmp_path, "run", path) as command:
+            command.wait_for("plugin:a: init")
+            command.interrupt()
+            assert command.end() == 0
+    assert "plugin:a: stop\n" in command.lines
+
+
+@pytest.mark.parametrize("module", ["circusplug", "circusplug._cli.main"])
+def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "circusplug", "")
+
+
+@pytest.mark.parametrize("command", ["check", "run", "migrate"])
+def test_a_file_in_the_current_directory_is_not_taken_for_a_module_of_ours(
+    command: str, tmp_path: Path
+) -> None:
+    for stranger in ("configobj", "zmq", "tempfile", "json", "difflib", "resource"):
+        (tmp_path / f"{stranger}.py").write_text("print('executed')\nraise SystemExit(99)\n")
+    unborn = plugin("a", "tellers.Unborn", host_max_restarts=0)
+    own = "[circusplug]\nexit_when_done = yes\n"
+    path = write_ini(tmp_path, "ipc://nowhere", "ipc://nowhere-either", own, unborn)
+    installed = Path(sys.executable).with_name("circusplug")
+    done = run(tmp_path, command, path, program=[installed], timeout=PATIENCE)
+    assert "executed" not in done.stdout + done.stderr
+    assert done.returncode == (0 if command == "check" else 1)
+
+
+def test_plugins_beside_the_file_are_found_from_any_directory(tmp_path: Path) -> None:
+    elsewhere, place, more = tmp_path / "elsewhere", tmp_path / "place", tmp_path / "more"
+    for directory in (elsewhere, place, more):
+        directory.mkdir()
+    source = "from tellers import Teller\nclass Mine(Teller):\n    pass\n"
+    (place / "beside.py").write_text(source)
+    (more / "further.py").write_text(source)
+    with FakeCircusd() as circusd:
+        path = write_ini(
+            place, circusd.endpoint, circusd.pubsub_endpoint,
+            f"[circusplug]\npython_path = {more}\n",
+            plugin("a", "beside.Mine"), plugin("b", "further.Mine"),
+        )  # fmt: skip
+        with Running(elsewhere, "run", os.path.relpath(place / path, elsewhere)) as command:
+            command.wait_for_all("plugin:a: init", "plugin:b: init")
+            command.interrupt()
+            assert command.end() == 0
+
+
+def test_sigquit_logs_what_every_thread_does_and_stops_cleanly(tmp_path: Path) -> None:
+    with FakeCircusd() as circusd:
+        path = write_ini(
+            tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a"), plugin("b")
+        )
+        with Running(tmp_path, "run", path) as command:
+            command.wait_for_all("plugin:a: init", "plugin:b: init")
+            command.signal(signal.SIGQUIT)
+            assert command.end() == 0
+    assert "plugin:a is at" in command.output
+    assert {"plugin:a: stop\n", "plugin:b: stop\n"} <= set(command.lines)
+
+
+def test_sigusr1_opens_the_log_file_anew_and_sigusr2_does_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with FakeCircusd() as circusd:
+        path = write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a"))
+        with Running(tmp_path, "run", path, "--log-output", str(log)) as command:
+            command.wait_for("plugin:a: init")
+            for number in (signal.SIGUSR2, signal.SIGUSR1):
+                command.signal(number)
+            command.interrupt()
+            assert command.end() == 0
+    assert "all plugins are stopped" in log.read_text()
+
+
+def test_a_closed_terminal_ends_the_host(tmp_path: Path) -> None:
+    with FakeCircusd() as circusd:
+        write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a"))
+        controller, terminal = pty.openpty()
+        with open(tmp_path / "said", "w") as said:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-c",
+                    "import fcntl, os, sys, termios; os.setsid(); "
+                    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])",
+                    *COMMAND, "run", "--log-output", "log", "circus.ini",
+                ],
+                cwd=tmp_path, env=environment(), stdin=terminal,
+                stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        os.close(terminal)
+        circusd.wait_subscribed(1, PATIENCE)
+        os.close(controller)  # and the kernel sends a SIGHUP
+        assert process.wait(PATIENCE) == 0
+    assert "plugin:a: stop\n" in (tmp_path / "said").read_text()
+
+
+def test_a_host_that_shall_exit_when_done_does_and_says_that_all_have_failed(
+    tmp_path: Path,
+) -> None:
+    with FakeCircusd() as circusd:
+        unborn = plugin("a", "tellers.Unborn", host_max_restarts=0)
+        path = write_ini(
+            tmp_path, circusd.endpoint, circusd.pubsub_endpoint,
+            "[circusplug]\nexit_when_done = yes\n", unborn,
+        )  # fmt: skip
+        done = run(tmp_path, "run", path, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert "every plugin has failed for good" in done.stderr
+    assert done.stderr.endswith("circusplug: no plugin is left that runs: a has failed for good\n")
