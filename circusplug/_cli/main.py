@@ -100,16 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("--to", metavar="FILE", help="where the plugins go (plugins.ini)")
     migrate.add_argument("--yes", action="store_true", help="do it without asking")
     migrate.add_argument("--undo", action="store_true", help="put the original back")
-    migrate.add_argument(
-        "--force", action="store_true", help="with --undo: also if a file was edited since"
-    )
 
     given = parser.parse_args(arguments)
-    if given.command == "migrate":
-        if given.force and not given.undo:
-            migrate.error("--force is for --undo")
-        if given.undo and given.to:
-            migrate.error("--undo finds out where the plugins went; leave out --to")
+    if given.command == "migrate" and given.undo and given.to:
+        migrate.error("--undo finds out where the plugins went; leave out --to")
     return _guarded("circusplug", lambda: _dispatch(given))
 
 
@@ -134,9 +128,7 @@ def _dispatch(given: argparse.Namespace) -> int:
         return _host_plugin(given)
     from . import migrate
 
-    return migrate.migrate(
-        given.file, given.to or "plugins.ini", undo=given.undo, yes=given.yes, force=given.force
-    )
+    return migrate.migrate(given.file, given.to or "plugins.ini", undo=given.undo, yes=given.yes)
 
 
 def plugin_main(arguments: Sequence[str] | None = None) -> int:

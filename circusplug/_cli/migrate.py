@@ -8,17 +8,15 @@ from .._migrate.plan import apply, plan
 from .._migrate.undo import undo as put_back
 
 
-def migrate(path: str, target: str, *, undo: bool, yes: bool, force: bool) -> int:
+def migrate(path: str, target: str, *, undo: bool, yes: bool) -> int:
     """Move a file's plugins to a file of their own, or back; returns the exit status.
 
     Raises:
         CircusPlugError: It cannot be done; nothing was changed.
     """
     if undo:
-        undone = put_back(path, force=force)
-        print(f"{path} is as it was before; removed {', '.join(undone.removed)}")
-        for kept in undone.kept:
-            print(f"your edits are kept in {kept}")
+        removed = put_back(path)
+        print(f"{path} is as it was before; removed {', '.join(removed)}")
         return 0
     migration = plan(path, target)
     print(migration.diff, end="")

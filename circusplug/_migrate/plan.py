@@ -102,19 +102,21 @@ def apply(migration: Migration) -> None:
     Raises:
         ConfigError: A file is not as it was when planned, or cannot be written.
     """
-    created: list[str] = []
+    begun: list[str] = []
     try:
         if ini_edit.read_bytes(migration.path) != migration.original:
             raise ConfigError(f"{migration.path}: was edited meanwhile; plan its migration again")
         for file, content in migration.files.items():
             if file != migration.path and os.path.lexists(file):
                 raise ConfigError(f"{file}: exists already; plan the migration again")
+            begun.append(file)
             ini_edit.write(file, content, like=migration.path)
-            created.append(file)
-    except (OSError, ConfigError) as error:
-        # The circus.ini itself comes last, so that it is never among these.
-        for file in created:
-            os.unlink(file)
+    except BaseException as error:  # a Ctrl-C, too
+        # The circus.ini itself comes last; once that is written, all is done.
+        if ini_edit.read_bytes(migration.path) == migration.original:
+            for file in begun:
+                if file != migration.path and os.path.lexists(file):
+                    os.unlink(file)
         if isinstance(error, OSError):
             raise ConfigError(ini_edit.failure(error, migration.path)) from None
         raise

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 
 from .._config.ini_file import HOST_USE, build
 from .._config.ini_includes import Ini
@@ -17,26 +16,10 @@ from . import ini_edit
 HOST_SECTION = "plugin:circusplug"
 DEFAULT_TARGET = "plugins.ini"
 BACKUP_SUFFIX = ".before-circusplug"
-ASIDE_SUFFIX = ".edited"
 
 _STAMP = re.compile(
     r"(?:^|(?<=\r))# state (?P<main>[0-9a-f]{16}) (?P<target>[0-9a-f]{16})(\r\n?|\n)", re.MULTILINE
 )
-
-
-@dataclass(frozen=True)
-class Undone:
-    """What `undo` did.
-
-    Attributes:
-        path: The circus.ini that is as it was.
-        removed: Files that are gone.
-        kept: Edited files, under the names that they have now.
-    """
-
-    path: str
-    removed: tuple[str, ...]
-    kept: tuple[str, ...] = ()
 
 
 def stamp(main: str, target: str) -> str:
@@ -49,15 +32,18 @@ def stamp(main: str, target: str) -> str:
     return f"# state {_digest(main)} {_digest(target)}"
 
 
-def undo(path: str | os.PathLike[str], *, force: bool = False) -> Undone:
+def undo(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Put a migrated circus.ini back, byte for byte, and remove what the migration made.
 
     Args:
         path: The circus.ini.
-        force: Do it although a file was edited since; the edited file is kept aside.
+
+    Returns:
+        The files that are removed.
 
     Raises:
-        ConfigError: There is nothing to undo, a file was edited since, or cannot be written.
+        ConfigError: There is nothing to undo, a file was edited since, or cannot be written;
+            nothing has changed.
     """
     path = os.fspath(path)
     backup = path + BACKUP_SUFFIX
@@ -66,16 +52,21 @@ def undo(path: str | os.PathLike[str], *, force: bool = False) -> Undone:
     try:
         original = ini_edit.read_bytes(backup)
         target, edited = _edits(path, original)
-        _refuse_edits(edited, force)
-        for file in edited:
-            ini_edit.write(file + ASIDE_SUFFIX, ini_edit.read_bytes(file), like=file)
+        if edited:
+            raise ConfigError(
+                *(
+                    f"{file}: was edited since the migration, so it is not undone; put it back by "
+                    f"hand, the original is {backup}"
+                    for file in edited
+                )
+            )
         ini_edit.write(path, original, like=backup)
         removed = [file for file in (target, backup) if file is not None]
         for file in removed:
             os.unlink(file)
     except OSError as error:
         raise ConfigError(ini_edit.failure(error, path)) from None
-    return Undone(path, tuple(removed), tuple(file + ASIDE_SUFFIX for file in edited))
+    return tuple(removed)
 
 
 def _digest(text: str) -> str:
@@ -87,8 +78,8 @@ def _edits(path: str, original: bytes) -> tuple[str | None, list[str]]:
     if not os.path.lexists(path):
         return _orphan_of(path), []
     current = ini_edit.read_bytes(path)
-    if current == original:
-        return None, []
+    if current == original:  # the migration was interrupted
+        return _orphan_of(path), []
     target = _target_of(path, ini_edit.decode(current))
     if target is None:
         return None, [path]
@@ -126,21 +117,3 @@ def _target_of(path: str, text: str) -> str | None:
             if spec.use == HOST_USE and target and os.path.isfile(target):
                 return str(target)
     return None
-
-
-def _refuse_edits(edited: list[str], force: bool) -> None:
-    asides = [file + ASIDE_SUFFIX for file in edited]
-    if not force:
-        problems = [
-            f"{file}: was edited since the migration; with --force it is kept as {aside} "
-            "and the migration undone"
-            for file, aside in zip(edited, asides, strict=True)
-        ]
-    else:
-        problems = [
-            f"{aside}: exists already; move it away first"
-            for aside in asides
-            if os.path.lexists(aside)
-        ]
-    if problems:
-        raise ConfigError(*problems)

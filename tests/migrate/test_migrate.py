@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from circusplug._config.ini_file import load
 from circusplug._errors import ConfigError
+from circusplug._migrate import ini_edit
 from circusplug._migrate.plan import Migration, apply, plan
 from circusplug._migrate.undo import undo
 
@@ -474,7 +475,7 @@ def test_undoing_gives_back_every_byte(write: Write, content: bytes) -> None:
     assert path.read_bytes() == content
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
     assert files() == {"circus.ini"}
-    assert [os.path.basename(file) for file in undone.removed] == ["plugins.ini", BACKUP]
+    assert [os.path.basename(file) for file in undone] == ["plugins.ini", BACKUP]
 
 
 def test_after_undoing_it_can_be_migrated_again(write: Write) -> None:
@@ -496,45 +497,43 @@ def test_edited_files_are_named_and_nothing_is_undone(write: Write, tmp_path: Pa
     for file in (path, Path("plugins.ini")):
         file.write_text(file.read_text() + "# mine\n")
     assert problems(lambda: undo(path)) == (
-        "circus.ini: was edited since the migration; with --force it is kept as "
-        "circus.ini.edited and the migration undone",
-        f"{tmp_path}/plugins.ini: was edited since the migration; with --force it is kept as "
-        f"{tmp_path}/plugins.ini.edited and the migration undone",
+        *(
+            f"{file}: was edited since the migration, so it is not undone; put it back by hand, "
+            f"the original is {BACKUP}"
+            for file in ("circus.ini", f"{tmp_path}/plugins.ini")
+        ),
     )
     assert files() == before
 
 
-@pytest.mark.parametrize("edited", ["circus.ini", "plugins.ini"])
-def test_by_force_an_edited_file_is_kept_aside(write: Write, edited: str) -> None:
+@pytest.mark.parametrize("step", range(6))
+def test_a_migration_that_is_interrupted_can_be_done_again_or_undone(
+    step: int, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write()
-    migrate(path)
-    content = Path(edited).read_text() + "# mine\n"
-    Path(edited).write_text(content)
-    undone = undo(path, force=True)
-    assert path.read_bytes() == MIXED.encode()
-    assert files() == {"circus.ini", f"{edited}.edited"}
-    assert Path(f"{edited}.edited").read_text() == content
-    assert [os.path.basename(file) for file in undone.kept] == [f"{edited}.edited"]
+    content = path.read_bytes()
+    real, calls = ini_edit.write, iter(range(10))
 
+    def interrupted(file: str, content: bytes, like: str) -> None:
+        """Ctrl-C just before, or just after, the file is written."""
+        number = next(calls)
+        if number == step // 2 and step % 2 == 0:
+            raise KeyboardInterrupt
+        real(file, content, like)
+        if number == step // 2:
+            raise KeyboardInterrupt
 
-def test_force_overwrites_nothing(write: Write) -> None:
-    path = write()
-    migrate(path)
-    path.write_text(path.read_text() + "# mine\n")
-    write("older", "circus.ini.edited")
-    assert problems(lambda: undo(path, force=True)) == (
-        "circus.ini.edited: exists already; move it away first",
-    )
-
-
-def test_a_file_that_no_longer_names_its_plugins_counts_as_edited(write: Write) -> None:
-    path = write()
-    migrate(path)
-    write("nonsense")
-    assert len(problems(lambda: undo(path))) == 1
-    undo(path, force=True)
-    assert path.read_bytes() == MIXED.encode()
-    assert files() == {"circus.ini", "circus.ini.edited", "plugins.ini"}
+    monkeypatch.setattr(ini_edit, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(plan(path))
+    monkeypatch.setattr(ini_edit, "write", real)
+    if Path(BACKUP).exists():
+        undo(path)
+    assert files() == {"circus.ini"}
+    assert path.read_bytes() == content
+    apply(plan(path))
+    undo(path)
+    assert files() == {"circus.ini"}
 
 
 def test_a_migration_that_got_no_further_than_the_backup_is_undone(write: Write) -> None:
