@@ -172,7 +172,7 @@ class Receiver:
                     result = handler((topic, payload))
                     if result is not None and inspect.isawaitable(result):
                         failed += 1  # not handled yet; `_consume` counts it
-                        self._await_in_order(result, "handle_recv")
+                        self.await_in_order(result, "handle_recv")
                         topic = None
                         return
                 except (SystemExit, KeyboardInterrupt):
@@ -235,7 +235,7 @@ class Receiver:
         self._on_garbage(topic)
         self._counters.garbage += 1  # last: who waits for it finds the rest done
 
-    def _await_in_order(self, awaitable: Awaitable[object], what: str) -> None:
+    def await_in_order(self, awaitable: Awaitable[object], what: str) -> None:
         """Await a handler's result; no further event is received until it is there."""
         if self._task is not None:
             self._backlog.append((awaitable, what))
@@ -252,7 +252,7 @@ class Receiver:
         else:
             task.exception()  # a SystemExit has ended the loop, and is known
         if self._backlog and not self.stopping:
-            self._await_in_order(*self._backlog.pop(0))
+            self.await_in_order(*self._backlog.pop(0))
         else:
             self._watch()
 
@@ -343,4 +343,4 @@ class Receiver:
             self._on_error(error, "handling the connection")
         else:
             if awaitable is not None:
-                self._await_in_order(awaitable, "handle_connect")
+                self.await_in_order(awaitable, "handle_connect")

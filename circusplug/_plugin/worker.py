@@ -154,7 +154,7 @@ class Worker:
             self._looping = True
             if not self._park_asked:
                 if self.connected and (awaited := self._connected_anew(first=True)):
-                    self.loop.run_until_complete(_await(awaited))
+                    self._receiver.await_in_order(awaited, "handle_connect")
                 self.loop.run_forever()
         except (KeyboardInterrupt, SystemExit) as error:
             ended_by = error

@@ -1,0 +1,151 @@
+# A circusd that comes later, or goes and comes back: what a plugin is told, and that nothing it
+# needs of a circusd that is not there counts as its failure.
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Running, plugin, write_ini
+from hosts import all_run
+from members import Journal, Member, state_is
+from patience import PATIENCE
+
+from circusplug import Arbiter
+from circusplug.testing import FakeCircusd
+
+
+class Asks(Member):
+    """Needs circusd in its `handle_init`."""
+
+    made = 0
+
+    def handle_init(self) -> None:
+        self.note("init")
+        self.call("list", timeout=0.05)
+        self.note("knows")
+
+    def handle_connect(self) -> None:
+        self.note("connect")
+
+    def handle_reconnect(self) -> None:
+        self.note("reconnect")
+
+
+class Follows(Asks):
+    def handle_init(self) -> None:
+        self.note("init")
+
+
+@pytest.fixture
+def late(fake_circusd: FakeCircusd) -> FakeCircusd:
+    """A circusd that is not there yet."""
+    fake_circusd.stop()
+    return fake_circusd
+
+
+def hosting(circusd: FakeCircusd, use: type, journal: Journal, **options: Any) -> Arbiter:
+    plugin = {"use": use, "name": "a", "journal": journal, **options}
+    return Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint)
+
+
+def test_a_plugin_that_needs_circusd_waits_for_it_at_no_cost(
+    late: FakeCircusd, journal: Journal
+) -> None:
+    never = {"host.restart": "never", "host.max_restarts": 0}
+    with hosting(late, Asks, journal, **never) as arbiter:
+        status = arbiter.wait(state_is("a", "waiting"), PATIENCE)["a"]
+        assert "circusd cannot be reached" in (status.last_error or "")
+        first = journal.count("a", "init")
+        late.start()
+        status = arbiter.wait(all_run, PATIENCE)["a"]
+        journal.wait("a", "connect")
+        assert status.counters.restarts == 0
+        assert first == 1
+    assert journal.of("a")[-3:] == ["knows", "connect", "stop"]
+    assert journal.count("a", "stop") == 1
+
+
+def test_one_that_waits_can_be_stopped(late: FakeCircusd, journal: Journal) -> None:
+    with hosting(late, Asks, journal) as arbiter:
+        arbiter.wait(state_is("a", "waiting"), PATIENCE)
+        arbiter.stop_plugin("a")
+        assert arbiter.plugins["a"].state == "stopped"
+    assert journal.of("a") == ["init"]
+
+
+def test_what_fails_while_circusd_is_there_is_a_failure(
+    fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    class Fails(Member):
+        def handle_init(self) -> None:
+            raise ZeroDivisionError("a defect")
+
+    never = {"host.restart": "never"}
+    with hosting(fake_circusd, Fails, journal, **never) as arbiter:
+        status = arbiter.wait(state_is("a", "failed"), PATIENCE)["a"]
+        assert status.last_error == "ZeroDivisionError: a defect"
+
+
+def test_it_is_told_each_time_that_the_connection_comes_to_stand(
+    fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    with hosting(fake_circusd, Follows, journal) as arbiter:
+        arbiter.wait(all_run, PATIENCE)
+        journal.wait("a", "connect")
+        fake_circusd.wait_subscribed(1, PATIENCE)
+        fake_circusd.publish("web", "spawn")
+        journal.wait("a", "spawn")
+        assert journal.of("a") == ["init", "connect", "spawn"]
+        fake_circusd.restart()
+        journal.wait("a", "reconnect")
+        fake_circusd.wait_subscribed(1, PATIENCE)
+        fake_circusd.publish("web", "reap")
+        journal.wait("a", "reap")
+    assert journal.of("a") == ["init", "connect", "spawn", "connect", "reconnect", "reap", "stop"]
+
+
+def test_it_is_told_of_a_first_connection_that_comes_late(
+    late: FakeCircusd, journal: Journal
+) -> None:
+    with hosting(late, Follows, journal) as arbiter:
+        arbiter.wait(all_run, PATIENCE)
+        assert journal.of("a") == ["init"]
+        late.start()
+        journal.wait("a", "connect")
+        late.wait_subscribed(1, PATIENCE)
+        late.publish("web", "spawn")
+        journal.wait("a", "spawn")
+    assert journal.of("a") == ["init", "connect", "spawn", "stop"]
+
+
+def test_a_failing_handle_connect_does_not_make_it_deaf(
+    fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    class Fails(Follows):
+        async def handle_connect(self) -> None:
+            raise ZeroDivisionError("in handle_connect")
+
+    with hosting(fake_circusd, Fails, journal) as arbiter:
+        arbiter.wait(all_run, PATIENCE)
+        fake_circusd.wait_subscribed(1, PATIENCE)
+        fake_circusd.publish("web", "spawn")
+        journal.wait("a", "spawn")
+        assert arbiter.plugins["a"].counters.errors == 1
+
+
+@pytest.mark.parametrize("isolate", ["no", "yes"])
+def test_a_command_started_before_circusd_loses_no_plugin(
+    isolate: str, late: FakeCircusd, tmp_path: Path
+) -> None:
+    caller = plugin("a", "tellers.Caller", isolate=isolate, host_max_restarts=0)
+    path = write_ini(tmp_path, late.endpoint, late.pubsub_endpoint, caller)
+    with Running(tmp_path, "run", path) as command:
+        command.wait_for("it starts again when circusd is there")
+        late.start()
+        command.wait_for("finds []")
+        late.wait_subscribed(1, PATIENCE)
+        command.signal(signal.SIGTERM)
+        assert command.end() == 0
