@@ -14,15 +14,9 @@ from typing import Any
 
 from circusplug import CallError, CircusPlugin, SpecError
 
-from ._delivery import (
-    CommandDelivery,
-    Delivery,
-    DeliveryError,
-    MailDelivery,
-    deliver,
-    make_mail,
-)
+from ._delivery import CommandDelivery, Delivery, DeliveryError, deliver
 from ._flapping import DeathWatch, Flap, within
+from ._mail import TLS_KINDS, MailDelivery, MailServer, make_mail
 from ._options import Options, check_by_construction
 from ._pause import Pauses
 
@@ -50,6 +44,11 @@ class FlappingAlert(CircusPlugin):
         mail_from: The sender's address; default ``circusplug@`` and this host's name.
         smtp_host: The mail server; default ``localhost``.
         smtp_port: Its port; default 25.
+        smtp_user: Whom to log in as; by default nobody.
+        smtp_password: The password of `smtp_user`.
+        smtp_tls: ``yes`` (from the start, mostly at port 465), ``starttls`` (mostly at port 587)
+            or ``no``; default ``starttls`` with `smtp_user`, else ``no``. The server's
+            certificate has to be one that this system trusts.
         deadline: How long the command may take, and the mail, in seconds; default 30.
         stop: Whether to stop the watcher, even when the alert is left out; default no.
         retry_in: Start it again so many seconds later, 0: never; default 60. When the plugin
@@ -84,8 +83,14 @@ class FlappingAlert(CircusPlugin):
         self._command = options.command("command")
         self._mail_to = options.names("mail_to")
         self._mail_from = options.text("mail_from")
-        self._smtp_host = options.text("smtp_host", "localhost")
-        self._smtp_port = options.integer("smtp_port", 25, minimum=1, maximum=65535)
+        user = options.text("smtp_user")
+        self._mail_server = MailServer(
+            options.text("smtp_host", "localhost"),
+            options.integer("smtp_port", 25, minimum=1, maximum=65535),
+            user,
+            options.text("smtp_password"),
+            options.choice("smtp_tls", "starttls" if user else "no", TLS_KINDS),
+        )
         self._deadline = options.seconds("deadline", 30.0, above=0.0)
         self._stop = options.flag("stop", False)
         retry_in = options.seconds("retry_in", 60.0)
@@ -148,8 +153,7 @@ class FlappingAlert(CircusPlugin):
             deliveries.append(CommandDelivery(self._command, text + "\n", env))
         if self._mail_to:
             mail = make_mail(text, f"circus: {name} dies too often", self._mail_from, self._mail_to)
-            server = self._smtp_host, self._smtp_port
-            deliveries.append(MailDelivery(mail, *server, self._deadline + 1.0))
+            deliveries.append(MailDelivery(mail, self._mail_server, self._deadline + 1.0))
         return [self._deliver(delivery, name) for delivery in deliveries]
 
     async def _deliver(self, delivery: Delivery, name: str) -> None:

@@ -1,8 +1,10 @@
-# Hands an alert to a command or to a mail server, without keeping the plugin's loop waiting.
+# Delivers an alert, to a command for one, without keeping the plugin's loop waiting.
 #
-# Both block, so each runs on a thread of the loop's own executor, and is ended from the
-# plugin's thread by `abort`: a command by a signal, a mail by the loss of its connection. Not
-# asyncio's subprocesses: a task that is cancelled while one is being started never ends.
+# A delivery blocks, so each runs on a thread of its own and is ended from the plugin's thread by
+# `abort`: a command by a signal, a mail by the loss of its connection. Nobody waits for that
+# thread, as there is no way out of looking up a host's name; a daemon, and not the loop's
+# executor, which Python waits for at its end. Not asyncio's subprocesses: a task that is
+# cancelled while one is being started never ends.
 
 from __future__ import annotations
 
@@ -10,12 +12,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import smtplib
-import socket
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
-from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
 from typing import Protocol
 
 from circusplug import CircusPlugError
@@ -54,15 +53,36 @@ async def deliver(delivery: Delivery, deadline: float) -> None:
     Raises:
         DeliveryError: It fails or takes too long.
     """
-    running = asyncio.get_running_loop().run_in_executor(None, delivery.run)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        failure = None
+        try:
+            delivery.run()
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+            loop.call_soon_threadsafe(_finish, done, failure)
+
     try:
-        await asyncio.wait_for(running, deadline)
+        threading.Thread(target=run, name=f"alert to {delivery.to}", daemon=True).start()
+        await asyncio.wait_for(done, deadline)
     except asyncio.TimeoutError:  # its own class on Python 3.10
         raise DeliveryError(f"{delivery.to}: not done within {deadline:g} s") from None
     except Exception as error:
         raise DeliveryError(f"{delivery.to}: {error}") from error
     finally:
         delivery.abort()
+
+
+def _finish(done: asyncio.Future[None], failure: Exception | None) -> None:
+    if done.done():
+        return  # it was given up
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)
 
 
 class CommandDelivery:
@@ -101,60 +121,3 @@ class CommandDelivery:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-
-class MailDelivery:
-    """Hands a mail to a mail server; an abort ends the connection.
-
-    Args:
-        mail: The mail; its headers say from whom and to whom.
-        host: The server.
-        port: Its port.
-        timeout: How long the server may take for an answer, in seconds: what ends the wait for
-            a connection, which cannot be aborted. It should be more than the deadline.
-    """
-
-    def __init__(self, mail: EmailMessage, host: str, port: int, timeout: float) -> None:
-        self.to = f"mail server {host}:{port}"
-        self._mail = mail
-        self._address = host, port
-        self._timeout = timeout
-        self._connection: socket.socket | None = None
-        self._aborted = False
-
-    def run(self) -> None:
-        # Connected here and not by smtplib, so that there is no moment that `abort` misses.
-        with socket.create_connection(self._address, self._timeout) as self._connection:
-            if not self._aborted:
-                self._post(self._connection)
-
-    def _post(self, connection: socket.socket) -> None:
-        smtp = smtplib.SMTP()
-        smtp.sock = connection
-        try:
-            code, text = smtp.getreply()
-            if code != 220:
-                raise smtplib.SMTPConnectError(code, text)
-            smtp.send_message(self._mail)
-            with contextlib.suppress(OSError, smtplib.SMTPException):
-                smtp.quit()  # the mail is the server's by now
-        finally:
-            smtp.close()
-
-    def abort(self) -> None:
-        self._aborted = True
-        if self._connection is not None:
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
-
-
-def make_mail(text: str, subject: str, sender: str, to: Sequence[str]) -> EmailMessage:
-    """Make a mail of a text; without a sender it is circusplug at this host."""
-    mail = EmailMessage()
-    mail["Subject"] = " ".join(subject.split())
-    mail["From"] = sender or f"circusplug@{socket.gethostname()}"
-    mail["To"] = ", ".join(to)
-    mail["Date"] = formatdate(localtime=True)
-    mail["Message-ID"] = make_msgid("circusplug", socket.gethostname())
-    mail.set_content(text + "\n")
-    return mail

@@ -7,14 +7,10 @@ import contextlib
 import io
 import itertools
 import json
-import logging
 import os
 import queue
 import shlex
-import socket
-import socketserver
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from bundled import MOMENT, Journal, die, let_pass
 from circusd_real import RealCircusd
 from patience import PATIENCE
 
@@ -32,49 +29,7 @@ from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
 
-#: 2026-01-02 03:04:05 UTC.
-MOMENT = 1767323045.0
 CONFLICT = {"status": "error", "reason": "arbiter is already running watcher_stop", "errno": 5}
-
-
-class Journal(logging.Handler):
-    """What circusplug logs, to be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-        self.seen: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.put(record)
-
-    def wait(self, text: str) -> logging.LogRecord:
-        """Wait for a message with a text in it that was not waited for before."""
-        while True:
-            try:
-                record = self.records.get(timeout=PATIENCE)
-            except queue.Empty:
-                raise AssertionError(f"{text!r} was not logged, but {self.messages}") from None
-            self.seen.append(record)
-            if text in record.getMessage():
-                return record
-
-    @property
-    def messages(self) -> list[str]:
-        while not self.records.empty():
-            self.seen.append(self.records.get())
-        return [record.getMessage() for record in self.seen]
-
-
-@pytest.fixture
-def journal() -> Iterator[Journal]:
-    logger, journal = logging.getLogger("circusplug"), Journal()
-    before = logger.level
-    logger.addHandler(journal)
-    logger.setLevel(logging.DEBUG)
-    yield journal
-    logger.removeHandler(journal)
-    logger.setLevel(before)
 
 
 @pytest.fixture
@@ -373,16 +328,6 @@ class TestDeathWatch:
         assert text == f"My App: 3 processes died within 4 s, the last one (pid 7) {words}"
 
 
-def die(running: RunningPlugin, moment: float = MOMENT, watcher: str = "web") -> None:
-    running.publish(watcher, "reap", process_pid=7, exit_code=3, time=moment)
-
-
-def let_pass(running: RunningPlugin, seconds: float) -> None:
-    """Have the clock of the plugin's loop go forward, so that its timers are due."""
-    loop = running.plugin.loop
-    loop.add_callback(setattr, loop, "time", lambda: time.monotonic() + seconds)
-
-
 class TestFlappingAlert:
     def test_the_log_gets_a_warning_with_the_real_name(
         self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
@@ -520,86 +465,6 @@ class TestFlappingAlert:
             die(running, watcher=f"web{number}")
         journal.wait("web4: alert not sent, 4 are still under way")
         assert running.counters.handled == 5
-
-    def test_a_mail_goes_out(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("My App")
-        with mail_server() as server:
-            running = run_plugin(
-                FlappingAlert,
-                attempts=1,
-                mail_to="ops@example.org, boss@example.org",
-                mail_from="circus@example.org",
-                smtp_host="127.0.0.1",
-                smtp_port=str(server.port),
-            )
-            die(running, watcher="My App")
-            lines = server.received.get(timeout=PATIENCE)
-            running.wait(lambda _: not running.plugin._under_way)
-        assert [line.lower() for line in lines[:4]] == [
-            "mail from:<circus@example.org>",
-            "rcpt to:<ops@example.org>",
-            "rcpt to:<boss@example.org>",
-            "data",
-        ]
-        assert "Subject: circus: My App dies too often" in lines
-        assert "To: ops@example.org, boss@example.org" in lines
-        assert lines[-1].startswith("My App: 1 process died within 0 s")
-        assert "not sent" not in str(journal.messages)
-
-    @pytest.mark.parametrize("command", ["", "DATA"])
-    def test_a_mail_server_that_refuses_is_told(
-        self, command: str, run_plugin: Run, journal: Journal
-    ) -> None:
-        with mail_server(refuse=command) as server:
-            running = run_plugin(
-                FlappingAlert,
-                attempts=1,
-                mail_to="ops@example.org",
-                smtp_host="127.0.0.1",
-                smtp_port=server.port,
-            )
-            die(running)
-            journal.wait(f"web: alert not sent: mail server 127.0.0.1:{server.port}: (554, b'no')")
-
-    def test_a_mail_server_that_says_nothing_is_left_at_the_deadline(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            running = run_plugin(
-                FlappingAlert,
-                attempts=1,
-                mail_to="ops@example.org",
-                smtp_host="127.0.0.1",
-                smtp_port=port,
-                deadline="1000",
-            )
-            die(running)
-            connection, _ = listener.accept()
-            with connection:
-                let_pass(running, 1000)
-                journal.wait(
-                    f"alert not sent: mail server 127.0.0.1:{port}: not done within 1000 s"
-                )
-                assert connection.recv(1) == b""
-
-    def test_a_mail_on_its_way_does_not_outlive_the_plugin(self, run_plugin: Run) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            running = run_plugin(
-                FlappingAlert,
-                attempts=1,
-                mail_to="ops@example.org",
-                smtp_host="127.0.0.1",
-                smtp_port=listener.getsockname()[1],
-                deadline=1000,
-            )
-            die(running)
-            connection, _ = listener.accept()
-            with connection:
-                running.stop()
-                assert connection.recv(1) == b""
 
 
 class EagerAlert(FlappingAlert):
@@ -954,50 +819,3 @@ class TestRealCircusd:
             journal.wait("my app: load 0.0 %, 2 -> 1 processes")
             reply = circusd.call("get", name="My App", keys=["numprocesses"])
             assert reply["options"]["numprocesses"] == 1
-
-
-class MailServer(socketserver.ThreadingTCPServer):
-    """As much of an SMTP server as it takes."""
-
-    def __init__(self, refuse: str | None) -> None:
-        super().__init__(("127.0.0.1", 0), _MailHandler)
-        self.port: int = self.server_address[1]  # type: ignore[assignment]
-        self.refuse = refuse
-        self.received: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-
-
-class _MailHandler(socketserver.StreamRequestHandler):
-    server: MailServer
-
-    def handle(self) -> None:
-        self.say("554 no" if self.server.refuse == "" else "220 ready")
-        lines: list[str] = []
-        while line := self.rfile.readline().decode().rstrip("\r\n"):
-            command = line.partition(" ")[0].upper()
-            if command in ("MAIL", "RCPT", "DATA"):
-                lines.append(line.partition(" size=")[0])
-            if command == self.server.refuse:
-                self.say("554 no")
-            elif command == "DATA":
-                self.say("354 go on")
-                while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
-                    lines.append(line)
-                self.say("250 taken")
-                self.server.received.put(lines)
-            else:
-                self.say("250 fine")
-
-    def say(self, line: str) -> None:
-        self.wfile.write(line.encode() + b"\r\n")
-
-
-@contextlib.contextmanager
-def mail_server(refuse: str | None = None) -> Iterator[MailServer]:
-    with MailServer(refuse) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
