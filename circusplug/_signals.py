@@ -1,6 +1,8 @@
-# Signal handlers that a forked process does not inherit, and what a second Ctrl-C means.
+# Signal handlers that a forked process does not inherit, what a second Ctrl-C means, and signals
+# that plugins want to hear of on their threads.
 #
-# Owner: the main thread, which is the only one that may set a signal handler.
+# Owner: the main thread, which is the only one that may set a signal handler. `relay` is for any
+# thread; its `_lock` guards who wants what.
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import functools
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -90,3 +93,83 @@ def _forget() -> None:
     if _taken:
         signal.set_wakeup_fd(-1)
     _taken.clear()
+
+
+#: What hosts use themselves; a plugin that wants to know of a stop has `handle_stop`.
+_HOSTS = frozenset(
+    (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM)
+)
+
+
+class Relay:
+    """Hands signals on to plugins' loops."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: dict[int, dict[object, Callable[[], object]]] = {}
+        self._take: Callable[[int], object] | None = None
+        self._before: dict[int, Any] = {}
+
+    @contextlib.contextmanager
+    def served(self, take: Callable[[int], object]) -> Iterator[None]:
+        """Let plugins ask for signals, for a ``with`` block of the main thread.
+
+        Args:
+            take: Has `install` called on the main thread with a number; from any thread.
+        """
+        self._take = take
+        try:
+            yield
+        finally:
+            self._take = None
+            while self._before:
+                give_back_signal(*self._before.popitem())
+
+    def install(self, number: int) -> None:
+        """Hand a signal on from now on; on the main thread."""
+        if number not in self._before:
+            self._before[number] = take_signal(number, self._deliver)
+
+    def add(self, number: int, whose: object, tell: Callable[[], object]) -> None:
+        """Call `tell`, which must be fit for a signal handler, for each such signal.
+
+        Args:
+            number: The signal.
+            whose: Who wants to be told; it takes the place of what the same one said before.
+            tell: Called on the main thread.
+
+        Raises:
+            RuntimeError: It is a signal of the host's, or nobody here could hand it on.
+        """
+        name = signal.Signals(number).name
+        if number in _HOSTS:
+            raise RuntimeError(
+                f"{name} is the host's; what a plugin does at a stop belongs into handle_stop"
+            )
+        take = self._take
+        if take is None:
+            raise RuntimeError(
+                f"nobody hands {name} on here, as no host runs on the main thread; handle it "
+                "there, and have the handler call loop.add_callback_from_signal"
+            )
+        with self._lock:
+            self._wanted.setdefault(number, {})[whose] = tell
+        take(number)
+
+    def remove(self, number: int, whose: object) -> bool:
+        """Tell one no more; False if it was not told anyway."""
+        with self._lock:
+            return self._wanted.get(number, {}).pop(whose, None) is not None
+
+    def forget(self, whose: object) -> None:
+        """Tell one of no signal any more."""
+        with self._lock:
+            for wanted in self._wanted.values():
+                wanted.pop(whose, None)
+
+    def _deliver(self, number: int, frame: FrameType | None) -> None:
+        for tell in list(self._wanted.get(number, {}).values()):
+            tell()
+
+
+relay = Relay()

@@ -21,6 +21,7 @@ from .._logs import logger
 from .._plugin.stop_guard import StopGuard
 from .._runners.mailbox import Mailbox
 from .._runners.runner import Hooks, Notice, Surroundings
+from .._signals import relay
 from .config_difference import where_circusd_is
 from .managed_plugin import ManagedPlugin
 from .orders import Order, PendingOrder, log_failure
@@ -37,6 +38,7 @@ class _Signal(enum.Enum):
     STOP = "stop"
     RELOAD = "reload"
     WATCH = "watch"
+    REACHABLE = "reachable"  # circusd's endpoints can be connected to: there is a way
 
 
 class Engine:
@@ -75,7 +77,7 @@ class Engine:
         self._supervisor: Supervisor | None = None
         self._aside: threading.Thread | None = None
         self._supervising = threading.get_ident()
-        self._stop_asked = False
+        self._stop_asked = self._started = False
         self._all_ended = False
         self._closed_by_stop = False
         self._ready = threading.Event()
@@ -96,7 +98,7 @@ class Engine:
             lambda: mailbox.put(_Signal.STOP), lambda: mailbox.put(_Signal.RELOAD)
         )
         try:
-            with signals.installed(mailbox.wakeup_fd):
+            with signals.installed(mailbox.wakeup_fd), relay.served(self._take_signal):
                 try:
                     self._supervise()
                 finally:
@@ -120,6 +122,8 @@ class Engine:
         self._aside = thread  # not any sooner, as `stop` joins it
         try:
             self._ready.wait()
+            if self.failure is not None and not self._started:
+                raise HostError(self.failure)
         except BaseException:
             self.stop()
             raise
@@ -241,6 +245,15 @@ class Engine:
         """Whether the caller's thread is not needed for what it would wait for."""
         return not (self.supervises_here or self._guard.running_here or self.in_plugin_thread)
 
+    def _take_signal(self, number: int) -> None:
+        """Have a signal handed on to plugins; from any thread."""
+
+        def install(_: Supervisor) -> tuple[None, tuple[()]]:
+            relay.install(number)
+            return None, ()
+
+        self._mailbox.put(Order(install, concurrent.futures.Future()))
+
     # On the supervising thread.
 
     def _set_up(self) -> None:
@@ -256,7 +269,12 @@ class Engine:
                     raise HostError(
                         f"cannot start the process that isolated plugins come from: {error}"
                     ) from error
-            link = self._factory.open()
+            link = self._factory.open(
+                on_up=lambda: self._mailbox.put(_Signal.REACHABLE),
+                on_failed=lambda why: self.fail(
+                    f"no ssh tunnel through {self._config.ssh_server}: {why}"
+                ),
+            )
         except BaseException:
             self._stop_asked = True
             self._give_back(all_ended=True)
@@ -293,17 +311,14 @@ class Engine:
             self._give_back_mailbox()
 
     def _supervise(self) -> None:
-        """Start the plugins and look after them until a stop is asked for."""
+        """Start the plugins when there is a way to circusd, and look after them until a stop."""
         names = ", ".join(spec.name for spec in self._config.plugins if spec.active)
         logger.info("hosting %s", names or "no plugin")
         supervisor = self.supervisor
-        started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        started.add_done_callback(lambda _: self._ready.set())
-        self._pending.append(PendingOrder(started, None, supervisor.start_all()))
         while not self._stop_asked:
             supervisor.run_timers()
             self._settle_orders()
-            done = self._exit_when_done and supervisor.all_over
+            done = self._exit_when_done and self._started and supervisor.all_over
             if supervisor.failure or done:
                 break
             self._take_in()
@@ -316,6 +331,8 @@ class Engine:
                 self.supervisor.handle(item)
             elif isinstance(item, Order):
                 self._carry_out(item)
+            elif item is _Signal.REACHABLE:
+                self._start_plugins()
             elif item is _Signal.WATCH:
                 self.supervisor.begin_watch()
             elif item is _Signal.RELOAD:
@@ -325,6 +342,12 @@ class Engine:
             if item is None or self._stop_asked:
                 return
             item = self._mailbox.get(0.0)
+
+    def _start_plugins(self) -> None:
+        self._started = True
+        ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        ready.add_done_callback(lambda _: self._ready.set())
+        self._pending.append(PendingOrder(ready, None, self.supervisor.start_all()))
 
     def _time_left(self) -> float | None:
         moments = [self.supervisor.next_timer(), *(pending.look_at for pending in self._pending)]

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -20,6 +21,7 @@ from .resources import keep_context, make_context
 
 if TYPE_CHECKING:
     from .._isolated.pipes import Children
+    from .._wire.ssh_tunnel import Tunnel
 
 
 class RunnerFactory:
@@ -36,20 +38,34 @@ class RunnerFactory:
         self._context = context
         self._children: Children | None = None
         self._shared = contextlib.ExitStack()
-        self._tunnel = contextlib.ExitStack()
+        self._tunnel: Tunnel | None = None
 
-    def open(self) -> Link:
-        """Make what is shared; returns what the plugins shall connect to.
+    def open(self, on_up: Callable[[], object], on_failed: Callable[[str], object]) -> Link:
+        """Make what is shared; returns what the plugins shall connect to, once it can be.
+
+        Args:
+            on_up: Called when it can be: at once, or when the ssh tunnel stands that the
+                configuration asks for, on a thread of that.
+            on_failed: Called with the reason if the tunnel does not come to stand, likewise.
 
         Raises:
-            HostError: The ssh tunnel that the configuration asks for cannot be opened.
+            HostError: That tunnel cannot even be tried.
         """
         if self._context is None:
             self._context = make_context()
-        return self._open_link(self._config, self._tunnel)
+        self._tunnel = self._make_tunnel(self._config, on_up, on_failed)
+        if self._tunnel is None:
+            on_up()
+            return self._link(self._config)
+        self._tunnel.start()
+        return self._tunnel.link()
 
     def make(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> Runner:
-        """Make a runner of the kind that `spec` asks for; it is not started yet."""
+        """Make a runner of the kind that `spec` asks for; it is not started yet.
+
+        Raises:
+            HostError: The user that it runs as cannot get into the tunnel.
+        """
         if not spec.isolate:
             return ThreadRunner(spec, around, counters)
         from .._isolated.process_runner import ProcessRunner
@@ -58,6 +74,8 @@ class RunnerFactory:
             from .._isolated.pipes import Children
 
             self._children = self._shared.enter_context(Children())
+        if self._tunnel is not None and spec.host.uid is not None:
+            around = replace(around, link=self._tunnel.link(spec.host.uid))
         return ProcessRunner(spec, around, counters, self._children)
 
     @contextlib.contextmanager
@@ -67,11 +85,20 @@ class RunnerFactory:
         Raises:
             HostError: There is no way to the new place; all stays as it was.
         """
-        with contextlib.ExitStack() as undo:
-            link = self._open_link(config, undo)
-            old, self._tunnel = self._tunnel, undo.pop_all()
-        with old:
-            yield link
+        new = self._make_tunnel(config)
+        if new is not None:
+            new.start()
+            try:
+                new.wait()
+            except BaseException:
+                new.close()
+                raise
+        old, self._tunnel = self._tunnel, new
+        try:
+            yield new.link() if new is not None else self._link(config)
+        finally:
+            if old is not None:
+                old.close()
 
     def close(self, all_ended: bool) -> None:
         """Give everything back.
@@ -81,7 +108,8 @@ class RunnerFactory:
                 still use goes with the process.
         """
         self._shared.close()
-        self._tunnel.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
         if self._context is None:
             return
         if not all_ended:
@@ -89,15 +117,22 @@ class RunnerFactory:
         elif self._owns_context:
             self._context.term()
 
-    def _open_link(self, config: HostConfig, undo: contextlib.ExitStack) -> Link:
-        if config.ssh_server:
-            from .._wire.ssh_tunnel import open_tunnel
+    def _make_tunnel(
+        self,
+        config: HostConfig,
+        on_up: Callable[[], object] = lambda: None,
+        on_failed: Callable[[str], object] = lambda _: None,
+    ) -> Tunnel | None:
+        if not config.ssh_server:
+            return None
+        from .._wire.ssh_tunnel import Tunnel
 
-            uids = [spec.host.uid for spec in config.plugins if spec.host.uid is not None]
-            tunnel = open_tunnel(
-                config.ssh_server, config.endpoint, config.pubsub_endpoint, self._context, uids
-            )
-            return undo.enter_context(tunnel)
-        return Link(
-            connectable(config.endpoint), connectable(config.pubsub_endpoint), self._context
+        ends = config.endpoint, config.pubsub_endpoint
+        uids = [spec.host.uid for spec in config.plugins if spec.host.uid is not None]
+        return Tunnel(
+            config.ssh_server, *ends, self._context, uids, on_up=on_up, on_failed=on_failed
         )
+
+    def _link(self, config: HostConfig) -> Link:
+        ends = connectable(config.endpoint), connectable(config.pubsub_endpoint)
+        return Link(*ends, self._context)

@@ -20,6 +20,7 @@ from typing import Any
 
 import zmq
 
+from .._signals import relay
 from . import selector
 from .selector import PollerSelector
 
@@ -79,6 +80,20 @@ class PluginLoop(asyncio.SelectorEventLoop):
         finally:
             events._set_running_loop(before)
 
+    def add_signal_handler(  # type: ignore[override]  # *args of any types, as Tornado's names have
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Call back on the loop's thread for a signal that the host does not use itself.
+
+        Raises:
+            RuntimeError: It is one of the host's, or no host on the main thread hands it on.
+        """
+        relay.add(int(sig), self, functools.partial(self.post, callback, *args))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Call back no more; False if there was nothing to take away."""
+        return relay.remove(int(sig), self)
+
     def stop_threadsafe(self) -> None:
         """Stop the loop, from any thread; nothing happens if it is closed."""
         self.post(self.stop)
@@ -129,6 +144,7 @@ class PluginLoop(asyncio.SelectorEventLoop):
             self.stop()
             return
         self._handlers.clear()
+        relay.forget(self)
         tornado_loop = getattr(sys.modules.get("tornado.ioloop"), "IOLoop", None)
         if tornado_loop is not None:
             # Tornado keeps the IOLoop it made for this one until told that it is over.

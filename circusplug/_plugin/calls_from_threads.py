@@ -37,7 +37,7 @@ class Handover:
     def __init__(self, post: Callable[[Callable[[], object]], object], serve: Serve) -> None:
         self._post = post
         self._serve = serve
-        self._queue: queue.SimpleQueue[tuple[Call, concurrent.futures.Future[Reply]] | None] = (
+        self._queue: queue.SimpleQueue[tuple[Call, concurrent.futures.Future[Reply]]] = (
             queue.SimpleQueue()
         )
         self._lock = threading.Lock()
@@ -85,10 +85,6 @@ class Handover:
                 raise
             raise call.timed_out(_BUSY) from None
 
-    def wake(self) -> None:
-        """End a `serve_next` that waits."""
-        self._queue.put(None)
-
     def close(self, why: str = "") -> None:
         """Refuse further calls at once, instead of at their deadline; from any thread."""
         with self._lock:
@@ -105,17 +101,13 @@ class Handover:
 
     def serve_one(self) -> None:
         """Carry out the next call, if there is one."""
-        self.serve_next(wait=False)
-
-    def serve_next(self, *, wait: bool) -> None:
-        """Carry out the next call; if there is none, `wait` for one, or until `wake`."""
         with contextlib.suppress(queue.Empty):
-            handed = self._queue.get(block=wait)
+            call, done = self._queue.get_nowait()
             # One whose thread has given up is not carried out.
-            if handed is not None and handed[1].set_running_or_notify_cancel():
-                self._serve(*handed)
+            if done.set_running_or_notify_cancel():
+                self._serve(call, done)
 
     def serve_rest(self) -> None:
-        """Carry out all that are left; none comes after `close`."""
+        """Carry out all that are there."""
         while not self._queue.empty():
             self.serve_one()

@@ -20,9 +20,6 @@ from .._wire.commands import Reply, encode_call, encode_cast
 from .calls import UNREACHABLE, Call, Channel, cannot_send, seconds_for
 from .calls_from_threads import Handover
 
-#: How often a parked plugin that has calls under way looks for further ones (ms).
-_PARKED_LOOK = 10
-
 
 class Client:
     """Sends commands and casts to circusd, from any thread.
@@ -47,7 +44,7 @@ class Client:
         self._retired: list[Channel] = []
         self._last_id = 0
         self._owner: int | None = None
-        self._handover = Handover(loop.post, self._serve)
+        self._handover = Handover(self._post, self._serve)
         self._parked_over = False
 
     # Life, all of it on the plugin's thread.
@@ -64,39 +61,28 @@ class Client:
             self._retire(self._channel)
 
     def serve_parked(self) -> None:
-        """Carry out other threads' calls, and nothing else, until `end_parked`."""
-        while not self._parked_over:
-            if self._read_parked():
-                self._wait_parked()
-                self._handover.serve_one()
-            else:
-                self._handover.serve_next(wait=True)
+        """Carry out other threads' calls, and nothing else, until `end_parked`.
+
+        That takes a loop on which nothing of the plugin is: what it has put on its own stays there.
+        """
+        loop = PluginLoop()
+        try:
+            self._loop = loop
+            for channel in self._channels:
+                for call in channel.open_calls:
+                    self._set_timer(call)
+                self._watch(channel)
+            # What was handed over to the other loop, and not carried out by that any more.
+            loop.call_soon(self._handover.serve_rest)
+            if not self._parked_over:
+                loop.run_forever()
+        finally:
+            loop.close()
 
     def end_parked(self) -> None:
         """Let `serve_parked` return; from any thread."""
         self._parked_over = True
-        self._handover.wake()
-
-    def _read_parked(self) -> bool:
-        """Do what the loop did for calls under way; False if there are none."""
-        for channel in self._channels:
-            if channel.unsent:
-                self._flush(channel)
-            self._on_readable(channel)
-            for call in channel.open_calls:
-                if not call.remaining:
-                    self._expire(call)
-        return any(channel.open_calls for channel in self._channels)
-
-    def _wait_parked(self) -> None:
-        """Wait a moment for a reply, or for a connection to send over."""
-        poller = zmq.Poller()
-        for channel in self._channels:
-            if channel.open_calls:
-                reads = zmq.POLLIN if channel.calls else 0
-                writes = zmq.POLLOUT if channel.unsent else 0
-                poller.register(channel.socket, reads | writes)
-        poller.poll(_PARKED_LOOK)
+        self._loop.stop_threadsafe()
 
     @property
     def _channels(self) -> list[Channel]:
@@ -232,9 +218,17 @@ class Client:
     def _start(self, call: Call) -> None:
         """Send without waiting; `on_done` hears the outcome, on the loop."""
         channel = self._assign(call)
-        call.timer = self._loop.call_later(call.remaining, self._expire, call)
+        self._set_timer(call)
         channel.unsent[call.id] = call
         self._flush(channel, call)
+
+    def _post(self, serve: Callable[[], object]) -> None:
+        self._loop.post(serve)
+
+    def _set_timer(self, call: Call) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        call.timer = self._loop.call_later(call.remaining, self._expire, call)
 
     def _flush(self, channel: Channel, new: Call | None = None) -> None:
         for call in list(channel.unsent.values()):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from .._logs import speaking
-from .._signals import Handler, SecondInterrupt, handling, is_free
+from .._signals import Handler, SecondInterrupt, handling, is_free, relay
 from .owner import Owner
 from .plugin_thread import PluginThread
 from .stop_guard import StopGuard
@@ -44,7 +44,7 @@ class Standalone(Owner):
         self._worker = worker
         self._live = live
         self._stop = stop
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[str | int] = queue.SimpleQueue()
         self._ended_by: BaseException | None = None
         self._interrupted = False
         self._second_interrupt = SecondInterrupt()
@@ -64,10 +64,11 @@ class Standalone(Owner):
             signal.SIGINT: self._on_interrupt,
         }
         free = {number: handler for number, handler in handlers.items() if is_free(number)}
-        with handling(free), speaking(self._worker.name):
+        with handling(free), speaking(self._worker.name), relay.served(self._news.put):
             thread.start()
             try:
-                self._news.get()
+                while isinstance(news := self._news.get(), int):
+                    relay.install(news)  # which the plugin wants to hear of
             except BaseException as error:  # noqa: BLE001 - a signal handler of somebody else's
                 self._ended_by = error
             deadline = time.monotonic() + STOP_TIMEOUT

@@ -15,6 +15,7 @@ from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
 from .._plugin.construction import worker_for_construction
+from .._plugin.hints import hint_for
 from .._plugin.load import load_checked
 from .._plugin.owner import CircusdAway, Owner, Phase
 from .._plugin.plugin_thread import PluginThread
@@ -174,7 +175,8 @@ class ThreadRunner(Owner):
                 self._notify(Kind.ENDED, self._failure)
 
     def _failed(self, error: BaseException, text: str) -> None:
-        self._failure = text
+        hint = hint_for(error)
+        self._failure = f"{text}; {hint}" if hint else text
         self._around.hooks.on_exception(self.spec.name, error)
 
     def _live(self, worker: Worker) -> None:

@@ -138,6 +138,7 @@ def test_a_plugin_can_end_a_blocking_start(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
 ) -> None:
     def stop_host() -> None:
+        journal.wait("a", "init")
         arbiter.stop()
 
     arbiter = host(member("a"), member("b", Acts, act=stop_host))

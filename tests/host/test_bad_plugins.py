@@ -310,11 +310,11 @@ def test_a_plugin_that_was_left_behind_ends_when_its_handler_returns(
 def test_a_host_that_cannot_open_its_link_leaves_nothing_behind_and_can_be_stopped(
     fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def open_tunnel(*arguments: object) -> object:
+    def make(*arguments: object, **options: object) -> object:
         raise HostError("no tunnel today")
 
     module = types.ModuleType("circusplug._wire.ssh_tunnel")
-    module.open_tunnel = open_tunnel  # type: ignore[attr-defined]
+    module.Tunnel = make  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "circusplug._wire.ssh_tunnel", module)
     endpoints = fake_circusd.endpoint, fake_circusd.pubsub_endpoint
     arbiter = Arbiter([], *endpoints, ssh_server="example.org")

@@ -118,7 +118,7 @@ class TestOptions:
         assert caught.value.key == "quiet"
 
     def test_an_option_that_looks_misspelt_is_told(self, run_plugin: Run, journal: Journal) -> None:
-        run_plugin(FlappingAlert, windw="3", use_sockets="true", copy_env="true")
+        run_plugin(FlappingAlert, windw="3", use_sockets="true")
         journal.wait("there is no option 'windw' (did you mean 'window'?)")
         assert "use_sockets" not in str(journal.messages)
 
