@@ -2,7 +2,7 @@
 # that plugins want to hear of on their threads.
 #
 # Owner: the main thread, which is the only one that may set a signal handler. `relay` is for any
-# thread; its `_lock` guards who wants what.
+# thread; its `_lock` guards who wants what and what is installed.
 
 from __future__ import annotations
 
@@ -101,11 +101,16 @@ _HOSTS = frozenset(
 )
 
 
+#: How long a plugin waits for the main thread to set a handler, in seconds; that may be busy with
+#: another plugin's `handle_stop`.
+_INSTALL_WAIT = 1.0
+
+
 class Relay:
     """Hands signals on to plugins' loops."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._wanted: dict[int, dict[object, Callable[[], object]]] = {}
         self._take: Callable[[int], object] | None = None
         self._before: dict[int, Any] = {}
@@ -128,7 +133,10 @@ class Relay:
     def install(self, number: int) -> None:
         """Hand a signal on from now on; on the main thread."""
         if number not in self._before:
-            self._before[number] = take_signal(number, self._deliver)
+            before = take_signal(number, self._deliver)
+            with self._lock:
+                self._before[number] = before
+                self._lock.notify_all()
 
     def add(self, number: int, whose: object, tell: Callable[[], object]) -> None:
         """Call `tell`, which must be fit for a signal handler, for each such signal.
@@ -155,6 +163,8 @@ class Relay:
         with self._lock:
             self._wanted.setdefault(number, {})[whose] = tell
         take(number)
+        with self._lock:  # a signal that comes at once shall find its handler
+            self._lock.wait_for(lambda: number in self._before, _INSTALL_WAIT)
 
     def remove(self, number: int, whose: object) -> bool:
         """Tell one no more; False if it was not told anyway."""

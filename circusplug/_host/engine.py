@@ -18,8 +18,8 @@ from typing import Any
 from .._config.specs import HostConfig
 from .._errors import HostError, describe
 from .._logs import logger
+from .._plugin.mailbox import Mailbox
 from .._plugin.stop_guard import StopGuard
-from .._runners.mailbox import Mailbox
 from .._runners.runner import Hooks, Notice, Surroundings
 from .._signals import relay
 from .config_difference import where_circusd_is

@@ -27,7 +27,7 @@ from typing import Any
 
 from .._config.host_options import HostOptions
 from .._errors import describe
-from .._runners.mailbox import Mailbox
+from .._plugin.mailbox import Mailbox
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.stall_watch import StallWatch
 from .._runners.thread_runner import ThreadRunner

@@ -3,11 +3,11 @@
 # started, `handle_stop` on the main thread before the join, and all of it within bounds.
 #
 # Owner: the main thread. Its signal handlers, the plugin's thread and whoever calls `stop` put
-# words into `_news`, a queue that may be put into at any moment.
+# words into `_news`.
 
 from __future__ import annotations
 
-import queue
+import contextlib
 import signal
 import threading
 import time
@@ -16,6 +16,7 @@ from types import FrameType
 
 from .._logs import speaking
 from .._signals import Handler, SecondInterrupt, handling, is_free, relay
+from .mailbox import Mailbox
 from .owner import Owner
 from .plugin_thread import PluginThread
 from .stop_guard import StopGuard
@@ -44,9 +45,9 @@ class Standalone(Owner):
         self._worker = worker
         self._live = live
         self._stop = stop
-        self._news: queue.SimpleQueue[str | int] = queue.SimpleQueue()
         self._ended_by: BaseException | None = None
         self._interrupted = False
+        self._news: Mailbox[str | int] = Mailbox()
         self._second_interrupt = SecondInterrupt()
 
     def run(self) -> None:
@@ -64,7 +65,14 @@ class Standalone(Owner):
             signal.SIGINT: self._on_interrupt,
         }
         free = {number: handler for number, handler in handlers.items() if is_free(number)}
-        with handling(free), speaking(self._worker.name), relay.served(self._news.put):
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._news.close)
+            # A signal may come in on any thread; the byte that it writes wakes this one.
+            before = signal.set_wakeup_fd(self._news.wakeup_fd, warn_on_full_buffer=False)
+            stack.callback(signal.set_wakeup_fd, before)
+            stack.enter_context(handling(free))
+            stack.enter_context(relay.served(self._news.put))
+            stack.enter_context(speaking(self._worker.name))
             thread.start()
             try:
                 while isinstance(news := self._news.get(), int):

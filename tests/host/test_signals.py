@@ -224,7 +224,7 @@ def test_an_alarm_of_somebody_elses_is_left_alone(caplog: pytest.LogCaptureFixtu
 
 _FORKS = """
 import os, select, signal, sys
-from circusplug._runners.mailbox import Mailbox
+from circusplug._plugin.mailbox import Mailbox
 from circusplug._host.signals import HostSignals
 
 mailbox = Mailbox()
