@@ -195,11 +195,12 @@ def encode(message: Any) -> bytes:
     """A message as a line, with its line end; texts are cut so that the host keeps it together."""
     said = {"kind": type(message).__name__, **dataclasses.asdict(message)}
     line = json.dumps(said)
-    for key, value in said.items():
+    while len(line) >= LINE_LIMIT:
         # What matters of a text is its beginning, and of a traceback its end.
-        while isinstance(value, str) and len(line) >= LINE_LIMIT:
-            value = f"{value[: len(value) // 8]}\n...\n{value[-len(value) // 4 :]}"
-            line = json.dumps({**said, key: value})
+        key = max(said, key=lambda name: len(str(said[name])))
+        text = str(said[key])
+        said[key] = f"{text[: len(text) // 8]}\n...\n{text[-len(text) // 4 :]}"
+        line = json.dumps(said)
     return line.encode() + b"\n"
 
 
@@ -248,7 +249,8 @@ def one_line(text: str | None) -> str | None:
     text = " ".join(text.split())
     if len(text) <= ERROR_LIMIT:
         return text
-    return f"{text[:ERROR_LIMIT]}... ({len(text)} characters)"
+    said = f"... ({len(text)} characters)"
+    return text[: ERROR_LIMIT - len(said)] + said
 
 
 def shown(text: str) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
@@ -27,10 +26,15 @@ from circusplug import (
     PluginSpec,
     PluginStatus,
 )
-from circusplug._host import supervisor as _supervisor
-from circusplug._isolated import pipes as _children
+from circusplug._host import managed_plugin
+from circusplug._isolated import forkserver as forkserver_module
+from circusplug._isolated import messages
+from circusplug._isolated.child_output import ChildOutput
+from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._isolated.line_buffer import LineBuffer
-from circusplug._isolated.pipes import OUTPUT_LIMIT, Children
+from circusplug._isolated.output_writer import OUTPUT_LIMIT
+from circusplug._isolated.pipe_reader import PipeReader
+from circusplug._isolated.pipes import Pipes
 from circusplug._isolated.process_runner import ProcessRunner
 from circusplug._logs import DATE_FORMAT, FORMAT, Formatter
 from circusplug._runners.runner import Kind, Notice, Surroundings
@@ -231,7 +235,7 @@ def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What one that does not hang gets when the time for all is over; here, for a busy machine.
-    monkeypatch.setattr(_supervisor, "_PARK_WAIT", 3.0)
+    monkeypatch.setattr("circusplug._isolated.process_runner._STOP_LEAST", 3.0)
     plugins = [
         {"use": Talker, "name": "first"},
         {"use": Deaf, "name": "deaf", "isolate": True},
@@ -249,16 +253,15 @@ def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
 def test_an_isolated_plugin_that_hangs_in_its_start_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_supervisor, "ORDERED_WAIT", 0.1)
+    monkeypatch.setattr(managed_plugin, "READY_WAIT", 0.1)
     trouble = {"use": "troublemakers.Ender", "end": "hang in init", "host.start_timeout": 100}
     options = {"isolate": True, "name": "trouble", "host.graceful_timeout": 0.1}
     with FakeCircusd() as circusd, Arbiter([], circusd.endpoint, circusd.pubsub_endpoint) as host:
         host.add_plugin(trouble | options)
         circusd.wait_command("say", what="init", timeout=PATIENCE)
         # The process may come that far before the host knows of it.
-        runner: Any = host._started.supervisor._slots["trouble"].runner
-        assert runner._started.wait(PATIENCE)
-        process = psutil.Process(runner.pid)
+        status = host.wait(lambda now: now["trouble"].pid is not None, PATIENCE)["trouble"]
+        process = psutil.Process(status.pid)
         host.remove_plugin("trouble")
         assert not process.is_running()
 
@@ -311,11 +314,12 @@ def test_output_that_nobody_reads_is_dropped_and_counted(
     terminal = StuckTerminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     lines = [b"x" * 1000] * 100
-    with Children() as children:
+    with Pipes() as pipes:
+        output = ChildOutput("one", pipes.writer)
         for _ in range(200):
-            children.print_lines("one", lines, False)
+            output.print_lines(lines)
         terminal.free.set()
-    children._writer.join(PATIENCE)
+    pipes.writer._thread.join(PATIENCE)
     (record,) = (record for record in caplog.records if "output dropped" in record.message)
     assert record.args is not None
     dropped = next(iter(record.args))
@@ -332,22 +336,22 @@ def test_what_was_said_before_the_end_is_read_at_the_end() -> None:
     done = threading.Event()
 
     def begin_and_end() -> None:
-        children.watch(read, heard.append, lambda: heard.append(b"."))
-        children._end()
+        reader.watch(read, heard.append, lambda: heard.append(b"."))
+        reader._end()
         done.set()
 
-    with Children() as children:
-        children.call(begin_and_end)
+    with PipeReader() as reader:
+        reader.call(begin_and_end)
         assert done.wait(PATIENCE)
     assert heard == [b"last words", b"."]
 
 
 def test_a_late_comer_is_closed_and_not_read() -> None:
     ended = threading.Event()
-    with Children() as children:
+    with PipeReader() as reader:
         pass
     read, write = os.pipe()
-    children.watch(read, lambda data: None, ended.set)
+    reader.watch(read, lambda data: None, ended.set)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.read(read, 1)
     os.close(write)
@@ -357,8 +361,8 @@ def test_a_late_comer_is_closed_and_not_read() -> None:
 def test_whoever_is_not_read_to_the_end_is_told_so() -> None:
     ended = threading.Event()
     read, write = os.pipe()
-    with Children() as children:
-        children.watch(read, lambda data: None, ended.set)
+    with PipeReader() as reader:
+        reader.watch(read, lambda data: None, ended.set)
     assert ended.is_set()
     os.close(write)
 
@@ -395,8 +399,8 @@ def test_nonsense_on_its_pipes_is_shown_and_goes_no_further(
 def test_a_record_that_makes_no_sense_is_shown_and_harms_nobody(
     record: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Children() as children:
-        children.log_lines("one", 1, [record])
+    with Pipes() as pipes:
+        ChildOutput("one", pipes.writer).log_lines([record])
     assert "said" in caplog.text or f"[one] {record[:30].decode()}" in capfd.readouterr().err
     assert "Traceback" not in caplog.text
     for shown in caplog.records:
@@ -408,10 +412,10 @@ def test_what_happens_once_is_told_to_the_supervisor_once() -> None:
     told: list[Notice] = []
     spec = PluginSpec("one", "troublemakers.Talker", isolate=True)
     around = Surroundings(HostConfig(), Link(), told.append)
-    with Children() as children:
-        runner = ProcessRunner(spec, around, Counters(), children)
-        for what in ("running", "too many errors", "stalled") * 3:
-            runner._take_in(what, {"is": what, "error": "x"})
+    reports = [messages.Running(), messages.TooManyErrors("x"), messages.Stalled("x")]
+    runner = ProcessRunner(spec, around, Counters(), Pipes())
+    for report in reports * 3:
+        runner.heard(report)
     assert [notice.kind for notice in told] == [Kind.RUNNING, Kind.TOO_MANY_ERRORS, Kind.STALLED]
 
 
@@ -450,7 +454,7 @@ def host_process(
 
 def test_when_the_host_is_killed_its_plugins_stop_and_the_forkserver_ends(tmp_path: Path) -> None:
     with FakeCircusd() as circusd, host_process(tmp_path, circusd, HOST) as (host, processes):
-        assert len(processes) == 12  # the plugins, their forkserver, the resource tracker
+        assert len(processes) == 11  # the plugins and their forkserver
         host.signal(signal.SIGKILL)
         # Nobody is left who could write there: the forkserver among them.
         host.wait_silent()
@@ -514,7 +518,7 @@ def test_a_process_in_its_set_up_does_not_outlive_a_host_that_was_killed(tmp_pat
     program = program.replace('"directory": "."', '"host.stdout": "nobody reads"')
     program = program.replace('status.state == "running"', "status.pid")  # no more comes of it
     with FakeCircusd() as circusd, host_process(tmp_path, circusd, program) as (host, processes):
-        assert len(processes) == 3  # the plugin, the forkserver, the resource tracker
+        assert len(processes) == 2  # the plugin and the forkserver
         host.signal(signal.SIGKILL)
         host.wait()
         assert_ends(*(process.pid for process in processes))
@@ -522,49 +526,29 @@ def test_a_process_in_its_set_up_does_not_outlive_a_host_that_was_killed(tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_forkserver_leaves_signals_to_the_host(stage: Scene, number: signal.Signals) -> None:
-    forkserver: Any = multiprocessing.forkserver._forkserver
-    pid = forkserver._forkserver_pid
+    pid = forkserver()
     for _ in range(2):
         os.kill(pid, number)
         stage.arbiter.restart_plugin("trouble")
         stage.wait(lambda status: status.state == "running")
-    assert forkserver._forkserver_pid == pid
+    assert forkserver() == pid
 
 
-def test_what_others_fork_from_the_programs_forkserver_has_signals_as_usual(stage: Scene) -> None:
-    context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    with ours, theirs:
-        process = context.Process(target=tell_signals, args=(theirs,))
-        process.start()
-        assert ours.poll(PATIENCE)
-        assert ours.recv() == ({}, set())
-        process.terminate()
-        process.join(PATIENCE)
-        assert process.exitcode == -signal.SIGTERM
-        process.close()
-
-
-def tell_signals(pipe: Any) -> None:
-    """Say which signals are not as Python has them, and which are blocked; then stay."""
-    usual = {signal.SIGINT: signal.default_int_handler}
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    odd = {
-        int(number): str(handler)
-        for number, handler in handlers.items()
-        if handler != usual.get(number, signal.SIG_DFL)
-    }
-    pipe.send((odd, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
-    signal.pause()
+def test_multiprocessing_of_the_program_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    monkeypatch.setattr(theirs, "_preload_modules", ["json"])
+    before = theirs._forkserver_pid
+    with scene() as stage:
+        stage.assert_siblings_work()
+    assert (theirs._preload_modules, theirs._forkserver_pid) == (["json"], before)
 
 
 @pytest.mark.leaves_thread("the thread that writes waits for somebody who reads")
 def test_a_host_does_not_wait_long_for_somebody_who_does_not_read_its_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_children, "FLUSH_WAIT", 1000.0)
-    monkeypatch.setattr(_children, "STUCK_WAIT", 0.05)
+    monkeypatch.setattr("circusplug._isolated.output_writer.FLUSH_WAIT", 1000.0)
+    monkeypatch.setattr("circusplug._isolated.output_writer.STUCK_WAIT", 0.05)
     begun, reads = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -572,8 +556,8 @@ def test_a_host_does_not_wait_long_for_somebody_who_does_not_read_its_output(
         reads.wait()
 
     try:
-        with Children() as children:
-            children.write(write, 1)
+        with Pipes() as pipes:
+            pipes.writer.write(write, 1)
             assert begun.wait(PATIENCE)
         assert not reads.is_set()
     finally:
@@ -621,26 +605,26 @@ def test_when_the_forkserver_dies_its_plugins_stop_and_start_on_a_new_one(
             assert after["thread"].counters.restarts == 0
 
 
-def test_a_forkserver_that_is_about_to_die_is_waited_for_and_replaced(
+def test_a_forkserver_that_dies_over_a_request_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connect = multiprocessing.forkserver.connect_to_new_process
-    dying = []
+    spawn = forkserver_module._spawn
+    spawned = []
 
-    def refuse(fds: list[int]) -> Any:
-        # As the kernel does it: the socket is closed, and the process can be waited for later.
-        if not dying:
-            dying.append(forkserver())
-            os.kill(dying[0], signal.SIGKILL)
-            raise ConnectionRefusedError
-        return connect(fds)
+    def spawn_dying(fd: int) -> int:
+        spawned.append(spawn(fd))
+        if len(spawned) == 1:
+            os.kill(spawned[0], signal.SIGKILL)
+        return spawned[-1]
 
-    monkeypatch.setattr(multiprocessing.forkserver, "connect_to_new_process", refuse)
+    monkeypatch.setattr(forkserver_module, "_spawn", spawn_dying)
+    if FORKSERVER.pid is not None:
+        os.kill(FORKSERVER.pid, signal.SIGKILL)
     with FakeCircusd() as circusd:
         plugin = {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
         with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
             arbiter.wait(lambda now: now["one"].state == "running", PATIENCE)
-            assert dying != [forkserver()]
+            assert spawned[0] != forkserver() == spawned[-1]
 
 
 def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
@@ -671,5 +655,5 @@ def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is
 
 
 def forkserver() -> int:
-    pid: int = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    return pid
+    assert FORKSERVER.pid is not None
+    return FORKSERVER.pid
