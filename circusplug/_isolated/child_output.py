@@ -15,12 +15,16 @@ from .._logs import logger
 from .line_buffer import LineBuffer
 from .messages import ENTRIES, LogEntry, decode
 from .output_writer import OutputWriter
+from .pipe_reader import Action, OnData
 
 #: How much a process may say at once, and in the long run in a second, in bytes. A plugin that
 #: logs a hundred tracebacks a second stays below that; one in an endless loop says 1000 times as
 #: much, which would cost its neighbours their time and the host its disk.
 BURST = 1024 * 1024
 RATE = 256 * 1024
+#: For how long a pipe is left unread after something was dropped, in seconds: it holds as much as
+#: is read at once, so that even what is dropped is at most some 10 MB a second.
+_REST = 0.005
 #: How long after a report of what was dropped the next one comes at the earliest, in seconds.
 _NEXT_REPORT = 5.0
 
@@ -54,18 +58,18 @@ class ChildOutput:
         self._dropped = 0
         self._next_report = 0.0
 
-    def lines_of(
-        self, take: Callable[[list[bytes]], object]
-    ) -> tuple[Callable[[bytes], object], Callable[[], object]]:
+    def lines_of(self, take: Callable[[list[bytes]], object]) -> tuple[OnData, Action]:
         """What to watch a pipe with so that `take` gets its lines, but for those too many."""
         buffer = LineBuffer()
 
-        def feed(data: bytes) -> None:
-            if self._has_room(len(data)):
+        def feed(data: bytes) -> float | None:
+            has_room = self._has_room(len(data))
+            if has_room:
                 take(buffer.feed(data))
             else:
                 self._dropped += buffer.skip(data)
             self._report_dropped()
+            return None if has_room else _REST
 
         def end() -> None:
             take(buffer.flush())

@@ -16,7 +16,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from . import messages
@@ -24,6 +23,7 @@ from .child_output import ChildOutput
 from .forkserver import FORKSERVER
 from .forkserver_main import ANSWER, CONTINUED, ENDED, FAILED, STOPPED
 from .messages import Launch, decode, encode, send_launch
+from .pipe_reader import Action, OnData
 from .pipes import Pipes
 
 #: The flag of pidfd_send_signal(2) by which a signal goes to a process group (Linux 6.9).
@@ -134,9 +134,7 @@ class ChildProcess:
         watch(os.dup(control), feed, self._end_of_control)
         self._reader.watch(answers, self._take_answer, self._end_of_answers)
 
-    def _watch(
-        self, fd: int, take: Callable[[bytes], object], on_end: Callable[[], object]
-    ) -> None:
+    def _watch(self, fd: int, take: OnData, on_end: Action) -> None:
         self._watched.append(fd)
 
         def end() -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 from .._logs import logger
 
-OnData = Callable[[bytes], object]
+#: Takes what was read; returns for how long not to read more of it, in seconds.
+OnData = Callable[[bytes], float | None]
 Action = Callable[[], object]
 
 #: How long the last that processes have said may take to be read when the host stops, in seconds.
@@ -36,6 +37,7 @@ class PipeReader:
     def __init__(self) -> None:
         self._todo: collections.deque[Action] = collections.deque()
         self._timers: list[tuple[float, int, Action]] = []
+        self._watched: dict[int, tuple[OnData, Action]] = {}
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._closed = self._closing = False
@@ -45,7 +47,7 @@ class PipeReader:
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, (self._awake, None))
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._thread.start()
         return self
 
@@ -79,9 +81,7 @@ class PipeReader:
         Both callbacks are called on the reading thread; `on_end` here if that has ended.
         """
         os.set_blocking(fd, False)
-        if not self.call(
-            lambda: self._selector.register(fd, selectors.EVENT_READ, (on_data, on_end))
-        ):
+        if not self.call(lambda: self._begin_watch(fd, (on_data, on_end))):
             os.close(fd)
             on_end()
 
@@ -89,10 +89,13 @@ class PipeReader:
 
     def read_out(self, fd: int) -> None:
         """Read what a watched descriptor holds now, so that it comes before what is done next."""
-        key = self._selector.get_map().get(fd)
         for _ in range(_LAST_READS):
-            if key is None or not self._read(key):
+            if not self._read(fd):
                 return
+
+    def _begin_watch(self, fd: int, callbacks: tuple[OnData, Action]) -> None:
+        self._watched[fd] = callbacks
+        self._selector.register(fd, selectors.EVENT_READ)
 
     def _run(self) -> None:
         while not self._closing:
@@ -103,10 +106,9 @@ class PipeReader:
             pass
         with self._lock:
             self._closed = True
-            self._awake(b"")
-        for key in list(self._selector.get_map().values()):
-            if key.fd != self._wake_read:
-                self._let_go(key)
+            self._do_what_was_handed_over()
+        for fd in list(self._watched):
+            self._let_go(fd)
         self._selector.close()
 
     def _time_left(self) -> float | None:
@@ -116,32 +118,49 @@ class PipeReader:
         """Read what there is to be read; False if there is nothing within `timeout` seconds."""
         ready = self._selector.select(timeout)
         for key, _ in ready:
-            # One that was let go meanwhile may be another's by now.
-            if self._selector.get_map().get(key.fd) is key:
-                self._read(key)
+            if key.fd == self._wake_read:
+                os.read(key.fd, _READ_SIZE)
+                self._do_what_was_handed_over()
+            else:
+                self._read(key.fd)
         while self._timers and self._timers[0][0] <= time.monotonic():
             self._do(heapq.heappop(self._timers)[2])
         return bool(ready)
 
-    def _read(self, key: selectors.SelectorKey) -> bool:
+    def _read(self, fd: int) -> bool:
         """Read once; False if nothing is there, or nothing more will come."""
+        callbacks = self._watched.get(fd)
+        if callbacks is None:  # it was let go meanwhile
+            return False
         try:
-            data = os.read(key.fd, _READ_SIZE)
+            data = os.read(fd, _READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             data = b""
         if not data:
-            self._let_go(key)
+            self._let_go(fd)
             return False
-        self._do(lambda: key.data[0](data))
+        self._do(lambda: self._pause(fd, callbacks, callbacks[0](data)))
         return True
 
-    def _let_go(self, key: selectors.SelectorKey) -> None:
+    def _pause(self, fd: int, callbacks: tuple[OnData, Action], seconds: float | None) -> None:
+        """Leave a descriptor alone for some time, if it is not let go by then."""
+        if seconds and fd in self._selector.get_map():
+            self._selector.unregister(fd)
+            self.call_at(time.monotonic() + seconds, lambda: self._go_on(fd, callbacks))
+
+    def _go_on(self, fd: int, callbacks: tuple[OnData, Action]) -> None:
+        if self._watched.get(fd) is callbacks:  # and not another's by now
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def _let_go(self, fd: int) -> None:
         """Close a descriptor of which nothing more is read, and say so."""
-        self._selector.unregister(key.fd)
-        os.close(key.fd)
-        self._do(key.data[1])
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+        _, on_end = self._watched.pop(fd)
+        os.close(fd)
+        self._do(on_end)
 
     def _do(self, action: Action) -> None:
         try:
@@ -149,7 +168,7 @@ class PipeReader:
         except Exception:  # noqa: BLE001 - a mistake of ours; there are other plugins' pipes
             logger.exception("what an isolated plugin says could not be taken in")
 
-    def _awake(self, _: bytes) -> None:
+    def _do_what_was_handed_over(self) -> None:
         while self._todo:
             self._do(self._todo.popleft())
 
