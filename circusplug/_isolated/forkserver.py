@@ -1,150 +1,163 @@
-# Starting processes from multiprocessing's forkserver: a single-threaded process that has
-# imported what every isolated plugin needs, and forks when asked.
+# The host's end of the forkserver: one process for all hosts of this process, started when it is
+# first needed, and again should it have died.
 #
-# `multiprocessing.Process.start` is left out: it keeps a table of children that its other
-# users clear, and with it the exit status of ours; and it makes every child import the host's
-# main script, which costs time and memory and starts a second host if it has no guard.
-# Nothing here has an owner: any thread may start a child.
+# It is not multiprocessing's, which dies when it cannot fork, is found by a path in TMPDIR that
+# may be cleaned and stays when the host is killed, shares its list of modules with the rest of
+# the program, and reaps a process before anybody can kill what that has started.
+#
+# Owner: any thread may ask for a process; `_lock` guards the forkserver's own socket and number.
 
 from __future__ import annotations
 
 import contextlib
-import io
-import multiprocessing
-import multiprocessing.forkserver
 import os
-import select
 import signal
-import struct
-from collections.abc import Callable
-from multiprocessing import popen_forkserver, reduction, resource_tracker, spawn, util
-from multiprocessing.context import ForkServerProcess, set_spawning_popen
-from typing import Any
+import socket
+import subprocess
+import sys
+import threading
 
-#: The exit status of a child whose import of the main script would start a second host.
+from .forkserver_main import REQUEST
+
+#: The exit status of a process whose import of the main script would start a second host.
 NO_GUARD = 78
 
-#: How long a forkserver that takes no connection may take to be gone, in seconds.
-_DEATH_WAIT = 1.0
+#: What the forkserver needs of the host's environment. The processes of other users are forked
+#: from it, and shall not find the rest of that anywhere in their memory.
+_NEEDED = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "LANG", "TZ", "PATH")
 
-_STATUS = struct.Struct("q")
+_PROGRAM = (
+    "import sys; fd = int(sys.argv.pop(1)); sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
+    "from circusplug._isolated.forkserver_main import main; main(fd)"
+)
+_FD = 3
+#: How long a forkserver that hangs may take to make room for a request, in seconds.
+_SEND_WAIT = 5.0
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class ForkServerProcess:
+    """The forkserver, as seen by the process that it serves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._dead: list[int] = []
+        self.pid: int | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def start(self) -> None:
+        """Start it, unless it runs.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with self._lock:
+            self._start()
+
+    def request(self, fds: list[int], grace: float) -> None:
+        """Ask for a process; whatever comes of it is told on the first of the descriptors.
+
+        Args:
+            fds: See `forkserver_main.DESCRIPTORS`; they stay open here.
+            grace: How long the process may go on after this process's end, in seconds.
+
+        Raises:
+            OSError: The forkserver cannot be started.
+        """
+        with self._lock:
+            self._start()
+            try:
+                self._send(fds, grace)
+            except ConnectionError:  # it has died just now
+                self._bury()
+                self._start()
+                self._send(fds, grace)
+
+    def _send(self, fds: list[int], grace: float) -> None:
+        assert self._socket is not None
+        socket.send_fds(self._socket, [REQUEST.pack(grace)], fds)
+
+    def _start(self) -> None:
+        self._dead = [pid for pid in self._dead if not _has_ended(pid)]
+        if self.pid is not None and not _has_ended(self.pid):
+            return
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = self.pid = None
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.enter_context(ours)
+            ours.settimeout(_SEND_WAIT)
+            self.pid = _spawn(theirs.fileno())
+            self._socket = ours
+            undo.pop_all()
+
+    def _bury(self) -> None:
+        """Have done with a forkserver that takes no request; it is reaped when it has ended."""
+        if self.pid is not None:
+            self._dead.append(self.pid)
+            self.pid = None
+
+    def _forget(self) -> None:
+        """In a process forked from this one: a copy of the socket would hide this one's end."""
+        if self._socket is not None:
+            self._socket.close()
+        self._lock = threading.Lock()
+        self._socket = self.pid = None
+        self._dead = []
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is open here because of it."""
+        return [] if self._socket is None else [self._socket.fileno()]
+
+
+#: The one forkserver of this process.
+FORKSERVER = ForkServerProcess()
 
 
 def start_forkserver() -> None:
-    """Start the process that children are forked from, unless it runs.
-
-    Best done before the host has threads or has opened files.
+    """Start the process that isolated plugins' processes are forked from, unless it runs.
 
     Raises:
         OSError: It cannot be started.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["circusplug._isolated.preload"]
+    FORKSERVER.start()
+
+
+def _spawn(fd: int) -> int:
+    """Start a forkserver that has one end of a socket; returns its number."""
+    path = [entry for entry in sys.path if entry]  # the current directory is not for imports
+    if _ROOT not in path:
+        path.append(_ROOT)
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    environment = {key: text for key, text in os.environ.items() if key.startswith(_NEEDED)}
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, fd, _FD),
+    ]
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *flags, "-c", _PROGRAM, str(_FD), *path],
+        environment,
+        file_actions=actions,
+        # Until it can ignore them itself; what this process ignores is no matter of its own.
+        setsigmask=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
     )
-    # It ignores a Ctrl-C only once it has been set up. (The tracker first: its start unblocks.)
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended; it is reaped then."""
     try:
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class Child(popen_forkserver.Popen):
-    """A process forked from the forkserver.
-
-    Args:
-        name: Its name for multiprocessing.
-        target: What it runs; must be importable.
-        args: For `target`. Sockets and multiprocessing's connections in it reach the child.
-        with_main: Whether it imports the main script of this process first, because `args`
-            need it.
-
-    Attributes:
-        pid: Its process id.
-        sentinel: A descriptor: the forkserver writes the exit status there, see
-            `read_status`. It ends without one if the forkserver dies.
-
-    Raises:
-        OSError, EOFError: The forkserver cannot be started, or died just now.
-    """
-
-    def __init__(
-        self, name: str, target: Callable[..., object], args: tuple[Any, ...], with_main: bool
-    ) -> None:
-        self._with_main = with_main
-        start_forkserver()
-        super().__init__(ForkServerProcess(target=target, args=args, name=name))
-
-    def _launch(self, process: ForkServerProcess) -> None:
-        # As the base class does it, but for the main script.
-        preparation = spawn.get_preparation_data(process.name)
-        if not self._with_main:
-            preparation.pop("init_main_from_path", None)
-            preparation.pop("init_main_from_name", None)
-        buffer = io.BytesIO()
-        set_spawning_popen(self)
-        try:
-            reduction.dump(preparation, buffer)
-            reduction.dump(process, buffer)
-        finally:
-            set_spawning_popen(None)
-        try:
-            self._ask_forkserver(buffer.getvalue())
-        except ConnectionError:  # then nobody has got it
-            self.close()
-            _await_end_of_forkserver()
-            start_forkserver()
-            self._ask_forkserver(buffer.getvalue())
-        self.pid = multiprocessing.forkserver.read_signed(self.sentinel)
-
-    def _ask_forkserver(self, data: bytes) -> None:
-        fds = self._fds  # type: ignore[attr-defined]
-        self.sentinel, write = multiprocessing.forkserver.connect_to_new_process(fds)
-        with open(write, "wb") as pipe:
-            # By the end of this pipe multiprocessing knows in the child that its parent is gone.
-            ends = (os.dup(write), self.sentinel)
-            self.finalizer = util.Finalize(self, util.close_fds, ends)  # type: ignore[attr-defined]
-            pipe.write(data)
-
-
-def _await_end_of_forkserver() -> None:
-    """Wait for a forkserver that refused a connection to exit, so that a new one can start."""
-    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is None or not hasattr(os, "pidfd_open"):
-        return
-    with contextlib.suppress(OSError):  # it is gone already, or the system has no such thing
-        descriptor = os.pidfd_open(pid)
-        try:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            poll.poll(_DEATH_WAIT * 1000)
-        finally:
-            os.close(descriptor)
-
-
-def leave_family() -> None:
-    """Close what a child has got of the host's forkserver and resource tracker.
-
-    A plugin could end them for everybody by these, and multiprocessing starts others where
-    it is used.
-    """
-    server: Any = multiprocessing.forkserver._forkserver
-    tracker: Any = resource_tracker._resource_tracker
-    for owner, name in ((server, "_forkserver_alive_fd"), (tracker, "_fd")):
-        os.close(getattr(owner, name))
-        setattr(owner, name, None)
-    server._inherited_fds = None
-    server._forkserver_address = None
-
-
-def read_status(data: bytes) -> int:
-    """Decode what came from a sentinel: an exit status, negative for a signal."""
-    return int(_STATUS.unpack_from(data.ljust(_STATUS.size, b"\0"))[0])
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:  # somebody else has reaped it
+        return True
 
 
 def describe_status(status: int) -> str:
-    """Say how a child ended that did not say so itself."""
+    """Say how a process ended that did not say so itself."""
     if status < 0:
         known = {int(item): item.name for item in signal.Signals}
         return f"its process was killed by {known.get(-status, f'signal {-status}')}"

@@ -1,37 +1,36 @@
-# The runner that gives a plugin a process of its own, forked from multiprocessing's
-# forkserver: never from the host, which has threads whose locks would stay locked in a copy.
+# The runner that gives a plugin a process of its own. The process itself is child_process.py's;
+# here is what its reports mean, and what the supervisor is told of them.
 #
-# Owner: what the child says comes in on the reading thread of `Children`, which is the only
-# writer of the counters and the state; `_start` runs on a thread of its own, and
-# everything else on the supervising thread. `_lock` guards that the child is told to begin
-# before anything else, and that its end is told once. A child is reaped by the forkserver; the
-# sentinel tells of its end.
+# Owner: the supervising thread calls what is in `Runner`; reports come on the reading thread, and
+# `_launch` runs on a thread of its own. All of them change `_life` under `_changed` alone, and
+# do what follows from it after that.
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
-import json
-import multiprocessing
+import enum
 import os
 import pickle
 import signal
-import socket
+import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .. import _logs
 from .._config.specs import PluginSpec
+from .._errors import describe
+from .._logs import logger
 from .._runners.runner import Kind, Notice, Surroundings
 from .._status import Counters
-from . import child_main
-from .forkserver import Child, describe_status, read_status
-from .line_buffer import LineBuffer
-from .messages import Report
-from .pipes import Children, lowest_level
+from . import messages
+from .child_main import LAST_WAIT
+from .child_output import lowest_level
+from .child_process import ChildProcess
+from .forkserver import describe_status
+from .messages import Launch
+from .pipes import Pipes
+from .process_setup import describe_main, environment_for
 
 #: How long a signal is given before the next one, and a killed process to be gone, in seconds.
 _SIGNAL_WAIT = 1.0
@@ -41,89 +40,155 @@ _SIGNAL_PART = 0.25
 #: What a signal has in any case, and a process to stop by itself, in seconds.
 _SIGNAL_LEAST = 0.02
 _STOP_LEAST = 0.5
+#: How long a process may take to answer, beyond what the plugin may take, in seconds.
+_ANSWER_WAIT = 0.5
 _ORPHANED = "the forkserver died"
+_COUNTED = ("received", "handled", "errors", "calls", "reconnects", "garbage")
+_KINDS = {
+    messages.Begun: Kind.BEGUN,
+    messages.Running: Kind.RUNNING,
+    messages.Waiting: Kind.WAITING,
+}
+
+
+class _Stage(enum.Enum):
+    NEW = "new"
+    LAUNCHING = "launching"
+    ALIVE = "alive"
+    ENDED = "ended"
+
+
+@dataclass
+class _Life:
+    """What is known of one life.
+
+    Attributes:
+        told: What the supervisor was told that comes once in a life.
+        state: The last report of how it is doing.
+        stack: The answer to `AskStack`.
+        said: What the process said of its end.
+        parked: Whether it has said that it is the turn of `handle_stop`.
+        stop_asked_at: When it was asked to stop; 0.0 if it was not.
+        stop_by: When it shall have stopped.
+        state_asked_at: When it was asked for its state, if it has not answered yet; or 0.0.
+        paused_at: When a signal stopped it; 0.0 if it is not stopped.
+        next_stall: When the next report of a stall may come.
+        given_up: Whether it is to be killed as soon as it is there.
+        failure: Why it has ended.
+    """
+
+    stage: _Stage = _Stage.NEW
+    told: set[Kind] = field(default_factory=set)
+    state: messages.State | None = None
+    stack: str | None = None
+    said: messages.Ended | None = None
+    parked: bool = False
+    stop_asked_at: float = 0.0
+    stop_by: float = 0.0
+    state_asked_at: float = 0.0
+    paused_at: float = 0.0
+    next_stall: float = 0.0
+    given_up: bool = False
+    failure: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.stage is _Stage.ENDED
 
 
 class ProcessRunner:
     """One life of one plugin, in a process of its own."""
 
     def __init__(
-        self, spec: PluginSpec, around: Surroundings, counters: Counters, children: Children
+        self, spec: PluginSpec, around: Surroundings, counters: Counters, pipes: Pipes
     ) -> None:
         self.spec = spec
         self.counters = counters
         self._around = around
-        self._children = children
-        self._control: socket.socket | None = None
-        self._child: Child | None = None
-        self._lock = threading.Lock()
-        self._pid: int | None = None
-        self._report = Report(counters)
-        self._failure: str | None = None
-        self._said_end = False
-        self._permanent = self._retry = False
-        self._stop_order: dict[str, Any] | None = None
-        self._running = self._over = self._cancelled = False
-        self._control_gone = self._sentinel_gone = False
-        self._told: set[Kind] = set()
-        self._next_stall = 0.0
-        self._asked_at = 0.0
-        self._orphan_timer: threading.Timer | None = None
-        self._started, self._ended = threading.Event(), threading.Event()
+        self._reader = pipes.reader
+        self._counted_before = counters.copy()
+        self._child = ChildProcess(spec.name, pipes, self)
+        self._changed = threading.Condition()
+        self._life = _Life()
         self._refreshed = threading.Event()
 
+    # What a host asks for.
+
     def start(self) -> None:
+        self._life.stage = _Stage.LAUNCHING
         # On a thread: a forkserver that hangs shall not make the host hang.
         name = f"start:{self.spec.name}"
-        threading.Thread(target=self._start, name=name, daemon=True).start()
+        threading.Thread(target=self._launch, name=name, daemon=True).start()
 
     def begin_stop(self, deadline: float) -> None:
-        left = max(0.0, deadline - time.monotonic())
-        for_signals = min(_SIGNAL_WAIT, left * _SIGNAL_PART)
-        limit = left - for_signals
-        grace = min(self.spec.host.graceful_timeout, limit)
-        with self._lock:  # if its process is not there yet, it is told as soon as it is
-            self._stop_order = {"do": "stop", "grace": grace, "limit": limit}
-            self._tell(self._stop_order)
+        now = time.monotonic()
+        life = self._life
+        with self._changed:
+            if life.stage not in (_Stage.LAUNCHING, _Stage.ALIVE):
+                return
+            first = not life.stop_asked_at
+            life.stop_asked_at = life.stop_asked_at or now
+            life.stop_by = deadline if first else min(deadline, life.stop_by)
+            if life.stage is _Stage.ALIVE:  # else it is told when it is
+                self._child.send(self._stop_order())
+        if first:
+            self._reader.call_at(self._park_by(), self._look_whether_it_parks)
 
     def finish_stop(self, deadline: float) -> bool:
-        for_signals = min(_SIGNAL_WAIT, max(_SIGNAL_LEAST, deadline - time.monotonic()))
-        self._ended.wait(max(_STOP_LEAST, deadline - for_signals - time.monotonic()))
-        if not self._started.is_set():
-            self.abandon()
-        elif not self._ended.is_set():
-            _logs.logger.error(
-                "%s is still busy; sending %s",
+        self.begin_stop(deadline)
+        life = self._life
+        if life.stage is _Stage.NEW:
+            return True
+        for_signals = _for_signals(deadline)
+        last = max(life.stop_asked_at + _STOP_LEAST, deadline - for_signals)
+        if self._wait(lambda: life.is_over or life.parked, min(last, self._park_by())):
+            self._wait(lambda: life.is_over, last)
+        if life.stage is _Stage.ALIVE:
+            logger.error(
+                "%s is still busy after %.3g s; sending %s",
                 self.spec.name,
+                time.monotonic() - life.stop_asked_at,
                 signal.Signals(self.spec.host.stop_signal).name,
             )
-            self._signal(self.spec.host.stop_signal)
-            self._ended.wait(for_signals)
-        if not self._ended.is_set():
-            _logs.logger.error("%s does not end; killing it", self.spec.name)
-            self._kill()
-            self._ended.wait(_KILL_WAIT)
-        return self._ended.is_set()
+            self._child.signal(self.spec.host.stop_signal)
+            self._wait(lambda: life.is_over, time.monotonic() + for_signals)
+        if life.stage is _Stage.ALIVE:
+            logger.error("%s does not end; killing it", self.spec.name)
+        if not life.is_over:
+            self.abandon()
+        return life.is_over
 
     def abandon(self) -> None:
-        self._cancelled = True  # what is not started yet will be killed as soon as it is
-        if self._started.is_set():
-            self._kill()
-            self._ended.wait(_KILL_WAIT)
+        with self._changed:
+            self._life.given_up = True
+            alive = self._life.stage is _Stage.ALIVE
+        if alive:
+            self._child.kill()
+            self._wait(lambda: self._life.is_over, time.monotonic() + _KILL_WAIT)
 
     def run_handle_stop(self) -> None:
-        """Nothing to do: the child has done it, or is gone."""
+        """Nothing to do: its process has done it, or is gone."""
 
     def stack(self) -> str:
-        """Not known here: the child reports the stack of its thread with the stall."""
-        return "(in its process)"
+        life = self._life
+        with self._changed:
+            life.stack = None
+        self._child.send(messages.AskStack())
+        self._wait(lambda: life.is_over or life.stack is not None, time.monotonic() + _ANSWER_WAIT)
+        if (stack := self._life.stack) is not None or self._life.is_over:
+            return stack or ""
+        if life.paused_at:
+            return "  (its process is stopped by a signal)"
+        return "  (its process does not answer: it is being set up, or a C function keeps its lock)"
 
     def refresh(self) -> threading.Event | None:
-        if Kind.BEGUN not in self._told or self._over:
-            return None
-        self._refreshed.clear()
-        self._asked_at = self._asked_at or time.monotonic()
-        self._tell({"do": "counters"})
+        life = self._life
+        with self._changed:
+            if Kind.BEGUN not in life.told or life.is_over:
+                return None
+            self._refreshed.clear()
+            life.state_asked_at = life.state_asked_at or time.monotonic()
+        self._child.send(messages.AskState())
         return self._refreshed
 
     def measure_lag(self) -> None:
@@ -131,23 +196,26 @@ class ProcessRunner:
 
     @property
     def failure(self) -> str | None:
-        return self._failure
+        return self._life.failure
 
     @property
     def running(self) -> bool:
-        return self._running and not self._over
+        return Kind.RUNNING in self._life.told and not self._life.is_over
 
     @property
     def connected(self) -> bool:
-        return self._report.connected and not self._over
+        state = self._life.state
+        return state is not None and state.connected and not self._life.is_over
 
     @property
     def awaits_circusd(self) -> bool:
-        return self._report.awaits_circusd and not self._over
+        state = self._life.state
+        return state is not None and state.awaits_circusd and not self._life.is_over
 
     @property
     def last_error(self) -> str | None:
-        return self._failure or self._report.last_error
+        state = self._life.state
+        return self._life.failure or (state.last_error if state is not None else None)
 
     @property
     def thread(self) -> threading.Thread | None:
@@ -155,12 +223,14 @@ class ProcessRunner:
 
     @property
     def pid(self) -> int | None:
-        return None if self._over else self._pid
+        return self._child.pid if self._life.stage is _Stage.ALIVE else None
 
     @property
     def busy_since(self) -> float:
-        """As the child has told; one that does not answer is busy since it was asked."""
-        return self._report.busy_since or self._asked_at
+        """As its process has told; one that does not answer is busy since it was asked."""
+        life = self._life
+        told = life.state.busy_since if life.state is not None else 0.0
+        return told or life.paused_at or life.state_asked_at
 
     @property
     def instance(self) -> object | None:
@@ -168,155 +238,157 @@ class ProcessRunner:
 
     # Starting, on a thread of its own.
 
-    def _start(self) -> None:
+    def _launch(self) -> None:
+        options, config = self.spec.host, self._around.config
         try:
-            with contextlib.ExitStack() as stack:
-                self._launch(stack)
+            config_of_child = replace(config, plugins=())
+            link = replace(self._around.link, context=None)
+            plugin = pickle.dumps((self.spec, config_of_child, link))
+            launch = Launch(
+                options,
+                config.stop_timeout,
+                path=[entry or os.getcwd() for entry in sys.path],
+                argv=sys.argv[:],
+                directory=_current_directory(),
+                environment=environment_for(options),
+                log_level=lowest_level(self.spec.name),
+                main=describe_main() if b"__main__" in plugin else {},
+                plugin=plugin,
+            )
+            # A little longer than it gives itself, see child_main.py.
+            longest = max(options.graceful_timeout, config.stop_timeout)
+            self._child.launch(launch, longest + 2 * LAST_WAIT)
         except Exception as error:  # noqa: BLE001 - whatever it is, this plugin has failed
-            self._end(f"its process cannot be started: {type(error).__name__}: {error}")
-        finally:
-            self._started.set()
-            if self._cancelled:
-                self._kill()
-
-    def _launch(self, stack: contextlib.ExitStack) -> None:
-        around = self._around
-        config, link = replace(around.config, plugins=()), replace(around.link, context=None)
-        plugin = pickle.dumps((self.spec, config, link))
-        orders = child_main.Orders(self.spec.host, config.stop_timeout, plugin, lowest_level())
-        ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
-        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(3)]
-        for end in itertools.chain(*pipes):
-            stack.enter_context(end)
-        self._child = Child(
-            f"plugin:{self.spec.name}",
-            child_main.main,
-            (orders, theirs, [write for _, write in pipes]),
-            with_main=b"__main__" in plugin,
-        )
-        self._pid = self._child.pid
-        ours.setblocking(False)
-        with self._lock:
-            self._control = ours.dup()
-            if self._stop_order is not None:
-                self._tell(self._stop_order)
-        name, show = self.spec.name, self._children.print_lines
-        log = functools.partial(self._children.log_lines, name, self._pid)
-        self._watch(pipes[0][0].fileno(), log)
-        self._watch(pipes[1][0].fileno(), lambda lines: show(name, lines, False))
-        self._watch(pipes[2][0].fileno(), lambda lines: show(name, lines, True))
-        self._watch(ours.fileno(), self._hear, self._control_closed)
-        self._children.watch(os.dup(self._child.sentinel), self._exit_status, self._sentinel_closed)
-
-    def _watch(self, fd: int, take: Any, on_end: Any = None) -> None:
-        lines = LineBuffer()
-        on_end = on_end or (lambda: take(lines.flush()))
-        self._children.watch(os.dup(fd), lambda data: take(lines.feed(data)), on_end)
+            self._end(f"its process cannot be started: {describe(error)}")
+            return
+        with self._changed:
+            if not self._life.is_over:  # it may have ended already
+                self._life.stage = _Stage.ALIVE
+            if self._life.stop_asked_at:
+                self._child.send(self._stop_order())
+            given_up = self._life.given_up
+            self._changed.notify_all()
+        if given_up:
+            self._child.kill()
 
     # On the reading thread.
 
-    def _hear(self, lines: list[bytes]) -> None:
-        for line in lines:
-            try:
-                said = json.loads(line)
-                what = said["is"]
-            except (ValueError, TypeError, KeyError):
-                self._children.print_lines(self.spec.name, [line[:200]], True)
-            else:
-                self._take_in(what, said)
+    def heard(self, report: Any) -> None:
+        """Take in what the process has said; see `Listener`."""
+        life = self._life
+        with self._changed:
+            if isinstance(report, messages.State):
+                self._count(report)
+            elif isinstance(report, messages.Stack):
+                life.stack = report.stack
+            elif isinstance(report, messages.Parked):
+                life.parked = True
+            elif isinstance(report, messages.Ended):
+                life.said = report
+            self._changed.notify_all()
+        if type(report) in _KINDS:
+            self._tell_once(_KINDS[type(report)])
+        elif isinstance(report, messages.TooManyErrors):
+            self._tell_once(Kind.TOO_MANY_ERRORS, report.error)
+        elif isinstance(report, messages.Stalled):
+            self.keeps_still(report.stack)
 
-    def _take_in(self, what: str, said: dict[str, Any]) -> None:
-        self._report.take(said)
-        error = said.get("error")
-        if what == "counters":
-            self._asked_at = 0.0
-            self._refreshed.set()
-        elif what == "ended":
-            self._said_end = True
-            self._failure = str(error) if error else None
-            self._permanent = said.get("permanent") is True
-            self._retry = said.get("retry") is True
-            if self._sentinel_gone:  # then it was told to end, see there
-                self._end(self._failure or _ORPHANED)
-        elif what in (Kind.BEGUN.value, Kind.WAITING.value):
-            self._notify(Kind(what), None)
-        elif what == Kind.RUNNING.value:
-            self._running = True
-            self._notify(Kind.RUNNING, None)
-        elif what == Kind.TOO_MANY_ERRORS.value:
-            self._notify(Kind.TOO_MANY_ERRORS, str(error))
-        elif what == Kind.STALLED.value and time.monotonic() >= self._next_stall:
-            # The next one cannot come any sooner, so one that does is no stall.
-            self._next_stall = time.monotonic() + self.spec.host.stall_timeout
-            self._around.notify(Notice(self, Kind.STALLED, str(error)))
+    def keeps_still(self, stack: str) -> None:
+        """Tell that one of its callbacks runs for too long; see `Listener`."""
+        now = time.monotonic()
+        if now >= self._life.next_stall:  # the next one cannot come any sooner: it is no stall
+            self._life.next_stall = now + self.spec.host.stall_timeout
+            self._around.notify(Notice(self, Kind.STALLED, stack))
 
-    def _notify(self, kind: Kind, error: str | None) -> None:
-        """Tell the supervisor what happens once in a life; a child may say it for ever."""
-        if kind not in self._told:
-            self._told.add(kind)
-            self._around.notify(Notice(self, kind, error))
+    def paused(self, is_paused: bool) -> None:
+        """Note that a signal has stopped the process, or that it goes on; see `Listener`."""
+        now = time.monotonic()
+        self._life.paused_at = now if is_paused else 0.0
+        allowed = self.spec.host.stall_timeout
+        if is_paused and allowed:
+            self._reader.call_at(now + allowed, lambda: self._look_whether_paused(now))
 
-    def _exit_status(self, data: bytes) -> None:
-        """The forkserver tells how the child ended."""
-        status = read_status(data)
-        told = self._said_end and status >= 0
-        self._end(self._failure if told else describe_status(status))
+    def _look_whether_paused(self, since: float) -> None:
+        if self._life.paused_at == since and self.running:
+            self.keeps_still("  (its process is stopped by a signal)")
 
-    def _control_closed(self) -> None:
-        self._control_gone = True
-        if self._sentinel_gone:
-            self._end(_ORPHANED)
+    def _look_whether_it_parks(self) -> None:
+        """Have `finish_stop` called if the process does not even answer: it need not wait."""
+        if not self._life.parked and not self._life.is_over:
+            self._tell_once(Kind.PARKED)
 
-    def _sentinel_closed(self) -> None:
-        self._sentinel_gone = True
-        if self._control_gone:
-            self._end(_ORPHANED)
-        elif self._said_end:
-            self._end(self._failure)
-        elif not self._over:
-            # The forkserver is gone, and nobody will tell when the child ends. It is told to
-            # stop, and closes its line when it does; if it does not, it is killed.
-            grace = self.spec.host.graceful_timeout
-            self._tell({"do": "stop", "grace": grace, "limit": grace + _SIGNAL_WAIT})
-            self._orphan_timer = threading.Timer(grace + _SIGNAL_WAIT, self._kill)
-            self._orphan_timer.daemon = True
-            self._orphan_timer.start()
+    def orphaned(self) -> None:
+        """Have the process stop; if it does not, kill it. See `Listener`."""
+        grace = self.spec.host.graceful_timeout
+        self._child.send(messages.Stop(grace))
+        self._reader.call_at(time.monotonic() + grace + _SIGNAL_WAIT, self._child.kill)
+
+    def ended(self, status: int | None) -> None:
+        """Take in the end of the process; see `Listener`."""
+        said = self._life.said
+        if status is None:
+            error = said.error if said is not None else None
+            if said is None or not self._life.stop_asked_at:
+                error = error or _ORPHANED
+        elif said is not None and status >= 0:
+            error = said.error
+        else:
+            error = describe_status(status)
+        self._end(error)
 
     def _end(self, error: str | None) -> None:
-        with self._lock:
-            if self._over:
+        life = self._life
+        with self._changed:
+            if life.is_over:
                 return
-            self._over = True
-        self._failure = error
-        self._kill()  # what it has started and left behind
-        for thing in (self._control, self._child):
-            if thing is not None:
-                thing.close()
-        if self._orphan_timer is not None:
-            self._orphan_timer.cancel()
-        for event in (self._refreshed, self._ended):
-            event.set()
-        told = self._said_end
-        permanent, retry = self._permanent and told, self._retry and told
-        self._around.notify(Notice(self, Kind.ENDED, error, permanent, retry))
+            life.stage = _Stage.ENDED
+            life.failure = error
+            said = life.said or messages.Ended(None, permanent=False, retry=False)
+            self._changed.notify_all()
+        self._refreshed.set()
+        self._around.notify(Notice(self, Kind.ENDED, error, said.permanent, said.retry))
+
+    def _count(self, state: messages.State) -> None:
+        self._life.state = state
+        self._life.state_asked_at = 0.0
+        self.counters.lag = max(self._counted_before.lag, state.lag)
+        for name in _COUNTED:  # last: who waits for one of them finds the rest done
+            count = getattr(self._counted_before, name) + getattr(state, name)
+            setattr(self.counters, name, count)
+        self._refreshed.set()
+
+    def _tell_once(self, kind: Kind, error: str | None = None) -> None:
+        """Tell the supervisor what happens once in a life; a process may say it for ever."""
+        with self._changed:
+            if kind in self._life.told or self._life.is_over:
+                return
+            self._life.told.add(kind)
+        self._around.notify(Notice(self, kind, error))
 
     # From any thread.
 
-    def _tell(self, order: dict[str, Any]) -> None:
-        control = self._control
-        if control is not None:
-            # One that is stopped or gone does not read; the signals that follow do without.
-            with contextlib.suppress(OSError):
-                control.send(json.dumps(order).encode() + b"\n")
+    def _wait(self, predicate: Any, until: float) -> bool:
+        with self._changed:
+            return bool(self._changed.wait_for(predicate, max(0.0, until - time.monotonic())))
 
-    def _signal(self, number: int) -> None:
-        if self._pid is not None and not self._over:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self._pid, number)
+    def _stop_order(self) -> messages.Stop:
+        by = self._life.stop_by
+        return messages.Stop(max(0.0, by - _for_signals(by) - time.monotonic()))
 
-    def _kill(self) -> None:
-        """Kill the child and everything in its session's group."""
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
-            self._signal(signal.SIGKILL)
+    def _park_by(self) -> float:
+        """When a process that answers has said that it is the turn of `handle_stop`."""
+        life = self._life
+        grace_end = life.stop_asked_at + self.spec.host.graceful_timeout
+        return min(grace_end, life.stop_by) + _ANSWER_WAIT
+
+
+def _for_signals(deadline: float) -> float:
+    """What is kept for signals of the time until then, in seconds."""
+    part = (deadline - time.monotonic()) * _SIGNAL_PART
+    return min(_SIGNAL_WAIT, max(_SIGNAL_LEAST, part))
+
+
+def _current_directory() -> str | None:
+    with contextlib.suppress(OSError):  # somebody has removed it
+        return os.getcwd()
+    return None

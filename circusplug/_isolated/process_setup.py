@@ -4,22 +4,75 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import logging
 import os
 import resource
+import stat
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import _logs
 from .._config.host_options import HostOptions
-from .line_buffer import LINE_LIMIT
+from .messages import Launch, LogEntry, encode
 
 _STREAMS = (("stdout", 1), ("stderr", 2))
 
+#: What a login gives besides what the user's entry says.
+_LOGIN_PATH = "/usr/local/bin:/usr/bin:/bin"
 
-def redirect(options: HostOptions, pipes: list[Any]) -> None:
+
+def set_up(launch: Launch) -> None:
+    """Give the process the environment, directory, limits and user that were asked for.
+
+    Raises:
+        OSError: The system does not allow it.
+        ValueError: A limit is out of range.
+    """
+    options = launch.host
+    sys.path[:] = [*options.python_path, *launch.path]
+    sys.argv[:] = launch.argv
+    os.environ.clear()
+    os.environ.update(launch.environment)
+    directory = options.working_dir or launch.directory
+    if directory is not None:
+        os.chdir(directory)
+    for name, value in options.rlimits.items():
+        limit = getattr(resource, f"RLIMIT_{name.upper()}")
+        if name == "nofile" and value == resource.RLIM_INFINITY:
+            value = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (value, value))
+    if options.nice is not None:
+        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    if options.uid is not None:
+        _become(options.uid, options.gid, options.copy_env)
+    elif options.gid is not None:
+        os.setgid(options.gid)
+    os.environ.update(options.env)
+
+
+def _become(uid: int, gid: int | None, copy_env: bool) -> None:
+    import pwd
+
+    user = pwd.getpwuid(uid)
+    gid = user.pw_gid if gid is None else gid
+    is_other = uid != os.geteuid()
+    if os.getuid() == 0:
+        os.initgroups(user.pw_name, gid)
+    os.setgid(gid)
+    os.setuid(uid)
+    os.environ["HOME"] = user.pw_dir
+    if is_other and not copy_env:
+        os.environ.update(
+            USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell, PATH=_LOGIN_PATH
+        )
+
+
+def redirect(options: HostOptions, pipes: Sequence[int]) -> None:
     """Send what is printed, by Python or by anything else, where the options say.
+
+    To be called as the plugin's user: a file is opened with that user's rights.
 
     Args:
         options: The plugin's.
@@ -30,15 +83,33 @@ def redirect(options: HostOptions, pipes: list[Any]) -> None:
     """
     for name, fd in _STREAMS:
         path = getattr(options, name)
-        if path:
-            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(target, fd)
-            os.close(target)
-        else:
-            os.dup2(pipes[fd].fileno(), fd)
-        pipes[fd].close()
+        target = open_output(path) if path else pipes[fd]
+        os.dup2(target, fd)
+        os.close(target)
         raw = os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         setattr(sys, name, raw)
+
+
+def open_output(path: str) -> int:
+    """Open a file to append to, but not through a link that another user has placed there.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        link = os.lstat(path)
+        # One of one's own, or of root's, as /dev/stdout is, was meant.
+        if stat.S_ISLNK(link.st_mode) and link.st_uid in (0, os.geteuid()):
+            flags &= ~os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise PermissionError(
+            error.errno, "it is a link that another user has placed", path
+        ) from None
 
 
 def let_go_of_host(options: HostOptions) -> None:
@@ -49,40 +120,45 @@ def let_go_of_host(options: HostOptions) -> None:
                 os.dup2(nowhere.fileno(), fd)
 
 
-def settle_in(options: HostOptions) -> None:
-    """Give the process the environment, directory, limits and user that were asked for.
+# The host's main script, for a plugin whose class is defined there.
 
-    Raises:
-        OSError: The system does not allow it.
-        ValueError: A limit is out of range.
-    """
-    os.environ.update(options.env)
-    sys.path[:0] = options.python_path
-    if options.working_dir is not None:
-        os.chdir(options.working_dir)
-    for name, value in options.rlimits.items():
-        limit = getattr(resource, f"RLIMIT_{name.upper()}")
-        if name == "nofile" and value == resource.RLIM_INFINITY:
-            value = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (value, value))
-    if options.nice is not None:
-        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
-    if options.uid is not None:
-        import pwd
 
-        user = pwd.getpwuid(options.uid)
-        gid = user.pw_gid if options.gid is None else options.gid
-        if os.getuid() == 0:
-            os.initgroups(user.pw_name, gid)
-        os.setgid(gid)
-        os.setuid(options.uid)
-        os.environ.update({"HOME": user.pw_dir, **options.env})
-    elif options.gid is not None:
-        os.setgid(options.gid)
+def describe_main() -> dict[str, Any]:
+    """What a process needs to import the main script of this one, for `import_main`."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return {"init_main_from_name": spec.name}
+    path = getattr(main, "__file__", None)
+    return {} if path is None else {"init_main_from_path": os.path.abspath(path)}
+
+
+def import_main(described: Mapping[str, Any]) -> None:
+    """Import the host's main script as `__mp_main__`, as multiprocessing does it."""
+    if not described:
+        return
+    from multiprocessing import process, spawn
+
+    here: Any = process.current_process()
+    here._inheriting = True  # so a script without a guard is told what to do
+    try:
+        spawn.prepare(dict(described))
+    finally:
+        del here._inheriting
+
+
+def environment_for(options: HostOptions) -> dict[str, str]:
+    """What the host gives a plugin's process of its own environment."""
+    if options.uid in (None, os.geteuid()) or options.copy_env:
+        return dict(os.environ)
+    return {key: text for key, text in os.environ.items() if key.startswith(("LC_", "LANG", "TZ"))}
+
+
+# The log.
 
 
 class _PipeHandler(logging.Handler):
-    """Sends log records to the host, one JSON object a line."""
+    """Sends log records to the host."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -91,30 +167,15 @@ class _PipeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self._encode(record)
+            # The formatter adds the traceback and the stack.
+            text = self._formatter.format(record)
+            line = encode(LogEntry(record.name, record.levelno, record.created, text))
         except Exception:  # noqa: BLE001 - as every handler: a bad record is no reason to fail
             self.handleError(record)
             return
         with contextlib.suppress(OSError):
             while line:
                 line = line[os.write(self._fd, line) :]
-
-    def _encode(self, record: logging.LogRecord) -> bytes:
-        # The formatter adds the traceback and the stack.
-        text = self._formatter.format(record)
-        entry = {
-            "name": record.name,
-            "level": record.levelno,
-            "created": record.created,
-            "text": text,
-            "plugin": getattr(record, "plugin", None),
-        }
-        line = json.dumps(entry)
-        while len(line) >= LINE_LIMIT:
-            # The host keeps no longer line together; what matters of a traceback is its end.
-            text = entry["text"] = f"{text[: len(text) // 8]}\n...\n{text[-len(text) // 4 :]}"
-            line = json.dumps(entry)
-        return line.encode() + b"\n"
 
 
 def log_to(fd: int, level: int) -> None:
@@ -124,7 +185,5 @@ def log_to(fd: int, level: int) -> None:
         fd: The pipe.
         level: The lowest level to send.
     """
-    handler = _PipeHandler(os.dup(fd))
-    handler.addFilter(_logs.PluginFilter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[_PipeHandler(fd)], force=True)
     logging.captureWarnings(True)

@@ -31,7 +31,7 @@ from troublemakers import (
 
 from circusplug import Arbiter, PluginSpec, PluginStatus
 from circusplug._isolated import process_runner as _process
-from circusplug._isolated.pipes import OUTPUT_LIMIT
+from circusplug._isolated.output_writer import OUTPUT_LIMIT
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")

@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,16 @@ Frames = tuple[bytes, bytes]
 
 #: Ends the waiting of all plugins of this process that hang on a thread.
 released = threading.Event()
+
+
+def _leads_to_host(fd: int) -> bool:
+    """Whether a descriptor is a socket that another process has made."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as found:
+            maker = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED)
+            return found.family is socket.AF_UNIX and maker != os.getpid()
+    except OSError:
+        return False
 
 
 def here() -> str:
@@ -171,6 +182,25 @@ class Troublemaker(Talker):
                     os.write(fd, b'{"is": [nonsense\n[1]\n{"is": "counters", "counters": 3}\n')
             except OSError:
                 continue
+
+    def do_rain(self) -> None:
+        """Print, or log, or report to the host, as fast as it goes, for ever."""
+        self.say("rains")
+        if self.config["rain"] == "logs":
+            while True:
+                logging.getLogger("rain").error("it rains")
+        fd, drops = 1, b"it rains\n" * 1000
+        if self.config["rain"] == "reports":
+            drops = b'{"kind": "Running"}\n' * 1000
+            (fd,) = (fd for fd in range(3, 64) if _leads_to_host(fd))
+            os.set_blocking(fd, True)
+        while True:
+            os.write(fd, drops)
+
+    def do_keep_lock(self) -> None:
+        """Keep the interpreter's lock, as a C function does that computes."""
+        self.say("keeps the lock")
+        ctypes.PyDLL(None).sleep(1000)
 
     def do_spawn(self) -> None:
         child = subprocess.Popen(["sleep", "1000"])

@@ -1,0 +1,238 @@
+# The deaths of those that all isolated plugins need: their host, and the forkserver.
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from command import Fifo, Running, assert_ends, environment
+from hosts import all_run
+from patience import PATIENCE
+from scene import Scene, forkserver, scene
+from troublemakers import Talker
+
+from circusplug import Arbiter
+from circusplug._isolated import forkserver as forkserver_module
+from circusplug._isolated.forkserver import FORKSERVER
+from circusplug.testing import FakeCircusd
+
+pytestmark = pytest.mark.usefixtures("unhurried_end")
+
+
+HOST = """
+import signal
+import sys
+from circusplug import Arbiter
+
+if __name__ == "__main__":
+    plugins = [
+        {"use": "troublemakers.Diarist", "isolate": True, "name": str(number), "directory": "."}
+        for number in range(10)
+    ]
+    with Arbiter(plugins, *sys.argv[1:]) as arbiter:
+        arbiter.wait(lambda now: all(status.state == "running" for status in now.values()), 20)
+        print("ready")
+        signal.pause()
+"""
+
+
+@contextlib.contextmanager
+def host_process(
+    directory: Path, circusd: FakeCircusd, program: str
+) -> Iterator[tuple[Running, list[psutil.Process]]]:
+    """Run a host in a process of its own; yields it and the processes below it."""
+    (directory / "host.py").write_text(program)
+    command = [sys.executable, "host.py", circusd.endpoint, circusd.pubsub_endpoint]
+    env = environment(PYTHONPATH=os.pathsep.join(sys.path), PYTHONUNBUFFERED="1")
+    with Running(directory, program=command, env=env) as running:
+        running.wait_for("ready")
+        yield running, psutil.Process(running.pid).children(recursive=True)
+
+
+def test_when_the_host_is_killed_its_plugins_stop_and_the_forkserver_ends(tmp_path: Path) -> None:
+    with FakeCircusd() as circusd, host_process(tmp_path, circusd, HOST) as (host, processes):
+        assert len(processes) == 11  # the plugins and their forkserver
+        host.signal(signal.SIGKILL)
+        # Nobody is left who could write there: the forkserver among them.
+        host.wait_silent()
+        assert_ends(*(process.pid for process in processes))
+    assert sorted(os.listdir(tmp_path)) == sorted(["host.py", *map(str, range(10))])
+
+
+def test_a_plugin_that_hangs_does_not_outlive_a_host_that_was_killed(tmp_path: Path) -> None:
+    """Neither in a handler nor in its handle_stop."""
+    program = HOST.replace("Diarist", "Deaf").replace("range(10)", "range(2)")
+    program = program.replace('"directory": "."', '"host.graceful_timeout": 0.1')
+    with FakeCircusd() as circusd, host_process(tmp_path, circusd, program) as (host, processes):
+        circusd.wait_subscribed(2, PATIENCE)
+        circusd.publish("web", "deafen", **{"for": "1"})
+        circusd.wait_command("say", what="deaf", plugin="1", timeout=PATIENCE)
+        host.signal(signal.SIGKILL)
+        host.wait_silent()
+        assert_ends(*(process.pid for process in processes))
+
+
+PARENT = """
+import signal
+import sys
+from circusplug import Arbiter
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    files = {"fifo": "fifo", "pipe": "pipe", "diary": "diary"}
+    plugin = {"use": "troublemakers.Parent", "isolate": True, "name": "one", **files}
+    with Arbiter([plugin], *sys.argv[1:]) as arbiter:
+        arbiter.wait(lambda now: now["one"].state == "running", 20)
+        print("ready")
+        signal.sigwait([signal.SIGTERM])
+"""
+
+
+def test_a_plugin_that_is_stopping_when_its_host_is_killed_ends_it_and_what_it_started(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        Fifo(tmp_path / "fifo") as fifo,
+        FakeCircusd() as circusd,
+        host_process(tmp_path, circusd, PARENT) as (host, processes),
+    ):
+        fifo.wait_held()
+        host.signal(signal.SIGTERM)
+        circusd.wait_command("say", what="stop", timeout=PATIENCE)
+        host.signal(signal.SIGKILL)
+        host.wait()
+        with open(tmp_path / "pipe", "w"):  # now handle_stop may go on
+            pass
+        fifo.wait_unheld()
+        assert_ends(*(process.pid for process in processes))
+    assert (tmp_path / "diary").read_text() == "stopped"
+
+
+def test_a_process_in_its_set_up_does_not_outlive_a_host_that_was_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "nobody reads")
+    program = HOST.replace("range(10)", "range(1)")
+    program = program.replace('"directory": "."', '"host.stdout": "nobody reads"')
+    program = program.replace('status.state == "running"', "status.pid")  # no more comes of it
+    with FakeCircusd() as circusd, host_process(tmp_path, circusd, program) as (host, processes):
+        assert len(processes) == 2  # the plugin and the forkserver
+        host.signal(signal.SIGKILL)
+        host.wait()
+        assert_ends(*(process.pid for process in processes))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_forkserver_leaves_signals_to_the_host(stage: Scene, number: signal.Signals) -> None:
+    pid = forkserver()
+    for _ in range(2):
+        os.kill(pid, number)
+        stage.arbiter.restart_plugin("trouble")
+        stage.wait(lambda status: status.state == "running")
+    assert forkserver() == pid
+
+
+def test_multiprocessing_of_the_program_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    monkeypatch.setattr(theirs, "_preload_modules", ["json"])
+    before = theirs._forkserver_pid
+    with scene() as stage:
+        stage.assert_siblings_work()
+    assert (theirs._preload_modules, theirs._forkserver_pid) == (["json"], before)
+
+
+def test_a_plugins_programs_find_signals_as_usual(stage: Scene) -> None:
+    with open(f"/proc/{stage.trouble.pid}/status") as file:
+        masks = dict(line.split(":\t") for line in file.read().splitlines() if "Sig" in line)
+    lowest = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    for kind in ("SigIgn", "SigBlk"):
+        assert not any(int(masks[kind], 16) >> (number - 1) & 1 for number in lowest)
+
+
+def test_when_the_forkserver_dies_its_plugins_stop_and_start_on_a_new_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = ["one", "two", "three"]
+    with FakeCircusd() as circusd:
+        plugins = [
+            {"use": Talker, "name": name, "isolate": True, "host.restart_delay": 0.01}
+            for name in names
+        ]
+        plugins.append({"use": Talker, "name": "thread"})
+        with Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+            arbiter.wait(all_run, PATIENCE)
+            old = forkserver()
+            os.kill(old, signal.SIGKILL)
+            after = arbiter.wait(
+                lambda now: all(
+                    now[name].counters.restarts == 1 and now[name].state == "running"
+                    for name in names
+                ),
+                PATIENCE,
+            )
+            for name in names:
+                circusd.wait_command("say", what="stop", plugin=name, timeout=PATIENCE)
+                assert after[name].last_error == "the forkserver died"
+                assert psutil.Process(after[name].pid).ppid() == forkserver() != old
+            circusd.wait_subscribed(4, PATIENCE)
+            circusd.publish("web", "spawn")
+            arbiter.wait(
+                lambda now: all(status.counters.handled == 1 for status in now.values()), PATIENCE
+            )
+            assert after["thread"].counters.restarts == 0
+
+
+def test_a_forkserver_that_dies_over_a_request_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spawn = forkserver_module._spawn
+    spawned = []
+
+    def spawn_dying(fd: int) -> int:
+        spawned.append(spawn(fd))
+        if len(spawned) == 1:
+            os.kill(spawned[0], signal.SIGKILL)
+        return spawned[-1]
+
+    monkeypatch.setattr(forkserver_module, "_spawn", spawn_dying)
+    if FORKSERVER.pid is not None:
+        os.kill(FORKSERVER.pid, signal.SIGKILL)
+    with FakeCircusd() as circusd:
+        plugin = {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
+        with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
+            arbiter.wait(lambda now: now["one"].state == "running", PATIENCE)
+            assert spawned[0] != forkserver() == spawned[-1]
+
+
+def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
+    with scene(**{"host.graceful_timeout": 0.1}) as stage:
+        process = stage.process
+        stage.make("freeze")
+        stage.wait(lambda status: process.status() == psutil.STATUS_STOPPED)
+        os.kill(forkserver(), signal.SIGKILL)
+        stage.wait_replaced()
+        assert_ends(process.pid)
+        stage.arbiter.wait(lambda now: now["process"].state == "running", PATIENCE)
+
+
+def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is_ended() -> None:
+    late = {"use": Talker, "name": "late", "isolate": True, "host.restart": "never"}
+    with scene() as stage:
+        os.kill(forkserver(), signal.SIGSTOP)
+        try:
+            stage.arbiter.add_plugin({**late, "host.start_timeout": 0.2})
+            after = stage.arbiter.wait(lambda now: now["late"].state == "failed", PATIENCE)
+            assert after["late"].last_error == "not initialised after 0.2 s"
+            stage.assert_siblings_work()
+        finally:
+            os.kill(forkserver(), signal.SIGCONT)
+        stage.make("kill")
+        stage.wait_replaced()
+        # That one was forked after the late one, which must be gone with the host.
