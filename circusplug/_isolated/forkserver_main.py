@@ -47,7 +47,9 @@ DESCRIPTORS = 6
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Child:
+class Process:
+    """A process that was forked here and is not reaped yet."""
+
     def __init__(self, pid: int, answers: socket.socket, grace: float) -> None:
         self.pid = pid
         self.answers = answers
@@ -72,7 +74,7 @@ class ForkServer:
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Process] = {}
         self._host_ended_at: float | None = None
         self._poll = select.poll()
 
@@ -111,7 +113,7 @@ class ForkServer:
 
     def _fork(self, fds: list[int], grace: float) -> None:
         answers = socket.socket(fileno=fds[0])
-        child = _Child(0, answers, grace)
+        child = Process(0, answers, grace)
         try:
             child.pid = os.fork()
         except OSError as error:  # too many processes, no memory: that one fails, and no other
