@@ -43,6 +43,9 @@ ENDED = b"e"
 #: The descriptors of a request: where the answers go, the control socket, and four pipes.
 DESCRIPTORS = 6
 
+#: The flag with which descriptors are received that no program inherits.
+CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
 #: The signals that come to the whole group of a terminal or a service: only the host decides then.
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -98,7 +101,7 @@ class ForkServer:
             self._end_what_outlives_host()
 
     def _take_request(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._requests, REQUEST.size, DESCRIPTORS)
+        data, fds, _, _ = socket.recv_fds(self._requests, REQUEST.size, DESCRIPTORS, CLOEXEC)
         if not data:
             self._host_ended_at = time.monotonic()
             self._poll.unregister(self._requests)
@@ -198,10 +201,7 @@ def main(fd: int) -> None:
     for number in _GROUP_SIGNALS:
         take_signal(number, ignore)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for name in os.listdir("/dev/fd"):
-        if int(name) > 2 and int(name) != fd:
-            with contextlib.suppress(OSError):  # the one that listed the directory
-                os.close(int(name))
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))  # what the host has let be inherited
     # What is there by now is never freed, so that the processes go on sharing those pages.
     gc.collect()
     gc.freeze()

@@ -126,7 +126,7 @@ def test_its_stack_is_asked_of_its_process(stage: Scene) -> None:
     stage.make("hang")
     stage.wait_said("hangs")
     runner: Any = stage.arbiter._started.supervisor._plugins["trouble"].runner
-    assert "released.wait(" in runner.stack()
+    stage.arbiter.wait(lambda _: "released.wait(" in runner.stack(), PATIENCE)
     os.kill(runner.pid, signal.SIGSTOP)
     stage.arbiter.wait(lambda _: runner.busy_since and runner._life.paused_at, PATIENCE)
     assert "stopped by a signal" in runner.stack()
