@@ -19,7 +19,7 @@ from .._wire.endpoints import Link, connectable
 from .resources import keep_context, make_context
 
 if TYPE_CHECKING:
-    from .._isolated.pipes import Pipes
+    from .._isolated.pipes import Children
 
 
 class RunnerFactory:
@@ -34,7 +34,7 @@ class RunnerFactory:
         self._config = config
         self._owns_context = context is None
         self._context = context
-        self._pipes: Pipes | None = None
+        self._children: Children | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel = contextlib.ExitStack()
 
@@ -54,11 +54,11 @@ class RunnerFactory:
             return ThreadRunner(spec, around, counters)
         from .._isolated.process_runner import ProcessRunner
 
-        if self._pipes is None:
-            from .._isolated.pipes import Pipes
+        if self._children is None:
+            from .._isolated.pipes import Children
 
-            self._pipes = self._shared.enter_context(Pipes())
-        return ProcessRunner(spec, around, counters, self._pipes)
+            self._children = self._shared.enter_context(Children())
+        return ProcessRunner(spec, around, counters, self._children)
 
     @contextlib.contextmanager
     def moved(self, config: HostConfig) -> Iterator[Link]:
