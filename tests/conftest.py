@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import signal
@@ -21,6 +20,7 @@ from members import Journal, MakeHost
 from patience import PATIENCE
 
 from circusplug import Arbiter
+from circusplug._isolated.forkserver import FORKSERVER
 from circusplug.testing import FakeCircusd
 
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
@@ -99,8 +99,9 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unhurried_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for what isolated plugins print last, and for a killed one's end."""
-    monkeypatch.setattr("circusplug._isolated.pipes.FLUSH_WAIT", PATIENCE)
-    monkeypatch.setattr("circusplug._isolated.pipes.STUCK_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.pipe_reader.FLUSH_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.output_writer.FLUSH_WAIT", PATIENCE)
+    monkeypatch.setattr("circusplug._isolated.output_writer.STUCK_WAIT", PATIENCE)
     monkeypatch.setattr("circusplug._isolated.process_runner._KILL_WAIT", PATIENCE)
 
 
@@ -171,14 +172,12 @@ def _new_children(before: set[psutil.Process]) -> list[str]:
 
 
 def _helpers_pids() -> list[int]:
-    """The processes that multiprocessing starts once and keeps for as long as we run."""
-    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    """The processes that are started once and kept for as long as we run."""
     tracker = multiprocessing.resource_tracker._resource_tracker
-    return [pid for pid in (server._forkserver_pid, tracker._pid) if pid is not None]
+    return [pid for pid in (FORKSERVER.pid, tracker._pid) if pid is not None]
 
 
 def _helpers_files() -> list[int]:
     """The descriptors that tie us to those processes."""
-    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
     tracker = multiprocessing.resource_tracker._resource_tracker
-    return [fd for fd in (server._forkserver_alive_fd, tracker._fd) if fd is not None]
+    return [*FORKSERVER.descriptors, *([] if tracker._fd is None else [tracker._fd])]

@@ -125,16 +125,23 @@ class _Child:
 
     def _stop(self, runner: ThreadRunner) -> None:
         """Stop in the time there is: the event in hand, then `handle_stop`, then the end."""
-        stop_by = self._stop_by or 0.0
-        kill = threading.Timer(stop_by + LAST_WAIT - time.monotonic(), os.killpg, (0, 9))
+        now = time.monotonic()
+        stop_by = self._stop_by or now
+        kill = threading.Timer(stop_by + LAST_WAIT - now, os.killpg, (0, signal.SIGKILL))
         kill.daemon = True
-        kill.start()  # the host may be gone, or not know of this stop
+        with contextlib.suppress(RuntimeError):  # no thread is left for it
+            kill.start()  # the host may be gone, or not know of this stop
         runner.begin_stop(stop_by)
-        grace_end = min(stop_by, time.monotonic() + self._launch.host.graceful_timeout)
-        while not self._parked and self._ended is None and time.monotonic() < grace_end:
-            self._take(grace_end)  # it is still asked how it is doing
+        grace_end = now + self._launch.host.graceful_timeout
+        while not self._parked and self._ended is None:
+            until = min(grace_end, stop_by)
+            if until <= time.monotonic():
+                break
+            self._take(until)  # it may still be asked how it is doing, or be given less time
+            stop_by = self._stop_by or stop_by
         self._say(messages.Parked())
-        runner.finish_stop(self._stop_by or stop_by)
+        runner.begin_stop(stop_by)
+        runner.finish_stop(stop_by)
 
     def _take(self, until: float | None) -> None:
         """Wait for something, and take it in."""

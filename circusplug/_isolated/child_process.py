@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from . import messages
 from .child_output import ChildOutput
 from .forkserver import FORKSERVER
-from .forkserver_main import ANSWER, CONTINUED, ENDED, FAILED, STOPPED
+from .forkserver_main import ANSWER, CLOEXEC, CONTINUED, ENDED, FAILED, STOPPED
 from .messages import Launch, decode, encode, send_launch
 from .pipe_reader import Action, OnData
 from .pipes import Pipes
@@ -112,7 +112,7 @@ class ChildProcess:
                 undo.enter_context(answers)
                 with far:
                     FORKSERVER.request([far.fileno(), *fds], grace)
-                data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1)
+                data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1, CLOEXEC)
                 if len(data) == ANSWER.size:
                     kind, number = ANSWER.unpack(data)
                     if kind == FAILED:

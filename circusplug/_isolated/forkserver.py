@@ -42,7 +42,6 @@ class ForkServerProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._dead: list[int] = []
         self.pid: int | None = None
         os.register_at_fork(after_in_child=self._forget)
 
@@ -79,12 +78,11 @@ class ForkServerProcess:
         socket.send_fds(self._socket, [REQUEST.pack(grace)], fds)
 
     def _start(self) -> None:
-        self._dead = [pid for pid in self._dead if not _has_ended(pid)]
         if self.pid is not None and not _has_ended(self.pid):
             return
         if self._socket is not None:
             self._socket.close()
-            self._socket = self.pid = None
+        self._socket = self.pid = None
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.enter_context(ours)
@@ -94,9 +92,10 @@ class ForkServerProcess:
             undo.pop_all()
 
     def _bury(self) -> None:
-        """Have done with a forkserver that takes no request; it is reaped when it has ended."""
+        """Wait for a forkserver that refused a request to exit, so that a new one can start."""
         if self.pid is not None:
-            self._dead.append(self.pid)
+            with contextlib.suppress(ChildProcessError):  # somebody else has reaped it
+                os.waitpid(self.pid, 0)
             self.pid = None
 
     def _forget(self) -> None:
@@ -105,7 +104,6 @@ class ForkServerProcess:
             self._socket.close()
         self._lock = threading.Lock()
         self._socket = self.pid = None
-        self._dead = []
 
     @property
     def descriptors(self) -> list[int]:

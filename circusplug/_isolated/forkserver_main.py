@@ -43,11 +43,16 @@ ENDED = b"e"
 #: The descriptors of a request: where the answers go, the control socket, and four pipes.
 DESCRIPTORS = 6
 
+#: The flag with which descriptors are received that no program inherits.
+CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
 #: The signals that come to the whole group of a terminal or a service: only the host decides then.
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Child:
+class Process:
+    """A process that was forked here and is not reaped yet."""
+
     def __init__(self, pid: int, answers: socket.socket, grace: float) -> None:
         self.pid = pid
         self.answers = answers
@@ -72,7 +77,7 @@ class ForkServer:
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Process] = {}
         self._host_ended_at: float | None = None
         self._poll = select.poll()
 
@@ -96,7 +101,7 @@ class ForkServer:
             self._end_what_outlives_host()
 
     def _take_request(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._requests, REQUEST.size, DESCRIPTORS)
+        data, fds, _, _ = socket.recv_fds(self._requests, REQUEST.size, DESCRIPTORS, CLOEXEC)
         if not data:
             self._host_ended_at = time.monotonic()
             self._poll.unregister(self._requests)
@@ -111,7 +116,7 @@ class ForkServer:
 
     def _fork(self, fds: list[int], grace: float) -> None:
         answers = socket.socket(fileno=fds[0])
-        child = _Child(0, answers, grace)
+        child = Process(0, answers, grace)
         try:
             child.pid = os.fork()
         except OSError as error:  # too many processes, no memory: that one fails, and no other
@@ -196,10 +201,7 @@ def main(fd: int) -> None:
     for number in _GROUP_SIGNALS:
         take_signal(number, ignore)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for name in os.listdir("/dev/fd"):
-        if int(name) > 2 and int(name) != fd:
-            with contextlib.suppress(OSError):  # the one that listed the directory
-                os.close(int(name))
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))  # what the host has let be inherited
     # What is there by now is never freed, so that the processes go on sharing those pages.
     gc.collect()
     gc.freeze()

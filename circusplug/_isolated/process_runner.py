@@ -244,12 +244,13 @@ class ProcessRunner:
             config_of_child = replace(config, plugins=())
             link = replace(self._around.link, context=None)
             plugin = pickle.dumps((self.spec, config_of_child, link))
+            directory = _current_directory()
             launch = Launch(
                 options,
                 config.stop_timeout,
-                path=[entry or os.getcwd() for entry in sys.path],
+                path=[entry or directory or os.sep for entry in sys.path],
                 argv=sys.argv[:],
-                directory=_current_directory(),
+                directory=directory,
                 environment=environment_for(options),
                 log_level=lowest_level(self.spec.name),
                 main=describe_main() if b"__main__" in plugin else {},

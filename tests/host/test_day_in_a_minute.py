@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.forkserver
 import os
 import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from patience import PATIENCE
 from troublemakers import Troublemaker
 
 from circusplug import Arbiter, HostConfig, PluginSpec, PluginStatus
+from circusplug._isolated.forkserver import FORKSERVER
 from circusplug.testing import FakeCircusd
 
 PLUGINS = 20
@@ -136,10 +135,9 @@ class Day:
         return ""
 
     def kill_forkserver(self) -> str:
-        server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
-        if server._forkserver_pid is not None:  # it may not have been needed again yet
+        if FORKSERVER.pid is not None:  # it may not have been needed again yet
             with contextlib.suppress(ProcessLookupError):
-                os.kill(server._forkserver_pid, signal.SIGKILL)
+                os.kill(FORKSERVER.pid, signal.SIGKILL)
         return ""
 
     def _any(self) -> str:

@@ -3,7 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hosts import Host, hosts
 from scene import Scene, scene
+
+from circusplug.testing import FakeCircusd
 
 
 @pytest.fixture
@@ -12,3 +15,18 @@ def stage() -> Iterator[Scene]:
     with scene() as stage:
         yield stage
         stage.assert_siblings_work()
+
+
+@pytest.fixture
+def circusd() -> Iterator[FakeCircusd]:
+    with FakeCircusd(["web"]) as circusd:
+        yield circusd
+
+
+@pytest.fixture
+def host(circusd: FakeCircusd) -> Iterator[Host]:
+    """Runs plugins until the test ends: isolated ones, each given as a class and its options."""
+    with hosts(circusd) as start:
+        yield lambda *plugins, **options: start(
+            *({"isolate": True, **plugin} for plugin in plugins), **options
+        )

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import threading
+from typing import Any
 
 import psutil
 import pytest
@@ -106,6 +110,28 @@ def test_one_that_is_frozen_shows_as_stalled() -> None:
         stage.wait(lambda status: status.state == "running")
 
 
+@pytest.mark.parametrize(("deed", "place"), [("keep lock", "do_keep_lock"), ("freeze", "signal")])
+def test_one_whose_main_thread_is_stopped_as_well_is_a_stall_and_restarted(
+    deed: str, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"host.stall_timeout": 0.5, "host.on_stall": "restart"}
+    with scene(**options) as stage:
+        stage.make(deed)
+        stage.wait_replaced()
+        stage.assert_siblings_work()
+    assert place in caplog.text
+
+
+def test_its_stack_is_asked_of_its_process(stage: Scene) -> None:
+    stage.make("hang")
+    stage.wait_said("hangs")
+    runner: Any = stage.arbiter._started.supervisor._plugins["trouble"].runner
+    stage.arbiter.wait(lambda _: "released.wait(" in runner.stack(), PATIENCE)
+    os.kill(runner.pid, signal.SIGSTOP)
+    stage.arbiter.wait(lambda _: runner.busy_since and runner._life.paused_at, PATIENCE)
+    assert "stopped by a signal" in runner.stack()
+
+
 def test_one_that_ignores_all_signals_is_stopped_by_force(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -157,6 +183,46 @@ def test_an_isolated_plugin_that_hangs_in_its_start_can_be_stopped(
 
 
 # Too much of everything.
+
+
+@pytest.mark.parametrize("rain", ["prints", "logs", "reports"])
+def test_a_flood_of_what_it_says_is_dropped_and_counted(
+    rain: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    megabyte = 1024 * 1024
+    with scene(rain=rain) as stage:
+        before = psutil.Process().memory_info().rss
+        with Heard("lines of its output dropped") as heard:
+            stage.make("rain")
+            heard.wait()
+        stage.assert_siblings_work()
+        with Heard("lines of its output dropped") as heard:  # 5 s later
+            heard.wait()
+        assert psutil.Process().memory_info().rss - before < 64 * megabyte
+    assert len(capfd.readouterr().out) < 8 * megabyte
+
+
+class Heard(logging.Handler):
+    """Waits until the host logs a text; a context manager."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self._event = threading.Event()
+
+    def __enter__(self) -> Heard:
+        logging.getLogger("circusplug").addHandler(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        logging.getLogger("circusplug").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            self._event.set()
+
+    def wait(self) -> None:
+        assert self._event.wait(PATIENCE)
 
 
 def test_memory_beyond_its_limit_is_its_own_problem() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing.forkserver
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,21 @@ import pytest
 from command import Fifo, Running, assert_ends, environment
 from hosts import all_run
 from patience import PATIENCE
-from scene import Scene, forkserver, scene
+from scene import Scene, forkserver, here, said, scene
 from troublemakers import Talker
 
 from circusplug import Arbiter
 from circusplug._isolated import forkserver as forkserver_module
 from circusplug._isolated.forkserver import FORKSERVER
+from circusplug._isolated.forkserver_main import (
+    ANSWER,
+    DESCRIPTORS,
+    ENDED,
+    FAILED,
+    REQUEST,
+    ForkServer,
+    Process,
+)
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
@@ -29,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("unhurried_end")
 
 HOST = """
 import signal
+import socket
 import sys
 from circusplug import Arbiter
 
@@ -80,8 +92,111 @@ def test_a_plugin_that_hangs_does_not_outlive_a_host_that_was_killed(tmp_path: P
         assert_ends(*(process.pid for process in processes))
 
 
+@pytest.mark.parametrize("deed", ["keep lock", "freeze"])
+def test_a_plugin_that_cannot_notice_it_does_not_outlive_a_host_that_was_killed(
+    tmp_path: Path, deed: str
+) -> None:
+    """One that keeps the interpreter's lock, or is stopped by a signal."""
+    program = HOST.replace("Diarist", "Troublemaker").replace("range(10)", "range(2)")
+    program = program.replace('"directory": "."', '"host.graceful_timeout": 0.1')
+    program = program.replace("*sys.argv[1:]", "*sys.argv[1:], stop_timeout=0.1")
+    with FakeCircusd() as circusd, host_process(tmp_path, circusd, program) as (host, processes):
+        circusd.wait_subscribed(2, PATIENCE)
+        circusd.publish("web", deed, **{"for": "1"})
+        if deed == "keep lock":
+            circusd.wait_command("say", what="keeps the lock", plugin="1", timeout=PATIENCE)
+        host.signal(signal.SIGKILL)
+        host.wait_silent()
+        assert_ends(*(process.pid for process in processes))
+
+
+def test_nothing_of_it_is_in_a_temporary_directory_that_may_be_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    with FakeCircusd() as circusd, host_process(tmp_path, circusd, HOST) as (host, processes):
+        assert os.listdir(directory) == []
+        host.signal(signal.SIGKILL)
+        assert_ends(*(process.pid for process in processes))
+    assert os.listdir(directory) == []
+
+
+def test_a_fork_that_fails_is_told_and_the_forkserver_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no processes left")
+
+    monkeypatch.setattr(os, "fork", fail)
+    ours, requests = socket.socketpair()
+    answers, far = socket.socketpair()
+    with ours, requests, answers, far, open(os.devnull) as nothing:
+        fds = [far.fileno(), *[nothing.fileno()] * (DESCRIPTORS - 1)]
+        socket.send_fds(ours, [REQUEST.pack(1.0)], fds)
+        ForkServer(requests)._take_request()
+        assert ANSWER.unpack(answers.recv(ANSWER.size)) == (FAILED, errno.EAGAIN)
+
+
+def test_a_process_that_cannot_be_forked_is_its_plugins_failure_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(fds: list[int], grace: float) -> None:
+        with socket.socket(fileno=os.dup(fds[0])) as far:
+            far.send(ANSWER.pack(FAILED, errno.EAGAIN))
+
+    with scene() as stage:
+        monkeypatch.setattr(FORKSERVER, "request", refuse)
+        late = {"use": Talker, "name": "late", "isolate": True, "host.restart": "never"}
+        stage.arbiter.add_plugin(late)
+        after = stage.arbiter.wait(lambda now: now["late"].state == "failed", PATIENCE)
+        assert "its process cannot be started: BlockingIOError" in str(after["late"].last_error)
+        stage.assert_siblings_work()
+
+
+def test_a_group_is_killed_while_its_leader_is_not_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = []
+
+    def kill(group: int, number: int) -> None:
+        # Its number is not free yet: it can still be waited for.
+        killed.append(os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT) is not None)
+
+    monkeypatch.setattr(os, "killpg", kill)
+    dead = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+    answers, far = socket.socketpair()
+    waitid = os.waitid
+
+    def wait_for_it(kind: int, number: int, options: int) -> Any:  # this process has other ones
+        return waitid(os.P_PID, dead, options)
+
+    with answers, far, socket.socket() as requests:
+        server = ForkServer(requests)
+        server._children[dead] = Process(dead, far, 1.0)
+        monkeypatch.setattr(os, "waitid", wait_for_it)
+        server._look_after_children()
+        assert killed == [True]
+        assert ANSWER.unpack(answers.recv(ANSWER.size)) == (ENDED, 0)
+
+
+def test_the_host_signals_nobody_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int, what: int) -> None:
+        raise AssertionError("it may be another's by now")
+
+    with scene() as stage:
+        process = stage.process
+        stage.make("freeze")
+        stage.wait(lambda status: process.status() == psutil.STATUS_STOPPED)
+        monkeypatch.setattr(os, "kill", refuse)
+        monkeypatch.setattr(os, "killpg", refuse)
+        stage.arbiter.stop_plugin("trouble")
+        assert_ends(process.pid)
+
+
 PARENT = """
 import signal
+import socket
 import sys
 from circusplug import Arbiter
 
@@ -204,6 +319,7 @@ def test_a_forkserver_that_dies_over_a_request_is_replaced(
     monkeypatch.setattr(forkserver_module, "_spawn", spawn_dying)
     if FORKSERVER.pid is not None:
         os.kill(FORKSERVER.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, FORKSERVER.pid, os.WEXITED | os.WNOWAIT)
     with FakeCircusd() as circusd:
         plugin = {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
         with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
@@ -236,3 +352,25 @@ def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is
         stage.make("kill")
         stage.wait_replaced()
         # That one was forked after the late one, which must be gone with the host.
+
+
+def test_a_program_that_forgets_to_stop_its_host_leaves_nothing(
+    circusd: FakeCircusd, tmp_path: Path
+) -> None:
+    program = tmp_path / "forgetful.py"
+    program.write_text(
+        "import sys\n"
+        "from circusplug import Arbiter\n"
+        "plugins = [{'use': 'troublemakers.Diarist', 'isolate': True, 'name': 'one',"
+        " 'directory': '.'}]\n"
+        "arbiter = Arbiter(plugins, *sys.argv[1:]).__enter__()\n"
+        "arbiter.wait(lambda now: now['one'].state == 'running', 20)\n"
+        "print('over')\n"
+    )
+    command = [sys.executable, str(program), circusd.endpoint, circusd.pubsub_endpoint]
+    with Running(tmp_path, program=command, env=here()) as running:
+        running.wait_silent()
+        assert running.end() == 0
+    # The plugin's process prints to its host, so that silence does not tell of its end.
+    assert_ends(said(circusd, "init")["pid"])
+    assert (tmp_path / "one").read_text() == "stopped"

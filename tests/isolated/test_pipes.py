@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from patience import PATIENCE
 
-from circusplug._isolated.child_output import ChildOutput
+from circusplug._isolated.child_output import BURST, RATE, ChildOutput
 from circusplug._isolated.line_buffer import LineBuffer
+from circusplug._isolated.messages import LogEntry, encode
 from circusplug._isolated.output_writer import OUTPUT_LIMIT
 from circusplug._isolated.pipe_reader import PipeReader
 from circusplug._isolated.pipes import Pipes
@@ -92,6 +95,101 @@ def test_whoever_is_not_read_to_the_end_is_told_so() -> None:
         reader.watch(read, lambda data: None, ended.set)
     assert ended.is_set()
     os.close(write)
+
+
+def test_a_pipe_is_left_alone_for_as_long_as_its_reader_says_but_read_out_at_its_end() -> None:
+    heard: list[bytes] = []
+    once, other, out = threading.Event(), threading.Event(), threading.Event()
+    (read, write), (read_other, write_other) = os.pipe(), os.pipe()
+
+    def take(data: bytes) -> float:
+        heard.append(data)
+        once.set()
+        return 1000.0
+
+    def read_out() -> None:
+        reader.read_out(read)
+        out.set()
+
+    with PipeReader() as reader:
+        reader.watch(read, take, lambda: None)
+        reader.watch(read_other, lambda data: other.set(), lambda: None)
+        os.write(write, b"one")
+        assert once.wait(PATIENCE)
+        os.write(write, b"two")
+        os.write(write_other, b"x")
+        assert other.wait(PATIENCE)
+        assert heard == [b"one"]
+        reader.call(read_out)
+        assert out.wait(PATIENCE)
+    assert heard == [b"one", b"two"]
+    os.close(write)
+    os.close(write_other)
+
+
+def test_what_a_callback_raises_is_logged_and_the_other_pipes_are_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = threading.Event()
+    (read, write), (read_other, write_other) = os.pipe(), os.pipe()
+
+    def fail(data: bytes) -> None:
+        os.write(write_other, b"x")
+        raise ValueError("on purpose")
+
+    with PipeReader() as reader:
+        reader.watch(read, fail, lambda: None)
+        reader.watch(read_other, lambda data: other.set(), lambda: None)
+        os.write(write, b"one")
+        assert other.wait(PATIENCE)
+    assert "on purpose" in caplog.text
+    os.close(write)
+    os.close(write_other)
+
+
+class Page:
+    """Takes what is to be written, and writes it at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def print(self, data: bytes, error: bool, lines: int) -> None:
+        self.lines += data.splitlines()
+
+    def write(self, action: Callable[[], object], size: int, lines: int = 1) -> None:
+        action()
+
+
+def test_more_than_a_process_may_say_is_dropped_in_whole_lines_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    page: Any = Page()
+    output = ChildOutput("one", page, lambda: now)
+    feed, end = output.lines_of(output.print_lines)
+    assert feed(b"x\n" * (BURST // 2)) is None
+    assert feed(b"too\nmuch\nand half of a li") is not None
+    assert "one: 2 lines of its output dropped" in caplog.text
+    now = 1.0
+    assert feed(b"ne\nshown again\n") is None
+    feed(b"y" * RATE)
+    end()
+    assert page.lines == [b"[one] x"] * (BURST // 2) + [b"[one] shown again"]
+    assert "one: 1 lines of its output dropped" in caplog.text
+
+
+def test_each_line_of_what_it_says_is_marked_as_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    page: Any = Page()
+    output = ChildOutput("one", page)
+    output.pid = 12
+    output.print_lines([b"\x1b[2Jline\rover it\r"])
+    assert page.lines == [b"[one] ?[2Jline?over it"]
+    text = "first\n2026-11-25 11:00:00 circusplug[1] [ERROR] all plugins are stopped"
+    output.log_lines([encode(LogEntry("circusplug", 40, 1.0, text))])
+    (record,) = caplog.records
+    lines = Formatter(FORMAT, DATE_FORMAT).format(record).splitlines()
+    assert "one[12] [ERROR] first" in lines[0]
+    assert lines[1] == "[one] 2026-11-25 11:00:00 circusplug[1] [ERROR] all plugins are stopped"
 
 
 def test_lines_are_kept_together_up_to_a_limit() -> None:

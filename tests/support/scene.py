@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
+from command import environment
 from hosts import all_run
 from patience import PATIENCE
 from troublemakers import Talker, Troublemaker
@@ -98,3 +101,19 @@ def scene(stop_timeout: float = PATIENCE, **options: Any) -> Iterator[Scene]:
         arbiter.wait(all_run, PATIENCE)
         circusd.wait_subscribed(3, PATIENCE)
         yield Scene(circusd, arbiter)
+
+
+def wait(
+    arbiter: Arbiter, predicate: Callable[[PluginStatus], object], name: str = "one"
+) -> PluginStatus:
+    return arbiter.wait(lambda statuses: bool(predicate(statuses[name])), PATIENCE)[name]
+
+
+def said(circusd: FakeCircusd, what: str, **properties: Any) -> Any:
+    """Wait until a plugin has said something; returns what it said along with it."""
+    return circusd.wait_command("say", timeout=PATIENCE, what=what, **properties).properties
+
+
+def here() -> dict[str, str]:
+    """An environment for programs that shall find what is found here."""
+    return environment(PYTHONPATH=os.pathsep.join(sys.path), PYTHONUNBUFFERED="1")

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -193,9 +194,10 @@ class Troublemaker(Talker):
         if self.config["rain"] == "reports":
             drops = b'{"kind": "Running"}\n' * 1000
             (fd,) = (fd for fd in range(3, 64) if _leads_to_host(fd))
-            os.set_blocking(fd, True)
         while True:
-            os.write(fd, drops)
+            select.select([], [fd], [])
+            with contextlib.suppress(BlockingIOError):
+                os.write(fd, drops)
 
     def do_keep_lock(self) -> None:
         """Keep the interpreter's lock, as a C function does that computes."""
