@@ -20,7 +20,7 @@ from .._wire.endpoints import Link, connectable
 from .resources import keep_context, make_context
 
 if TYPE_CHECKING:
-    from .._isolated.pipes import Children
+    from .._isolated.pipes import Pipes
     from .._wire.ssh_tunnel import Tunnel
 
 
@@ -36,7 +36,7 @@ class RunnerFactory:
         self._config = config
         self._owns_context = context is None
         self._context = context
-        self._children: Children | None = None
+        self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
 
@@ -70,13 +70,13 @@ class RunnerFactory:
             return ThreadRunner(spec, around, counters)
         from .._isolated.process_runner import ProcessRunner
 
-        if self._children is None:
-            from .._isolated.pipes import Children
+        if self._pipes is None:
+            from .._isolated.pipes import Pipes
 
-            self._children = self._shared.enter_context(Children())
+            self._pipes = self._shared.enter_context(Pipes())
         if self._tunnel is not None and spec.host.uid is not None:
             around = replace(around, link=self._tunnel.link(spec.host.uid))
-        return ProcessRunner(spec, around, counters, self._children)
+        return ProcessRunner(spec, around, counters, self._pipes)
 
     @contextlib.contextmanager
     def moved(self, config: HostConfig) -> Iterator[Link]:
