@@ -49,9 +49,10 @@ class PluginStatus:
     Attributes:
         name: Its name in the host, without ``plugin:``.
         use: Dotted name of its class.
-        state: ``inactive``, ``starting``, ``running``, ``stalled``, ``stopping``,
-            ``stopped``, ``backoff`` (waiting for its restart), ``failed`` (given up) or
-            ``abandoned`` (stopped, but its thread does not end).
+        state: ``inactive``, ``starting``, ``waiting`` (for circusd, which its `handle_init`
+            needs), ``running``, ``stalled``, ``stopping``, ``stopped``, ``backoff`` (waiting
+            for its restart), ``failed`` (given up) or ``abandoned`` (stopped, but its thread
+            does not end).
         isolated: Whether it has a process of its own.
         counters: What it has done.
         last_error: The last thing that went wrong, in one line, or None.
