@@ -94,7 +94,7 @@ class Worker:
         self.ended = threading.Event()
         self.loop = PluginLoop()
         self.loop.set_exception_handler(self._callback_failed)
-        self.client = Client(self.loop, self._make_dealer, self._count_call)
+        self.client = Client(self.loop, self._make_dealer, self.counters, self.logger)
         self._receiver = Receiver(
             self.loop, self.counters, self._contain, self._report_garbage, self._link_changed
         )
@@ -301,9 +301,6 @@ class Worker:
             self.parked.set()
         if self._on_phase is not None:
             self._on_phase(phase)
-
-    def _count_call(self) -> None:
-        self.counters.calls += 1
 
     def _link_changed(self, up: bool) -> Awaitable[object] | None:
         self.connected = up

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from circusplug import CallConflict, CallError, CallTimeout
 from circusplug._errors import describe_command
-from circusplug._wire.commands import decode_reply, encode_call, encode_cast, error_from_reply
+from circusplug._wire.commands import decode_reply, encode_command, error_from_reply
 
 
 def test_a_call_is_one_json_object_with_id_command_and_properties() -> None:
-    frame = encode_call(7, "incr", {"name": "web", "nb": 2})
+    frame = encode_command(7, "incr", {"name": "web", "nb": 2})
     assert json.loads(frame) == {
         "id": 7,
         "command": "incr",
@@ -23,12 +23,12 @@ def test_a_call_is_one_json_object_with_id_command_and_properties() -> None:
     }
 
 
-def test_a_cast_says_that_it_is_one_and_has_no_id() -> None:
-    assert json.loads(encode_cast("stop", {"name": "café"})) == {
-        "command": "stop",
-        "msg_type": "cast",
-        "properties": {"name": "café"},
-    }
+def test_a_cast_says_that_it_is_one_in_words_that_let_circusd_answer() -> None:
+    message = json.loads(encode_command(7, "stop", {"name": "café"}, is_cast=True))
+    kind = message.pop("msg_type")
+    assert kind != "cast"  # which circusd would not answer
+    assert kind.endswith("cast")
+    assert message == {"id": 7, "command": "stop", "properties": {"name": "café"}}
 
 
 _JSON = st.recursive(
@@ -41,8 +41,9 @@ _JSON = st.recursive(
 @settings(max_examples=30)
 @given(properties=st.dictionaries(st.text(), _JSON, max_size=4))
 def test_properties_arrive_as_they_were_given(properties: dict[str, Any]) -> None:
-    assert json.loads(encode_call(1, "set", properties))["properties"] == properties
-    assert json.loads(encode_cast("set", properties))["properties"] == properties
+    for is_cast in (False, True):
+        frame = encode_command(1, "set", properties, is_cast)
+        assert json.loads(frame)["properties"] == properties
 
 
 def _endless() -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _endless() -> dict[str, Any]:
 def test_what_json_cannot_say_is_a_call_error_with_the_command(value: Any, cast: bool) -> None:
     properties = {"name": "web", "value": value}
     with pytest.raises(CallError, match="cannot be sent as JSON") as caught:
-        encode_cast("set", properties) if cast else encode_call(1, "set", properties)
+        encode_command(1, "set", properties, cast)
     assert (caught.value.command, caught.value.errno) == ("set", None)
 
 
