@@ -52,7 +52,16 @@ def _endless() -> dict[str, Any]:
     return inner
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", {1}, {(1, 2): 3}, _endless()], ids=type)
+def _deep() -> list[Any]:
+    outer: list[Any] = []
+    for _ in range(100_000):
+        outer = [outer]
+    return outer
+
+
+@pytest.mark.parametrize(
+    "value", [object(), b"bytes", {1}, {(1, 2): 3}, _endless(), _deep()], ids=type
+)
 @pytest.mark.parametrize("cast", [False, True], ids=["call", "cast"])
 def test_what_json_cannot_say_is_a_call_error_with_the_command(value: Any, cast: bool) -> None:
     properties = {"name": "web", "value": value}
@@ -121,6 +130,38 @@ def test_a_command_in_a_message_keeps_its_values_short() -> None:
     assert text.startswith("set name='web' env='xxx")
     assert text.endswith("...")
     assert len(text) < 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "DB_PASSWD", "passphrase", "client_secret", "API_TOKEN", "key", "apiKey", "keys_"],
+)
+def test_secrets_are_masked_in_the_text_of_an_error_and_kept_in_its_properties(name: str) -> None:
+    properties = {
+        "name": "web",
+        name: "hush",
+        "env": {name: "hush", "PATH": "/bin"},
+        "options": {"streams": [{name: "hush"}], "deep": _endless()},
+    }
+    error = CallError("add", properties, "no")
+    assert "hush" not in str(error)
+    assert "name='web'" in str(error)
+    assert "'PATH': '/bin'" in str(error)
+    assert error.properties == properties
+
+
+def test_the_keys_that_get_asks_for_are_no_secrets() -> None:
+    text = describe_command("get", {"name": "web", "keys": ["numprocesses"]})
+    assert text == "get name='web' keys=['numprocesses']"
+
+
+@pytest.mark.parametrize("quote", ["", "it's "])
+def test_the_message_that_circusd_repeats_when_a_command_fails_is_left_out(quote: str) -> None:
+    sent = encode_command(1, "set", {"options": {"env": {"TOKEN": f"{quote}hush"}}})
+    reason = f"command {sent!r}: invalid literal: 'two'"
+    error = CallError("set", {}, reason, 5)
+    assert str(error) == "set: invalid literal: 'two'"
+    assert error.reason == reason
 
 
 def test_a_timeout_tells_command_reason_and_deadline() -> None:
