@@ -27,10 +27,6 @@ from .calls_from_threads import Handover
 from .channel import Channel
 from .open_calls import MOST_CASTS, OpenCalls
 
-#: From how many casts on each further one reads the replies that have come: a handler that casts
-#: in a loop keeps the plugin's loop from it, and circusd drops replies from 1,000 unread ones on.
-_MANY_CASTS = 100
-
 
 class Client:
     """Sends commands and casts to circusd, from any thread.
@@ -198,10 +194,8 @@ class Client:
     def _cast_here(self, call: Call) -> None:
         """Send a cast; wait only for a connection, or for room if there are too many casts."""
         channel, casts = self._calls.channel, self._calls.casts
-        if channel is not None and len(casts) >= _MANY_CASTS:
-            self._calls.read(channel)
-            while len(casts) >= MOST_CASTS and call.remaining:
-                self._receive_here(channel, 0, time.monotonic() + FIRST_DELAY)
+        while channel is not None and len(casts) >= MOST_CASTS and call.remaining:
+            self._receive_here(channel, 0, time.monotonic() + FIRST_DELAY)
         self._calls.prepare(call)
         channel = self._send_here(
             call.frame, call.command, call.properties, call.timeout, call.deadline

@@ -850,7 +850,6 @@ def test_casts_that_are_not_answered_are_bounded(
 ) -> None:
     for module in ("client", "open_calls"):
         monkeypatch.setattr(f"circusplug._plugin.{module}.MOST_CASTS", 3)
-    monkeypatch.setattr("circusplug._plugin.client._MANY_CASTS", 3)
     hold = fake_circusd.hold("incr")
     for _ in range(3):
         cast("incr", name="web")

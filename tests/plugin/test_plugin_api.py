@@ -746,7 +746,6 @@ def test_watcher_name_gives_the_real_name_and_asks_again_after_add_and_remove(
     assert len([each for each in fake_circusd.commands if each.command == "status"]) == 2
 
 
-@pytest.mark.parametrize("where", ["handle_init", "another thread"])
 @pytest.mark.parametrize("statuses", [None, 7, "web", ["web"]])
 def test_statuses_that_are_none_are_a_call_error(
     statuses: Any, run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
@@ -758,6 +757,7 @@ def test_statuses_that_are_none_are_a_call_error(
     assert plugin.watcher_name("my_app") == "my_app"
 
 
+@pytest.mark.parametrize("where", ["handle_init", "another thread"])
 def test_watcher_name_asks_again_wherever_it_was_asked_first(
     where: str, run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:
