@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,7 +102,7 @@ class CallError(CircusPlugError):
         self.reason = reason
         self.errno = errno
         self.reply = dict(reply) if reply is not None else None
-        super().__init__(f"{describe_command(command, self.properties)}: {reason}")
+        super().__init__(f"{describe_command(command, self.properties)}: {_without_frame(reason)}")
 
     @property
     def retryable(self) -> bool:
@@ -110,7 +111,7 @@ class CallError(CircusPlugError):
 
 
 class CallConflict(CallError):
-    """circusd is busy with a command that excludes this one; normal under load, try again."""
+    """circusd was busy with commands that exclude this one, each time that it was sent."""
 
     @property
     def retryable(self) -> bool:
@@ -139,11 +140,19 @@ class CallTimeout(CallError, TimeoutError):
         return True
 
 
+#: Names of properties whose values are kept out of logs.
+_SECRET = re.compile("passw|passphrase|secret|token|credential|key", re.IGNORECASE)
+#: The property of ``get`` that says which options are asked for.
+_NO_SECRET = "keys"
+#: How deep values are looked into; what lies deeper is left out.
+_DEPTH = 4
+
+
 def describe_command(command: str, properties: Mapping[str, Any]) -> str:
-    """Say a command as a person would, ``incr name='web'``; values are kept short."""
+    """Say a command as a person would, ``incr name='web'``; long values are cut, secrets masked."""
     parts = [command]
     for key, value in properties.items():
-        text = repr(value)
+        text = repr(_mask(key, value, _DEPTH))
         parts.append(f"{key}={text if len(text) <= 60 else text[:57] + '...'}")
     return " ".join(parts)
 
@@ -162,3 +171,21 @@ def describe(error: object) -> str:
     except BaseException as problem:  # noqa: BLE001 - a plugin's __str__ may do anything
         line = f"{name} (its text cannot be shown: {type(problem).__name__})"
     return line if len(line) <= DESCRIPTION_LIMIT else line[: DESCRIPTION_LIMIT - 3] + "..."
+
+
+def _mask(name: object, value: Any, depth: int) -> Any:
+    """A value as it may be shown, without what stands under names of secrets."""
+    if isinstance(name, str) and _SECRET.search(name) and name != _NO_SECRET:
+        return "***"
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if not depth:
+        return ...
+    if isinstance(value, dict):
+        return {key: _mask(key, inner, depth - 1) for key, inner in value.items()}
+    return [_mask(None, inner, depth - 1) for inner in value]
+
+
+def _without_frame(reason: str) -> str:
+    """circusd's words for a command that failed, without the whole message that they repeat."""
+    return re.sub(r"^command b?(['\"])\{.*\}\1: ", "", reason, flags=re.DOTALL)

@@ -18,7 +18,9 @@ class Counters:
         received: Events received.
         handled: Events whose `handle_recv` returned.
         errors: Exceptions in handlers, callbacks and timers.
-        calls: Commands and casts sent.
+        calls: Commands and casts sent; one that is sent again after a conflict counts again.
+        conflicts: Times that circusd refused a command because it was busy with another one.
+        casts_failed: Casts that circusd did not carry out, or did not answer.
         reconnects: Times that circusd came back after the connection was lost.
         garbage: Messages received that are no events.
         restarts: Times that the host started a new instance after the first.
@@ -31,6 +33,8 @@ class Counters:
     handled: int = 0
     errors: int = 0
     calls: int = 0
+    conflicts: int = 0
+    casts_failed: int = 0
     reconnects: int = 0
     garbage: int = 0
     restarts: int = 0

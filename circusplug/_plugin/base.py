@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from .._config.values import to_bool
-from .._errors import PluginStateError
+from .._errors import CallError, PluginStateError
 from .._loop.periodic import Periodic
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT, Reply
 from .._wire.endpoints import Link, connectable
@@ -209,39 +209,59 @@ class CircusPlugin:
 
     # Commands.
 
-    def call(self, command: str, *, timeout: float | None = None, **props: Any) -> Reply:
+    def call(
+        self,
+        command: str,
+        *,
+        timeout: float | None = None,
+        patience: float | None = None,
+        **props: Any,
+    ) -> Reply:
         """Send circusd a command and return its reply; from any thread.
+
+        A command that circusd refuses because it is busy with another one is sent again.
 
         Args:
             command: Its name, e.g. ``"incr"``.
             timeout: The deadline in seconds; 5 by default, 60 with ``waiting=True``, which
                 circusd answers when the work is done.
+            patience: How long it is sent again while circusd is busy, in seconds; 0: not at
+                all. By default as long as the deadline allows.
             props: The command's properties. Watchers go by their real name, see
                 `watcher_name`.
 
         Raises:
             CallTimeout: No reply came in time; the next call starts with a fresh socket.
-            CallConflict: circusd is busy with another command; try again.
+            CallConflict: circusd was busy with other commands all the time.
             CallError: circusd answered with an error.
             PluginStateError: The plugin is not connected: not started yet, or stopped.
         """
-        reply = self._circusplug_worker.client.call(command, props, timeout)
+        reply = self._circusplug_worker.client.call(command, props, timeout, patience)
         if reply.get("status") == "error" and self.raise_call_errors:
             raise_for_status(command, props, reply)
         return reply
 
     async def call_async(
-        self, command: str, *, timeout: float | None = None, **props: Any
+        self,
+        command: str,
+        *,
+        timeout: float | None = None,
+        patience: float | None = None,
+        **props: Any,
     ) -> Reply:
         """The same as `call`, awaited: timers go on, but the next event waits for its turn.
 
         It may be awaited on the plugin's loop and on any other. Raises as `call` does.
         """
-        reply = await self._circusplug_worker.client.call_async(command, props, timeout)
+        client = self._circusplug_worker.client
+        reply = await client.call_async(command, props, timeout, patience)
         return raise_for_status(command, props, reply) if self.raise_call_errors else reply
 
     def cast(self, command: str, **props: Any) -> None:
-        """Send circusd a command that gets no reply; from any thread.
+        """Send circusd a command without waiting for its reply; from any thread.
+
+        While circusd is busy with another one it is sent again for up to 5 s. A cast that
+        circusd does not carry out in the end is logged, and counted as ``casts_failed``.
 
         Raises:
             CallTimeout: circusd could not be reached within 5 s; the command is not sent later.
@@ -266,8 +286,11 @@ class CircusPlugin:
             self._circusplug_worker.loop.post(
                 self._circusplug_worker.observe, self._watcher_names.observe
             )
-        reply = self._circusplug_worker.client.call("status", {}, None)
-        return list(raise_for_status("status", {}, reply).get("statuses", {}))
+        reply = raise_for_status("status", {}, self._circusplug_worker.client.call("status", {}))
+        statuses = reply.get("statuses", {})
+        if not isinstance(statuses, dict):
+            raise CallError("status", {}, f"'statuses' is no object: {statuses!r}", reply=reply)
+        return list(statuses)
 
     # Helpers.
 

@@ -1,43 +1,59 @@
-# One command under way, and the DEALER socket that it goes through.
+# One command under way: what was asked, how long it may take, whom to tell the outcome.
 #
-# Owner: both belong to the plugin's thread, but for a Call that another thread makes: that
-# thread lets go of it when it hands it over, and only reads it from then on.
+# Owner: the plugin's thread, but for a Call that another thread makes: that thread lets go of it
+# when it hands it over, and only reads it from then on.
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import zmq
+from typing import TYPE_CHECKING, Any
 
 from .._errors import CallTimeout, PluginStateError
-from .._wire.commands import CALL_TIMEOUT, WAITING_TIMEOUT, Reply, decode_reply, error_from_reply
+from .._wire.commands import CALL_TIMEOUT, WAITING_TIMEOUT, Reply, error_from_reply
+
+if TYPE_CHECKING:
+    from .channel import Channel
 
 #: Why a call had no reply: there was no connection to send it over.
 UNREACHABLE = "circusd cannot be reached"
+#: Why a command is not sent before a plugin's start and after its end.
+NOT_CONNECTED = "the plugin is not connected (not started yet, or stopped)"
+
+#: How long to wait before a command that met a conflict is sent again, in seconds: at first, and
+#: at most. circusd is busy for some milliseconds as a rule, for seconds when processes stop slowly.
+FIRST_DELAY = 0.05
+LONGEST_DELAY = 0.5
 
 #: The longest deadline in seconds; longer ones are cut: libzmq counts milliseconds in 31 bits.
 _LONGEST_TIMEOUT = 24 * 86400.0
 
-#: As a plain int: looking up an enum's member costs as much as asking for the option.
-_RCVMORE = int(zmq.RCVMORE)
-
 
 class Call:
-    """One command under way: what was asked, until when, on which channel, whom to tell.
+    """One command under way.
 
     Args:
         command: The command's name.
         properties: Its properties.
         timeout: How long it may take, in seconds from now; None: what is usual for it.
-        wants_reply: Whether it is a call, and not a cast.
+        patience: How long a conflict is tried again, in seconds from now; None: as long.
+        is_cast: Whether its sender waits only until it is sent.
+
+    Attributes:
+        channel: Where it was sent; None if it was not, or is to be sent again.
+        conflict: circusd's reply, if that was a conflict and the command will be sent again.
+        on_done: Told the outcome, once.
+        delay: How long to wait before it is sent again after the next conflict, in seconds.
+        timer: Runs at the deadline, or when the command is to be sent again.
     """
 
     # What only some calls need; the others do not pay for setting it.
-    frame = b""
     channel: Channel | None = None
+    conflict: Reply | None = None
+    delay = FIRST_DELAY
+    frame = b""
+    id = 0
     on_done: Callable[[Reply | None, Exception | None], object] | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -45,15 +61,24 @@ class Call:
         self,
         command: str,
         properties: Mapping[str, Any],
-        timeout: float | None,
-        wants_reply: bool = True,
+        timeout: float | None = None,
+        patience: float | None = None,
+        is_cast: bool = False,
     ) -> None:
         self.command = command
         self.properties = properties
-        self.timeout = seconds_for(properties, timeout)
-        self.wants_reply = wants_reply
-        self.deadline = time.monotonic() + self.timeout
-        self.id = 0
+        self.is_cast = is_cast
+        # A cast with "waiting" or without need only be sent.
+        self._limit({} if is_cast else properties, timeout, patience)
+
+    def _limit(
+        self, properties: Mapping[str, Any], timeout: float | None, patience: float | None
+    ) -> None:
+        self.timeout, self.deadline, self.patient_until = limits(properties, timeout, patience)
+
+    def allow_reply(self) -> None:
+        """Give a cast, now that it is sent, the time that its reply may take."""
+        self._limit(self.properties, None, CALL_TIMEOUT)
 
     @property
     def remaining(self) -> float:
@@ -65,66 +90,24 @@ class Call:
         return CallTimeout(self.command, self.properties, self.timeout, reason)
 
 
-class Channel:
-    """One DEALER socket, the calls open on it, and those it could not send yet."""
-
-    __slots__ = ("calls", "receive_limit", "send_limit", "socket", "unsent")
-
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self.socket = socket
-        self.calls: dict[int, Call] = {}
-        self.unsent: dict[int, Call] = {}
-        # What SNDTIMEO and RCVTIMEO are set to, in milliseconds: setting them costs, and
-        # they are nearly always the same.
-        self.send_limit = self.receive_limit = -1
-
-    @property
-    def open_calls(self) -> list[Call]:
-        """The calls that wait for a reply, or to be sent."""
-        return [*self.calls.values(), *self.unsent.values()]
-
-    def limit_send(self, seconds: float) -> None:
-        """Let a send take so long."""
-        milliseconds = int(seconds * 1000)
-        if self.send_limit != milliseconds:
-            self.socket.setsockopt(zmq.SNDTIMEO, milliseconds)
-            self.send_limit = milliseconds
-
-    def limit_receive(self, seconds: float) -> None:
-        """Let a receive take so long."""
-        milliseconds = int(seconds * 1000)
-        if self.receive_limit != milliseconds:
-            self.socket.setsockopt(zmq.RCVTIMEO, milliseconds)
-            self.receive_limit = milliseconds
-
-    def receive(self, flags: int = 0) -> Reply | None:
-        """One reply, or None for what is none: not JSON, or more than one frame.
-
-        Raises:
-            zmq.Again: There is none within the limit.
-        """
-        socket = self.socket
-        frame = socket.recv(flags)
-        if socket.getsockopt(_RCVMORE):
-            while socket.getsockopt(_RCVMORE):
-                socket.recv()
-            return None
-        return decode_reply(frame)
-
-    def call_for(self, reply: Reply) -> Call | None:
-        """The open call that a reply belongs to."""
-        reply_id = reply.get("id")
-        return self.calls.get(reply_id) if isinstance(reply_id, int) else None
-
-
-def seconds_for(properties: Mapping[str, Any], timeout: float | None) -> float:
-    """How long a call may take, in seconds: what was asked for, or what is usual."""
+def limits(
+    properties: Mapping[str, Any], timeout: float | None, patience: float | None
+) -> tuple[float, float, float]:
+    """How long a command may take, in seconds, and, as times of `time.monotonic`, when that is
+    over and when a conflict is no longer tried again.
+    """
     if timeout is None:
-        return WAITING_TIMEOUT if properties.get("waiting") else CALL_TIMEOUT
-    return min(timeout, _LONGEST_TIMEOUT)
+        timeout = WAITING_TIMEOUT if properties.get("waiting") else CALL_TIMEOUT
+        if patience is not None and patience > timeout:
+            timeout = patience
+    if timeout > _LONGEST_TIMEOUT:
+        timeout = _LONGEST_TIMEOUT
+    now = time.monotonic()
+    deadline = now + timeout
+    return timeout, deadline, deadline if patience is None else min(deadline, now + patience)
 
 
-def cannot_send(command: str, why: str) -> PluginStateError:
+def cannot_send(command: str, why: str = NOT_CONNECTED) -> PluginStateError:
     """The error for a command of a plugin that has no connection, or none any more."""
     return PluginStateError(f"cannot send {command!r}: {why}")
 

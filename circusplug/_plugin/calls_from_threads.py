@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable
 
 from .._errors import CallTimeout
 from .._wire.commands import Reply
-from .calls import Call, cannot_send
+from .calls import NOT_CONNECTED, Call, cannot_send
 
 #: How much longer than its deadline a call's thread waits for the plugin's thread to say so.
 SLACK = 0.5
 
 _BUSY = "the plugin's thread is busy, no reply"
-
-#: Carries out a call on the plugin's thread and settles its future, now or later.
-Serve = Callable[[Call, "concurrent.futures.Future[Reply]"], object]
 
 
 class Handover:
@@ -31,18 +29,22 @@ class Handover:
 
     Args:
         post: Has a function called on the plugin's thread; from any thread.
-        serve: Carries out one call.
+        start: Sends a call on the plugin's thread; the call's `on_done` hears the outcome.
     """
 
-    def __init__(self, post: Callable[[Callable[[], object]], object], serve: Serve) -> None:
+    def __init__(
+        self,
+        post: Callable[[Callable[[], object]], object],
+        start: Callable[[Call], object],
+    ) -> None:
         self._post = post
-        self._serve = serve
+        self._start = start
         self._queue: queue.SimpleQueue[tuple[Call, concurrent.futures.Future[Reply]]] = (
             queue.SimpleQueue()
         )
         self._lock = threading.Lock()
         self._open: bool | None = None  # not yet; and then once and for all
-        self.why_closed = "the plugin is not connected (not started yet, or stopped)"
+        self._why_closed = NOT_CONNECTED
 
     # From other threads.
 
@@ -55,7 +57,7 @@ class Handover:
         done: concurrent.futures.Future[Reply] = concurrent.futures.Future()
         with self._lock:
             if not self._open:
-                raise cannot_send(call.command, self.why_closed)
+                raise cannot_send(call.command, self._why_closed)
             self._queue.put((call, done))
         self._post(self.serve_one)
         return done
@@ -89,7 +91,7 @@ class Handover:
         """Refuse further calls at once, instead of at their deadline; from any thread."""
         with self._lock:
             self._open = False
-            self.why_closed = why or self.why_closed
+            self._why_closed = why or self._why_closed
 
     # On the plugin's thread.
 
@@ -103,11 +105,24 @@ class Handover:
         """Carry out the next call, if there is one."""
         with contextlib.suppress(queue.Empty):
             call, done = self._queue.get_nowait()
-            # One whose thread has given up is not carried out.
-            if done.set_running_or_notify_cancel():
-                self._serve(call, done)
+            if not done.set_running_or_notify_cancel():
+                return  # its thread has given up
+            call.on_done = functools.partial(_settle, done)
+            try:
+                self._start(call)
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+                done.set_exception(error)
 
-    def serve_rest(self) -> None:
+    def serve_all(self) -> None:
         """Carry out all that are there."""
         while not self._queue.empty():
             self.serve_one()
+
+
+def _settle(
+    done: concurrent.futures.Future[Reply], reply: Reply | None, error: Exception | None
+) -> None:
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(reply or {})

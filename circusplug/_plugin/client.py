@@ -1,12 +1,16 @@
 # The DEALER side of a plugin: commands to circusd, with ids and deadlines.
 #
-# Owner: the sockets and the tables of open calls belong to the plugin's thread. Any other
-# thread hands its call over, see calls_from_threads.py.
+# There are two ways to send and receive. A `call` or `cast` on the plugin's own thread blocks it
+# and touches nothing but the socket. All others, those of other threads and `call_async`, go over
+# the loop, see open_calls.py: the plugin's loop, and, while the plugin is parked, one that has
+# nothing else to do.
+#
+# Owner: the plugin's thread. Any other thread hands its call over, see calls_from_threads.py.
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +18,14 @@ from typing import Any
 
 import zmq
 
-from .._errors import CallError, CallTimeout, PluginStateError
+from .._errors import CallError, CallTimeout
 from .._loop.plugin_loop import PluginLoop
-from .._wire.commands import Reply, encode_call, encode_cast
-from .calls import UNREACHABLE, Call, Channel, cannot_send, seconds_for
+from .._status import Counters
+from .._wire.commands import Reply, encode_command, is_conflict
+from .calls import FIRST_DELAY, LONGEST_DELAY, UNREACHABLE, Call, cannot_send, limits
 from .calls_from_threads import Handover
+from .channel import Channel
+from .open_calls import MOST_CASTS, OpenCalls
 
 
 class Client:
@@ -28,65 +35,60 @@ class Client:
         loop: The plugin's loop.
         make_socket: Makes a connected DEALER socket; called on the plugin's thread, once at
             first and once after each call that timed out.
-        count_call: Called for each command sent.
+        counters: Where to count what is sent, conflicts, and casts that failed.
+        logger: Told of casts that failed.
     """
 
     def __init__(
         self,
         loop: PluginLoop,
         make_socket: Callable[[], zmq.Socket[bytes]],
-        count_call: Callable[[], object],
+        counters: Counters,
+        logger: logging.Logger,
     ) -> None:
-        self._loop = loop
-        self._make_socket = make_socket
-        self._count_call = count_call
-        self._channel: Channel | None = None
-        self._retired: list[Channel] = []
-        self._last_id = 0
+        self._counters = counters
+        self._calls = OpenCalls(loop, make_socket, counters, logger)
+        self._handover = Handover(self._post, self._calls.start)
         self._owner: int | None = None
-        self._handover = Handover(self._post, self._serve)
-        self._parked_over = False
+        self._plugin_loop = loop
+        self._parked_loop: PluginLoop | None = None
+        self._parked_over = threading.Event()
 
     # Life, all of it on the plugin's thread.
 
     def open(self) -> None:
         """Make the calling thread the owner and connect."""
         self._owner = threading.get_ident()
-        self._channel = Channel(self._make_socket())
+        self._calls.open()
         self._handover.open()
 
     def renew(self) -> None:
         """Connect anew now that circusd is there: the old socket may not try for seconds."""
-        if self._channel is not None:
-            self._retire(self._channel)
+        if self._calls.channel is not None:
+            self._calls.retire(self._calls.channel)
 
     def serve_parked(self) -> None:
-        """Carry out other threads' calls, and nothing else, until `end_parked`.
-
-        That takes a loop on which nothing of the plugin is: what it has put on its own stays there.
-        """
-        loop = PluginLoop()
+        """Carry out other threads' calls, and nothing else, until `end_parked`."""
         try:
-            self._loop = loop
-            for channel in self._channels:
-                for call in channel.open_calls:
-                    self._set_timer(call)
-                self._watch(channel)
-            # What was handed over to the other loop, and not carried out by that any more.
-            loop.call_soon(self._handover.serve_rest)
-            if not self._parked_over:
-                loop.run_forever()
-        finally:
-            loop.close()
+            loop = PluginLoop()
+        except OSError as error:
+            self.refuse(f"the plugin stops, and no descriptor is left: {error}")
+            self._parked_over.wait()
+            return
+        self._calls.move_to(loop)
+        self._parked_loop = loop
+        loop.call_soon(self._handover.serve_all)  # what was posted to the plugin's loop
+        if not self._parked_over.is_set():
+            loop.run_forever()
 
     def end_parked(self) -> None:
         """Let `serve_parked` return; from any thread."""
-        self._parked_over = True
-        self._loop.stop_threadsafe()
+        self._parked_over.set()
+        if self._parked_loop is not None:
+            self._parked_loop.stop_threadsafe()
 
-    @property
-    def _channels(self) -> list[Channel]:
-        return [*self._retired, *([self._channel] if self._channel else [])]
+    def _post(self, callback: Callable[[], object]) -> None:
+        (self._parked_loop or self._plugin_loop).post(callback)
 
     def refuse(self, why: str) -> None:
         """Fail other threads' further calls at once, instead of at their deadline."""
@@ -95,37 +97,43 @@ class Client:
     def close(self) -> None:
         """Fail what is under way and close the sockets."""
         self._handover.close()
-        channels = self._channels
-        self._channel = None
-        self._retired.clear()
-        self._handover.serve_rest()
-        for channel in channels:
-            for call in channel.open_calls:
-                self._finish(call, None, self._cannot_send(call.command))
-            self._shut(channel)
+        self._calls.close()
+        self._handover.serve_all()
+        if self._parked_loop is not None:
+            self._parked_loop.close()
 
-    # Calls, from any thread.
+    # Commands, from any thread.
 
-    def call(self, command: str, properties: Mapping[str, Any], timeout: float | None) -> Reply:
+    def call(
+        self,
+        command: str,
+        properties: Mapping[str, Any],
+        timeout: float | None = None,
+        patience: float | None = None,
+    ) -> Reply:
         """Send a command and wait for its reply; see `CircusPlugin.call`."""
         if threading.get_ident() == self._owner:
-            timeout = seconds_for(properties, timeout)
-            return self._call_here(command, properties, timeout, time.monotonic() + timeout)
-        return self._hand_over(Call(command, properties, timeout))
+            return self._call_here(command, properties, timeout, patience)
+        call = Call(command, properties, timeout, patience)
+        return self._handover.wait(call, self._handover.submit(call))
 
     def cast(self, command: str, properties: Mapping[str, Any]) -> None:
-        """Send a command that gets no reply; see `CircusPlugin.cast`."""
-        timeout = seconds_for({}, None)  # "waiting" or not: it need only be sent
+        """Send a command whose reply is not waited for; see `CircusPlugin.cast`."""
+        call = Call(command, properties, is_cast=True)
         if threading.get_ident() == self._owner:
-            self._send_here(command, properties, timeout, time.monotonic() + timeout, 0)
+            self._cast_here(call)
         else:
-            self._hand_over(Call(command, properties, timeout, wants_reply=False))
+            self._handover.wait(call, self._handover.submit(call))
 
     async def call_async(
-        self, command: str, properties: Mapping[str, Any], timeout: float | None
+        self,
+        command: str,
+        properties: Mapping[str, Any],
+        timeout: float | None = None,
+        patience: float | None = None,
     ) -> Reply:
         """Send a command and await its reply; see `CircusPlugin.call_async`."""
-        call = Call(command, properties, timeout)
+        call = Call(command, properties, timeout, patience)
         if threading.get_ident() != self._owner:
             return await self._handover.wait_async(call, self._handover.submit(call))
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -139,205 +147,90 @@ class Client:
                 future.set_result(reply or {})
 
         call.on_done = tell
-        self._start(call)
+        self._calls.start(call)
         try:
             return await future
         finally:
             if call.on_done is not None:  # awaiting it was cancelled
                 call.on_done = None
-                self._finish(call, None, None)
+                self._calls.finish(call, None, None)
 
-    # On the plugin's thread.
+    # The blocking way, on the plugin's thread.
 
-    def _assign(self, call: Call) -> Channel:
-        """Give a call its channel, its id and its frame."""
-        if self._channel is None:
-            raise self._cannot_send(call.command)
-        self._last_id += 1
-        call.id = self._last_id
-        if call.wants_reply:
-            call.frame = encode_call(call.id, call.command, call.properties)
-        else:
-            call.frame = encode_cast(call.command, call.properties)
-        call.channel = self._channel
-        return self._channel
-
-    def _send_here(
+    def _call_here(
         self,
         command: str,
         properties: Mapping[str, Any],
-        timeout: float,
-        deadline: float,
-        call_id: int,
-    ) -> Channel:
-        """Send, waiting for a connection until the deadline if there is none; id 0: a cast."""
-        channel = self._channel
-        if channel is None:
-            raise self._cannot_send(command)
-        if call_id:
-            frame = encode_call(call_id, command, properties)
-        else:
-            frame = encode_cast(command, properties)
-        try:
-            try:
-                channel.socket.send(frame, 1)  # zmq.NOBLOCK: with a connection it fits
-            except zmq.Again:
-                channel.limit_send(max(0.0, deadline - time.monotonic()))
-                channel.socket.send(frame)
-        except zmq.Again:
-            raise CallTimeout(command, properties, timeout, UNREACHABLE) from None
-        except zmq.ZMQError as error:
-            raise CallError(command, properties, str(error)) from error
-        self._count_call()
-        return channel
-
-    def _call_here(
-        self, command: str, properties: Mapping[str, Any], timeout: float, deadline: float
+        timeout: float | None,
+        patience: float | None,
     ) -> Reply:
         """Send and wait, blocking the plugin's thread; other calls' replies are passed on.
 
         There is no `Call`, no timer and no poll: beside JSON and the socket it costs nothing.
         """
-        self._last_id = call_id = self._last_id + 1
-        channel = self._send_here(command, properties, timeout, deadline, call_id)
+        calls = self._calls
+        timeout, deadline, patient_until = limits(properties, timeout, patience)
+        calls.last_id = call_id = calls.last_id + 1
+        frame = encode_command(call_id, command, properties)
+        delay = FIRST_DELAY
         try:
-            while (remaining := deadline - time.monotonic()) > 0:
-                channel.limit_receive(remaining)
-                reply = channel.receive()
+            while True:
+                channel = self._send_here(frame, command, properties, timeout, deadline)
+                reply = self._receive_here(channel, call_id, deadline)
+                if reply is None:
+                    calls.retire(channel)
+                    raise CallTimeout(command, properties, timeout, "no reply")
+                if reply.get("status") != "error" or not is_conflict(reply):
+                    return reply
+                self._counters.conflicts += 1
+                next_try = time.monotonic() + delay
+                if next_try >= patient_until:
+                    return reply
+                self._receive_here(channel, 0, next_try)
+                delay = min(2 * delay, LONGEST_DELAY)
+        except zmq.ZMQError as error:
+            raise CallError(command, properties, str(error)) from error
+
+    def _cast_here(self, call: Call) -> None:
+        """Send a cast; wait only for a connection, or for room if there are too many casts."""
+        channel, casts = self._calls.channel, self._calls.casts
+        while channel is not None and len(casts) >= MOST_CASTS and call.remaining:
+            self._receive_here(channel, 0, time.monotonic() + FIRST_DELAY)
+        self._calls.prepare(call)
+        channel = self._send_here(
+            call.frame, call.command, call.properties, call.timeout, call.deadline
+        )
+        self._calls.sent(call, channel)
+
+    def _send_here(
+        self,
+        frame: bytes,
+        command: str,
+        properties: Mapping[str, Any],
+        timeout: float,
+        deadline: float,
+    ) -> Channel:
+        """Send, waiting for a connection until the deadline if there is none."""
+        channel = self._calls.channel
+        if channel is None:
+            raise cannot_send(command)
+        try:
+            channel.send(frame, deadline)
+        except zmq.Again:
+            raise CallTimeout(command, properties, timeout, UNREACHABLE) from None
+        except zmq.ZMQError as error:
+            raise CallError(command, properties, str(error)) from error
+        self._counters.calls += 1
+        return channel
+
+    def _receive_here(self, channel: Channel, call_id: int, until: float) -> Reply | None:
+        """Wait for the reply with that id (0: for none), and pass on the others."""
+        try:
+            while True:
+                reply = channel.receive(until)
                 if reply is not None:
                     if reply.get("id") == call_id:
                         return reply
-                    self._dispatch(channel, reply)
+                    self._calls.dispatch(channel, reply)
         except zmq.Again:
-            pass
-        except zmq.ZMQError as error:
-            raise CallError(command, properties, str(error)) from error
-        self._retire(channel)
-        raise CallTimeout(command, properties, timeout, "no reply")
-
-    def _start(self, call: Call) -> None:
-        """Send without waiting; `on_done` hears the outcome, on the loop."""
-        channel = self._assign(call)
-        self._set_timer(call)
-        channel.unsent[call.id] = call
-        self._flush(channel, call)
-
-    def _post(self, serve: Callable[[], object]) -> None:
-        self._loop.post(serve)
-
-    def _set_timer(self, call: Call) -> None:
-        if call.timer is not None:
-            call.timer.cancel()
-        call.timer = self._loop.call_later(call.remaining, self._expire, call)
-
-    def _flush(self, channel: Channel, new: Call | None = None) -> None:
-        for call in list(channel.unsent.values()):
-            if call is not new and not call.remaining:
-                # This thread was busy, so its timer is late. Nobody waits for it any more.
-                self._expire(call)
-                continue
-            try:
-                channel.socket.send(call.frame, zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            except zmq.ZMQError as error:
-                self._finish(call, None, CallError(call.command, call.properties, str(error)))
-                continue
-            del channel.unsent[call.id]
-            self._count_call()
-            if call.wants_reply:
-                channel.calls[call.id] = call
-            else:
-                self._finish(call, {}, None)
-        self._watch(channel)
-
-    def _watch(self, channel: Channel) -> None:
-        if self._loop.is_closed() or channel.socket.closed:
-            return
-        self._loop.watch_socket(
-            channel.socket,
-            (lambda: self._on_readable(channel)) if channel.calls else None,
-            (lambda: self._flush(channel)) if channel.unsent else None,
-        )
-
-    def _on_readable(self, channel: Channel) -> None:
-        try:
-            while channel.calls:
-                reply = channel.receive(zmq.NOBLOCK)
-                if reply is not None:
-                    self._dispatch(channel, reply)
-        except zmq.Again:
-            pass
-
-    def _dispatch(self, channel: Channel, reply: Reply) -> None:
-        call = channel.call_for(reply)
-        if call is not None:
-            self._finish(call, reply, None)
-
-    def _expire(self, call: Call) -> None:
-        channel = call.channel
-        sent = channel is not None and call.id in channel.calls
-        self._finish(call, None, call.timed_out("no reply" if sent else UNREACHABLE))
-        if sent and channel is not None and channel is self._channel:
-            self._retire(channel)
-
-    def _finish(self, call: Call, reply: Reply | None, error: Exception | None) -> None:
-        """Take a call off its channel and tell the outcome, if that was not done before."""
-        if call.timer is not None:
-            call.timer.cancel()
-        channel = call.channel
-        if channel is not None:
-            channel.calls.pop(call.id, None)
-            channel.unsent.pop(call.id, None)
-            if channel in self._retired and not channel.calls:
-                self._retired.remove(channel)
-                self._shut(channel)
-            else:
-                self._watch(channel)
-        on_done, call.on_done = call.on_done, None
-        if on_done is not None:
-            on_done(reply, error)
-
-    def _retire(self, channel: Channel) -> None:
-        """Put a fresh socket in place; the old one stays only for the calls open on it."""
-        fresh = self._channel = Channel(self._make_socket())
-        for call in channel.unsent.values():
-            call.channel = fresh
-        fresh.unsent.update(channel.unsent)
-        channel.unsent.clear()
-        if channel.calls:
-            self._retired.append(channel)
-            self._watch(channel)
-        else:
-            self._shut(channel)
-        if fresh.unsent:
-            self._flush(fresh)
-
-    def _cannot_send(self, command: str) -> PluginStateError:
-        return cannot_send(command, self._handover.why_closed)
-
-    def _shut(self, channel: Channel) -> None:
-        if not self._loop.is_closed():
-            self._loop.watch_socket(channel.socket, None)
-        channel.socket.close(0)
-
-    # For other threads.
-
-    def _hand_over(self, call: Call) -> Reply:
-        return self._handover.wait(call, self._handover.submit(call))
-
-    def _serve(self, call: Call, done: concurrent.futures.Future[Reply]) -> None:
-        call.on_done = lambda reply, error: _settle(done, reply, error)
-        try:
-            self._start(call)
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
-            done.set_exception(error)
-
-
-def _settle(
-    done: concurrent.futures.Future[Reply], reply: Reply | None, error: Exception | None
-) -> None:
-    if error is not None:
-        done.set_exception(error)
-    else:
-        done.set_result(reply or {})
+            return None

@@ -76,7 +76,7 @@ class Worker:
         self.stopper: int | None = None
         self.loop = PluginLoop()
         self.loop.set_exception_handler(self._callback_failed)
-        self.client = Client(self.loop, self._make_dealer, self._count_call)
+        self.client = Client(self.loop, self._make_dealer, self.counters, self.logger)
         self._connection = Connection()
         self._receiver = Receiver(
             self.loop,
@@ -256,9 +256,6 @@ class Worker:
             self.parked.set()
         if self.owner is not None:
             self.owner.phase_entered(phase)
-
-    def _count_call(self) -> None:
-        self.counters.calls += 1
 
     def _link_changed(self, up: bool) -> Awaitable[object] | None:
         self.connected = up

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from circusplug._errors import COMMAND_ERROR, INVALID_JSON, CircusdError
-from circusplug._wire.commands import Reply
+from circusplug._wire.commands import ANSWERED_CAST, CAST, Reply
 
 from ._fleet import Fleet
 from ._script import Command, Delivery, Fault, Rule, Script, error_reply
@@ -110,12 +110,13 @@ class Core:
             return  # circusd trips over such a request and says nothing
         properties = request.get("properties", {})
         known = properties if isinstance(properties, dict) else {}
-        command = Command(name, known, request.get("id"), request.get("msg_type") == "cast")
+        kind = request.get("msg_type")
+        command = Command(name, known, request.get("id"), kind in (CAST, ANSWERED_CAST))
         with self.changed:
             self.commands.append(command)
             self.changed.notify_all()
         reply = self._reply_to(command, properties)
-        if not command.cast:
+        if kind != CAST:
             delivery = Delivery({"time": time.time(), "id": command.id, **reply}, send_back)
             fault = self.script.fault_for(command) or Delivery.send
             fault(delivery)

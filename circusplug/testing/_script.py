@@ -29,7 +29,7 @@ class Command:
         command: Its name as sent, e.g. ``"incr"``.
         properties: What was sent with it, read-only.
         id: The id that the reply echoes; None if there was none.
-        cast: Whether its sender wants no reply.
+        cast: Whether it was cast: nobody waits for the reply, which a plugin's `cast` gets.
     """
 
     command: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import logging
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,9 +21,19 @@ from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, Pl
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin.calls import raise_for_status
 from circusplug._plugin.client import Client
+from circusplug._status import Counters
 from circusplug._wire.endpoints import configure_link
 from circusplug.testing import FakeCircusd
 from circusplug.testing._server import _PORTS, part_of
+
+LOGGER = logging.getLogger("circusplug.plugin.bench")
+
+#: circusd's answer while another command excludes this one.
+CONFLICT: dict[str, Any] = {
+    "status": "error",
+    "reason": "arbiter is already running incr command",
+    "errno": 5,
+}
 
 #: A deadline that shall pass.
 SOON = 0.05
@@ -41,9 +53,10 @@ class Bench:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.sockets: list[zmq.Socket[bytes]] = []
-        self.sent = 0
+        self.no_more_sockets = False
+        self.counters = Counters()
         self.loop = PluginLoop()
-        self.client = Client(self.loop, self._make_socket, self._count)
+        self.client = Client(self.loop, self._make_socket, self.counters, LOGGER)
         self._context: zmq.Context[Any] = zmq.Context()
         self._opened = threading.Event()
         self.parked = threading.Event()
@@ -53,6 +66,8 @@ class Bench:
 
     def _make_socket(self) -> zmq.Socket[bytes]:
         # As a plugin's worker does.
+        if self.no_more_sockets:
+            raise zmq.ZMQError(errno.EMFILE)
         dealer: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         configure_link(dealer, self.endpoint)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
@@ -60,8 +75,9 @@ class Bench:
         self.sockets.append(dealer)
         return dealer
 
-    def _count(self) -> None:
-        self.sent += 1
+    @property
+    def sent(self) -> int:
+        return self.counters.calls
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -87,8 +103,14 @@ class Bench:
         assert all(each.closed for each in self.sockets)
         self._context.term()
 
-    def call(self, command: str, timeout: float | None = PATIENCE, **properties: Any) -> Any:
-        return self.client.call(command, properties, timeout)
+    def call(
+        self,
+        command: str,
+        timeout: float | None = PATIENCE,
+        patience: float | None = None,
+        **properties: Any,
+    ) -> Any:
+        return self.client.call(command, properties, timeout, patience)
 
     def on_owner(self, function: Callable[[], Any]) -> Any:
         """Call on the client's own thread, as a handler would."""
@@ -120,7 +142,7 @@ def bench(fake_circusd: FakeCircusd) -> Iterator[Bench]:
     bench = Bench(fake_circusd.endpoint)
     bench.call("list")
     fake_circusd.clear()
-    bench.sent = 0
+    bench.counters.calls = 0
     yield bench
     bench.close()
 
@@ -131,12 +153,17 @@ Way = Callable[..., Any]
 
 @pytest.fixture(params=["other thread", "own thread", "awaited", "parked"])
 def way(request: pytest.FixtureRequest, bench: Bench) -> Way:
-    def call(command: str, timeout: float | None = PATIENCE, **properties: Any) -> Any:
+    def call(
+        command: str,
+        timeout: float | None = PATIENCE,
+        patience: float | None = None,
+        **properties: Any,
+    ) -> Any:
         if request.param == "own thread":
-            return bench.on_owner(lambda: bench.call(command, timeout, **properties))
+            return bench.on_owner(lambda: bench.call(command, timeout, patience, **properties))
         if request.param == "awaited":
-            return bench.run(bench.client.call_async(command, properties, timeout))
-        return bench.call(command, timeout, **properties)
+            return bench.run(bench.client.call_async(command, properties, timeout, patience))
+        return bench.call(command, timeout, patience, **properties)
 
     if request.param == "parked":
         bench.park()
@@ -164,7 +191,7 @@ class Router:
     def send(self, routing_id: bytes, *frames: bytes) -> None:
         self._router.send_multipart([routing_id, *frames])
 
-    def answer(self, routing_id: bytes, request: dict[str, Any], **reply: Any) -> None:
+    def answer(self, routing_id: bytes, request: dict[str, Any], /, **reply: Any) -> None:
         self.send(routing_id, json.dumps({"id": request["id"], "status": "ok", **reply}).encode())
 
     @property
@@ -542,9 +569,9 @@ def test_a_command_whose_deadline_passed_while_the_owner_was_busy_is_not_sent_wh
     async def be_busy() -> None:
         asking = asyncio.ensure_future(bench.client.call_async("quit", {}, PATIENCE))
         await asyncio.sleep(0)
-        channel = bench.client._channel
+        channel = bench.client._calls.channel
         assert channel is not None
-        (call,) = channel.unsent.values()
+        (call,) = bench.client._calls._unsent.values()
         fake_circusd.start()
         assert channel.socket.poll(int(PATIENCE * 1000), zmq.POLLOUT)
         call.deadline = 0.0  # has passed meanwhile, and the timer's turn comes after the socket's
@@ -556,13 +583,135 @@ def test_a_command_whose_deadline_passed_while_the_owner_was_busy_is_not_sent_wh
     assert [command.command for command in fake_circusd.commands] == ["list"]
 
 
+# Conflicts.
+
+
+def test_a_command_that_meets_conflicts_is_sent_again_until_it_is_carried_out(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.reply("incr", CONFLICT, count=3)
+    assert way("incr", name="web")["status"] == "ok"
+    assert len(fake_circusd.commands) == 4
+    assert (bench.counters.conflicts, bench.counters.calls) == (3, 4)
+    assert way("numprocesses", name="web")["numprocesses"] == 2
+
+
+def test_a_conflict_is_the_outcome_when_there_is_no_time_for_another_try(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.reply("incr", CONFLICT)
+    for timeout, patience in ((PATIENCE, LATER), (LATER, None), (LATER, PATIENCE)):
+        fake_circusd.clear()
+        reply = way("incr", timeout, patience=patience)
+        assert (reply["status"], reply["reason"]) == ("error", CONFLICT["reason"])
+        assert len(fake_circusd.commands) > 1
+    assert len(bench.sockets) == 1
+
+
+def test_without_patience_a_conflict_is_the_outcome_at_once(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.reply("incr", CONFLICT)
+    assert way("incr", patience=0)["errno"] == 5
+    assert len(fake_circusd.commands) == 1
+    assert bench.counters.conflicts == 1
+
+
+def test_patience_may_be_longer_than_the_usual_deadline(
+    way: Way, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", SOON)
+    fake_circusd.reply("list", CONFLICT, count=2)
+    assert way("list", None, patience=PATIENCE)["watchers"] == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"status": "error", "reason": "command 'incr': invalid literal", "errno": 5},
+        {"status": "error", "reason": "program web not found", "errno": 3},
+        {"status": "arbiter is fine", "reason": "arbiter is fine", "errno": 5},
+    ],
+    ids=lambda error: error["reason"],
+)
+def test_nothing_but_a_conflict_is_sent_again(
+    error: dict[str, Any], way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.reply("incr", error)
+    assert way("incr")["reason"] == error["reason"]
+    assert len(fake_circusd.commands) == 1
+    assert bench.counters.conflicts == 0
+
+
+def test_a_call_without_a_reply_is_not_sent_again_after_a_conflict(
+    way: Way, fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.reply("incr", CONFLICT, count=1)
+    fake_circusd.silence("incr")
+    hold = fake_circusd.hold("incr", count=1)
+    asking = Asking(lambda: way("incr", LATER))
+    fake_circusd.wait_command("incr", timeout=PATIENCE)
+    hold.release()
+    with pytest.raises(CallTimeout, match="no reply"):
+        asking.result()
+    assert len(fake_circusd.commands) == 2
+
+
+def test_an_owner_that_waits_to_try_again_passes_on_the_replies_of_others(
+    router: Router, routed: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.client.FIRST_DELAY", LATER)
+    other = Asking(lambda: routed.call("other"))
+    routing_id, request = router.take()
+    own = Asking(lambda: routed.on_owner(lambda: routed.call("incr")))
+    _, refused = router.take()
+    router.answer(routing_id, refused, **CONFLICT)
+    router.answer(routing_id, request, said="right")
+    assert other.result()["said"] == "right"
+    assert router.empty  # it waits still
+    router.answer(*router.take(), said="done")
+    assert own.result()["said"] == "done"
+
+
+def test_a_conflict_from_before_the_parking_is_tried_again_after_it(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    parked = threading.Event()
+    fake_circusd.reply("incr", lambda _: {} if parked.is_set() else CONFLICT)
+    asking = Asking(lambda: bench.call("incr"))
+    fake_circusd.wait_command("incr", timeout=PATIENCE, count=2)
+    bench.park()
+    parked.set()
+    assert asking.result()["status"] == "ok"
+
+
+def test_a_call_that_is_cancelled_after_a_conflict_is_not_sent_again(
+    router: Router, routed: Bench
+) -> None:
+    async def give_up() -> None:
+        task = asyncio.ensure_future(routed.client.call_async("quit", {}, PATIENCE))
+        await asyncio.sleep(0)
+        routing_id, request = router.take()
+        router.answer(routing_id, request, **CONFLICT)
+        while not routed.counters.conflicts:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    routed.run(give_up())
+    assert not routed.client._calls._all
+
+
 # Casts.
 
 
 @pytest.mark.parametrize("where", ["other thread", "own thread", "parked"])
-def test_a_cast_is_sent_without_an_id_and_no_reply_is_waited_for(
+def test_a_cast_is_sent_with_an_id_and_no_reply_is_waited_for(
     where: str, bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
+    fake_circusd.silence("incr")
     if where == "parked":
         bench.park()
     if where == "own thread":
@@ -570,7 +719,7 @@ def test_a_cast_is_sent_without_an_id_and_no_reply_is_waited_for(
     else:
         bench.client.cast("incr", {"name": "web"})
     command = fake_circusd.wait_command("incr", name="web")
-    assert (command.cast, command.id) == (True, None)
+    assert (command.cast, type(command.id)) == (True, int)
     assert bench.sent == 1
 
 
@@ -594,6 +743,217 @@ def test_a_cast_that_cannot_be_sent_fails_and_is_not_sent_later(
     fake_circusd.start()
     bench.call("numwatchers")
     assert [command.command for command in fake_circusd.commands] == ["numwatchers"]
+
+
+Cast = Callable[..., None]
+
+
+@pytest.fixture(params=["other thread", "own thread", "parked"])
+def cast(request: pytest.FixtureRequest, bench: Bench) -> Cast:
+    def cast(command: str, **properties: Any) -> None:
+        if request.param == "own thread":
+            bench.on_owner(lambda: bench.client.cast(command, properties))
+        else:
+            bench.client.cast(command, properties)
+
+    if request.param == "parked":
+        bench.park()
+    return cast
+
+
+def test_a_cast_that_meets_conflicts_is_sent_again_until_it_is_carried_out(
+    cast: Cast, bench: Bench, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.reply("incr", CONFLICT, count=3)
+    cast("incr", name="web")
+    fake_circusd.wait_command("incr", cast=True, count=4, timeout=PATIENCE)
+    assert bench.call("numprocesses", name="web")["numprocesses"] == 2
+    assert (bench.counters.conflicts, bench.counters.casts_failed) == (3, 0)
+    assert caplog.messages == []
+    assert not bench.client._calls.casts
+
+
+def test_a_cast_that_fails_is_logged_once_and_counted(
+    cast: Cast, bench: Bench, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    cast("incr", name="absent")
+    bench.call("list")  # whose reply comes after the cast's
+    assert bench.counters.casts_failed == 1
+    assert caplog.messages == ["cast failed: incr name='absent': program absent not found"]
+    assert caplog.records[0].name == LOGGER.name
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_a_cast_whose_conflicts_do_not_end_fails_after_a_while(
+    cast: Cast,
+    bench: Bench,
+    fake_circusd: FakeCircusd,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed = failing_casts(bench, monkeypatch)
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", LATER)
+    fake_circusd.reply("incr", CONFLICT)
+    cast("incr", name="web")
+    assert failed.get(timeout=PATIENCE)
+    assert caplog.messages == [f"cast failed: incr name='web': {CONFLICT['reason']}"]
+    assert bench.counters.conflicts == len(fake_circusd.commands) > 2
+
+
+def test_a_cast_without_a_reply_is_forgotten_and_told_of(
+    cast: Cast,
+    bench: Bench,
+    fake_circusd: FakeCircusd,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed = failing_casts(bench, monkeypatch)
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", LATER)
+    fake_circusd.silence("incr")
+    cast("incr", name="web")
+    assert failed.get(timeout=PATIENCE)
+    assert caplog.messages == ["cast failed: incr name='web': no reply within 2 s"]
+    assert bench.call("list")["watchers"] == []
+    assert not bench.client._calls._all
+
+
+def failing_casts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> queue.SimpleQueue[tuple[Any, ...]]:
+    """Where each cast that has failed shows up, after all that is done about it."""
+    failed: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+    calls = bench.client._calls
+    done = calls._cast_done
+
+    def cast_done(*outcome: Any) -> None:
+        done(*outcome)
+        failed.put(outcome)
+
+    monkeypatch.setattr(calls, "_cast_done", cast_done)
+    return failed
+
+
+def test_a_cast_that_waits_for_the_work_may_be_answered_late(
+    cast: Cast, bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", SOON)
+    fake_circusd.hold("incr")
+    cast("incr", name="absent", waiting=True)
+    with pytest.raises(CallTimeout):
+        bench.call("incr", 3 * SOON)
+    assert bench.counters.casts_failed == 0
+    assert len(bench.client._calls.casts) == 1
+
+
+def test_casts_that_are_not_answered_are_bounded(
+    cast: Cast, bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("client", "open_calls"):
+        monkeypatch.setattr(f"circusplug._plugin.{module}.MOST_CASTS", 3)
+    hold = fake_circusd.hold("incr")
+    for _ in range(3):
+        cast("incr", name="web")
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", SOON)
+    with pytest.raises(CallTimeout, match="not sent, no reply to 3 casts before it"):
+        cast("incr", name="web")
+    bench.call("list")
+    assert [command.command for command in fake_circusd.commands] == ["incr"] * 3 + ["list"]
+    hold.release()
+    bench.call("list")
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", PATIENCE)
+    cast("incr", name="web")
+
+
+def test_a_handler_may_cast_more_than_may_be_open_at_once(
+    bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("client", "open_calls"):
+        monkeypatch.setattr(f"circusplug._plugin.{module}.MOST_CASTS", 1_500)
+
+    def cast_often() -> None:
+        for _ in range(4_000):
+            bench.client.cast("list", {})
+
+    bench.on_owner(cast_often)
+    bench.call("list")
+    assert len(fake_circusd.commands) == 4_001
+    assert bench.counters.casts_failed == 0
+    assert not bench.client._calls.casts
+
+
+def test_a_cast_that_waits_to_be_sent_again_when_the_client_closes_is_told_of(
+    bench: Bench, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_circusd.reply("incr", CONFLICT)
+    bench.client.cast("incr", {"name": "web"})
+    fake_circusd.wait_command("incr", count=2, timeout=PATIENCE)
+    bench.close()
+    assert caplog.messages == [f"cast failed: incr name='web': {CONFLICT['reason']}"]
+    assert bench.counters.casts_failed == 1
+
+
+def test_a_cast_that_was_just_sent_when_the_client_closes_arrives_and_is_let_go(
+    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(20):
+        bench = Bench(fake_circusd.endpoint)
+        bench.call("list")
+        fake_circusd.silence("incr")
+        bench.park()
+        bench.client.cast("incr", {"name": "web"})
+        bench.close()
+        fake_circusd.wait_command("incr", count=number + 1, timeout=PATIENCE)
+        assert bench.counters.casts_failed == 0
+    assert caplog.messages == []
+
+
+# No descriptors left.
+
+
+def test_a_timeout_is_told_and_the_old_socket_stays_if_no_new_one_can_be_made(
+    way: Way, bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    bench.no_more_sockets = True
+    hold = fake_circusd.hold("list")
+    for _ in range(2):
+        with pytest.raises(CallTimeout, match="no reply"):
+            way("list", LATER)
+    hold.release()
+    assert way("numwatchers")["numwatchers"] == 0
+    assert len(bench.sockets) == 1
+    bench.no_more_sockets = False
+    fake_circusd.silence("list")
+    with pytest.raises(CallTimeout):
+        way("list", SOON)
+    assert way("numwatchers")["numwatchers"] == 0
+    assert len(bench.sockets) == 2
+
+
+def test_it_goes_on_if_no_new_socket_can_be_made_when_circusd_is_back(bench: Bench) -> None:
+    bench.no_more_sockets = True
+    bench.on_owner(bench.client.renew)
+    assert bench.call("list")["watchers"] == []
+
+
+def test_parked_without_a_descriptor_left_it_refuses_calls_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left() -> PluginLoop:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    refused = threading.Event()
+
+    def refuse(why: str) -> None:
+        Client.refuse(bench.client, why)
+        refused.set()
+
+    monkeypatch.setattr(bench.client, "refuse", refuse)
+    monkeypatch.setattr("circusplug._plugin.client.PluginLoop", none_left)
+    bench.park()
+    assert refused.wait(PATIENCE)
+    with pytest.raises(PluginStateError, match="no descriptor is left"):
+        bench.call("list")
 
 
 # Threads.
@@ -708,7 +1068,7 @@ def test_a_cancelled_call_leaves_nothing_behind_and_its_reply_is_dropped(
     assert same == routing_id
     router.answer(same, request, said="right")
     assert asking.result()["said"] == "right"
-    assert not routed.client._channel.calls  # type: ignore[union-attr]
+    assert not routed.client._calls._all
 
 
 # Life.
@@ -716,7 +1076,7 @@ def test_a_cancelled_call_leaves_nothing_behind_and_its_reply_is_dropped(
 
 def test_before_it_is_open_a_client_refuses_commands() -> None:
     loop = PluginLoop()
-    client = Client(loop, lambda: pytest.fail("no socket is wanted"), lambda: None)
+    client = Client(loop, lambda: pytest.fail("no socket is wanted"), Counters(), LOGGER)
     with pytest.raises(PluginStateError, match="cannot send 'list': the plugin is not connected"):
         client.call("list", {}, None)
     with pytest.raises(PluginStateError):
@@ -785,6 +1145,19 @@ def test_a_parked_call_that_gets_no_reply_does_not_hold_up_the_others(
     bench.client.end_parked()
     with pytest.raises(PluginStateError):
         silent.result()
+
+
+def test_while_it_is_parked_nothing_of_the_plugins_loop_runs(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    ran: list[str] = []
+    bench.loop.post(bench.loop.call_later, 0, ran.append, "timer")
+    bench.park()
+    ran.clear()  # it may have run before
+    bench.loop.add_callback(ran.append, "callback")
+    bench.call("list")
+    bench.client.cast("list", {})
+    assert ran == []
 
 
 def test_parked_calls_from_several_threads_are_all_served(

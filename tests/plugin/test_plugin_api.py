@@ -23,6 +23,7 @@ import zmq
 from patience import PATIENCE
 
 from circusplug import (
+    CallConflict,
     CallError,
     CallTimeout,
     CircusPlugin,
@@ -635,6 +636,29 @@ def test_call_raises_circusds_errors_and_returns_them_where_circus_code_wants_it
     assert (reply["status"], reply["errno"]) == ("error", 3)
 
 
+@pytest.mark.parametrize("awaited", [False, True], ids=["call", "call_async"])
+def test_a_conflict_is_raised_only_after_as_much_patience_as_was_asked_for(
+    awaited: bool, run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
+) -> None:
+    def incr(patience: float | None) -> Any:
+        if awaited:
+            return asyncio.run(plugin.call_async("incr", timeout=PATIENCE, patience=patience))
+        return plugin.call("incr", timeout=PATIENCE, patience=patience)
+
+    running = run_plugin(Noting, seen=seen)
+    plugin = running.plugin
+    conflict = {"status": "error", "reason": "arbiter is restarting...", "errno": 5}
+    fake_circusd.reply("incr", conflict)
+    with pytest.raises(CallConflict, match="incr: arbiter is restarting"):
+        incr(0)
+    assert len(fake_circusd.commands) == 1
+    fake_circusd.reply("incr", {})
+    fake_circusd.reply("incr", conflict, count=2)
+    assert incr(None)["status"] == "ok"
+    counters = running.status.counters
+    assert (counters.conflicts, counters.casts_failed) == (3, 0)
+
+
 def test_a_cast_has_no_deadline_to_give_so_timeout_is_a_property(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:
@@ -720,6 +744,17 @@ def test_watcher_name_gives_the_real_name_and_asks_again_after_add_and_remove(
     fake_circusd.publish("web", "spawn")
     assert seen.take() == ("spawn", "My App.v1")
     assert len([each for each in fake_circusd.commands if each.command == "status"]) == 2
+
+
+@pytest.mark.parametrize("statuses", [None, 7, "web", ["web"]])
+def test_statuses_that_are_none_are_a_call_error(
+    statuses: Any, run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
+) -> None:
+    plugin = run_plugin(Noting, seen=seen).plugin
+    fake_circusd.reply("status", {"statuses": statuses}, count=1)
+    with pytest.raises(CallError, match="'statuses' is no object"):
+        plugin.watcher_name("my_app")
+    assert plugin.watcher_name("my_app") == "my_app"
 
 
 @pytest.mark.parametrize("where", ["handle_init", "another thread"])

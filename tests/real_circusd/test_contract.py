@@ -12,6 +12,7 @@ import pytest
 from circusd_real import RealCircusd
 from wire import Circusd, Wire
 
+from circusplug._wire.commands import encode_command
 from circusplug.testing import FakeCircusd
 from circusplug.testing._model import DEFAULT_OPTIONS
 
@@ -423,6 +424,12 @@ def test_a_cast_is_never_answered(wire: Wire, command: str) -> None:
     call_id = wire.request("numwatchers")
     assert wire.receive()["id"] == call_id
     assert wire.drain() == []
+
+
+@pytest.mark.parametrize("command", ["numwatchers", "nope"])
+def test_a_cast_of_a_plugin_of_ours_is_answered(wire: Wire, command: str) -> None:
+    wire.send(encode_command(4711, command, {}, is_cast=True))
+    assert wire.receive()["id"] == 4711
 
 
 def test_a_cast_takes_effect(wire: Wire, job: str) -> None:

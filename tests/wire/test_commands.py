@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from circusplug import CallConflict, CallError, CallTimeout
 from circusplug._errors import describe_command
-from circusplug._wire.commands import decode_reply, encode_call, encode_cast, error_from_reply
+from circusplug._wire.commands import decode_reply, encode_command, error_from_reply
 
 
 def test_a_call_is_one_json_object_with_id_command_and_properties() -> None:
-    frame = encode_call(7, "incr", {"name": "web", "nb": 2})
+    frame = encode_command(7, "incr", {"name": "web", "nb": 2})
     assert json.loads(frame) == {
         "id": 7,
         "command": "incr",
@@ -23,12 +23,12 @@ def test_a_call_is_one_json_object_with_id_command_and_properties() -> None:
     }
 
 
-def test_a_cast_says_that_it_is_one_and_has_no_id() -> None:
-    assert json.loads(encode_cast("stop", {"name": "café"})) == {
-        "command": "stop",
-        "msg_type": "cast",
-        "properties": {"name": "café"},
-    }
+def test_a_cast_says_that_it_is_one_in_words_that_let_circusd_answer() -> None:
+    message = json.loads(encode_command(7, "stop", {"name": "café"}, is_cast=True))
+    kind = message.pop("msg_type")
+    assert kind != "cast"  # which circusd would not answer
+    assert kind.endswith("cast")
+    assert message == {"id": 7, "command": "stop", "properties": {"name": "café"}}
 
 
 _JSON = st.recursive(
@@ -41,8 +41,9 @@ _JSON = st.recursive(
 @settings(max_examples=30)
 @given(properties=st.dictionaries(st.text(), _JSON, max_size=4))
 def test_properties_arrive_as_they_were_given(properties: dict[str, Any]) -> None:
-    assert json.loads(encode_call(1, "set", properties))["properties"] == properties
-    assert json.loads(encode_cast("set", properties))["properties"] == properties
+    for is_cast in (False, True):
+        frame = encode_command(1, "set", properties, is_cast)
+        assert json.loads(frame)["properties"] == properties
 
 
 def _endless() -> dict[str, Any]:
@@ -51,12 +52,21 @@ def _endless() -> dict[str, Any]:
     return inner
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", {1}, {(1, 2): 3}, _endless()], ids=type)
+def _deep() -> list[Any]:
+    outer: list[Any] = []
+    for _ in range(100_000):
+        outer = [outer]
+    return outer
+
+
+@pytest.mark.parametrize(
+    "value", [object(), b"bytes", {1}, {(1, 2): 3}, _endless(), _deep()], ids=type
+)
 @pytest.mark.parametrize("cast", [False, True], ids=["call", "cast"])
 def test_what_json_cannot_say_is_a_call_error_with_the_command(value: Any, cast: bool) -> None:
     properties = {"name": "web", "value": value}
     with pytest.raises(CallError, match="cannot be sent as JSON") as caught:
-        encode_cast("set", properties) if cast else encode_call(1, "set", properties)
+        encode_command(1, "set", properties, cast)
     assert (caught.value.command, caught.value.errno) == ("set", None)
 
 
@@ -120,6 +130,38 @@ def test_a_command_in_a_message_keeps_its_values_short() -> None:
     assert text.startswith("set name='web' env='xxx")
     assert text.endswith("...")
     assert len(text) < 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "DB_PASSWD", "passphrase", "client_secret", "API_TOKEN", "key", "apiKey", "keys_"],
+)
+def test_secrets_are_masked_in_the_text_of_an_error_and_kept_in_its_properties(name: str) -> None:
+    properties = {
+        "name": "web",
+        name: "hush",
+        "env": {name: "hush", "PATH": "/bin"},
+        "options": {"streams": [{name: "hush"}], "deep": _endless()},
+    }
+    error = CallError("add", properties, "no")
+    assert "hush" not in str(error)
+    assert "name='web'" in str(error)
+    assert "'PATH': '/bin'" in str(error)
+    assert error.properties == properties
+
+
+def test_the_keys_that_get_asks_for_are_no_secrets() -> None:
+    text = describe_command("get", {"name": "web", "keys": ["numprocesses"]})
+    assert text == "get name='web' keys=['numprocesses']"
+
+
+@pytest.mark.parametrize("quote", ["", "it's "])
+def test_the_message_that_circusd_repeats_when_a_command_fails_is_left_out(quote: str) -> None:
+    sent = encode_command(1, "set", {"options": {"env": {"TOKEN": f"{quote}hush"}}})
+    reason = f"command {sent!r}: invalid literal: 'two'"
+    error = CallError("set", {}, reason, 5)
+    assert str(error) == "set: invalid literal: 'two'"
+    assert error.reason == reason
 
 
 def test_a_timeout_tells_command_reason_and_deadline() -> None:

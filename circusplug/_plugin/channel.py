@@ -1,0 +1,74 @@
+# The DEALER socket that a plugin's commands go through, and the commands that were sent over it.
+#
+# Owner: the plugin's thread.
+
+from __future__ import annotations
+
+import time
+
+import zmq
+
+from .._wire.commands import Reply, decode_reply
+from .calls import Call
+
+#: As plain ints: looking up an enum's member costs as much as asking for the option.
+_NOBLOCK = int(zmq.NOBLOCK)
+_RCVMORE = int(zmq.RCVMORE)
+
+
+class Channel:
+    """One DEALER socket.
+
+    Attributes:
+        calls: The calls that wait for a reply, or for being sent again after a conflict, by id.
+        watched: Whether the loop watches the socket for reading, and for writing.
+    """
+
+    __slots__ = ("_receive_limit", "_send_limit", "calls", "socket", "watched")
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+        self.calls: dict[int, Call] = {}
+        self.watched = (False, False)
+        # What SNDTIMEO and RCVTIMEO are set to, in milliseconds: setting them costs, and
+        # they are nearly always the same.
+        self._send_limit = self._receive_limit = -1
+
+    def send(self, frame: bytes, until: float) -> None:
+        """Send; if there is no connection, wait for one.
+
+        Raises:
+            zmq.Again: There is none by that time.
+        """
+        try:
+            self.socket.send(frame, _NOBLOCK)
+        except zmq.Again:
+            milliseconds = max(0, int((until - time.monotonic()) * 1000))
+            if self._send_limit != milliseconds:
+                self.socket.setsockopt(zmq.SNDTIMEO, milliseconds)
+                self._send_limit = milliseconds
+            self.socket.send(frame)
+
+    def receive(self, until: float) -> Reply | None:
+        """Wait for one reply; None for what is none: not JSON, or more than one frame.
+
+        Raises:
+            zmq.Again: There is none by that time.
+        """
+        milliseconds = int((until - time.monotonic()) * 1000)
+        if milliseconds < 0:
+            raise zmq.Again
+        if self._receive_limit != milliseconds:
+            self.socket.setsockopt(zmq.RCVTIMEO, milliseconds)
+            self._receive_limit = milliseconds
+        return self.receive_now(0)
+
+    def receive_now(self, flags: int = _NOBLOCK) -> Reply | None:
+        """The same, without waiting."""
+        socket = self.socket
+        frame = socket.recv(flags)
+        if socket.getsockopt(_RCVMORE):
+            while socket.getsockopt(_RCVMORE):
+                socket.recv()
+            return None
+        return decode_reply(frame)
