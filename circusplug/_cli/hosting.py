@@ -18,7 +18,7 @@ from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import ConfigError, HostError, PluginLoadError
 from .._host.arbiter import Arbiter
 from .._plugin.load import load_plugin_class
-from .._wire.commands import decode_reply, encode_call
+from .._wire.commands import decode_reply, encode_command
 from .._wire.endpoints import connectable
 from .process_signals import signals_of_process
 
@@ -272,7 +272,7 @@ def _look_for_doubles(context: zmq.Context[zmq.Socket[bytes]], config: HostConfi
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX)
         socket.connect(connectable(config.endpoint))
-        socket.send(encode_call(1, "list", {}))
+        socket.send(encode_command(1, "list", {}))
         reply = decode_reply(socket.recv())
         watchers = reply.get("watchers") if reply else None
         if not isinstance(watchers, list):

@@ -65,7 +65,8 @@ def test_whatever_a_handle_stop_raises_the_others_stop_all_the_same(
 ) -> None:
     arbiter = host(member("a"), member("bad", Raises, error=error), member("c"))
     with arbiter if background else hosting(arbiter):
-        journal.wait("c", "init")
+        for name in ("a", "bad", "c"):
+            journal.wait(name, "init")
     assert journal.names("stop") == ["c", "bad", "a"]
     assert {status.state for status in arbiter.plugins.values()} == {"stopped"}
     assert str(arbiter.plugins["bad"].last_error).startswith("handle_stop: ")

@@ -26,7 +26,8 @@ from circusplug._host import managed_plugin
 
 class Member(CircusPlugin):
     def say(self, what):
-        print(self.config["name"], what, flush=True)
+        sys.stdout.write(f"{self.config['name']} {what}\\n")  # in one, beside other threads
+        sys.stdout.flush()
 
     def handle_init(self):
         self.say("init")

@@ -18,7 +18,7 @@ import zmq
 from circusd_real import free_endpoints
 from patience import PATIENCE
 
-from circusplug._wire.commands import decode_reply, encode_call
+from circusplug._wire.commands import decode_reply, encode_command
 from circusplug.testing import FakeCircusd
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,7 +122,7 @@ def test_up_with_the_ini_of_the_readme_logs_a_death(folder: Path) -> None:
             # Circus answers before its watchers run, and the plugin may not be subscribed. It also
             # needs its turn: one that is asked again at once takes the others' processor as well.
             while not (log.exists() and _DEATH.search(log.read_text())):
-                client.send(encode_call(1, "signal", {"name": "web", "signum": 9}))
+                client.send(encode_command(1, "signal", {"name": "web", "signum": 9}))
                 assert decode_reply(client.recv()) is not None
                 if events.poll(100):
                     events.recv_multipart()

@@ -18,7 +18,7 @@ import zmq
 from circusd_real import free_endpoints
 from command import COMMAND, Fifo, Running, environment, plugin, run, write_ini
 
-from circusplug._wire.commands import encode_call
+from circusplug._wire.commands import encode_command
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
@@ -109,7 +109,7 @@ def test_a_circusd_that_is_told_to_quit_takes_the_host_with_it(up: Up) -> None:
             client.connect(endpoints[0])
             status = ""
             while status != "ok":  # it refuses while it starts its watchers
-                client.send(encode_call(1, "quit", {}))
+                client.send(encode_command(1, "quit", {}))
                 status = json.loads(client.recv())["status"]
             assert command.end() == 1
     assert "circusplug: circusd exited with status 0\n" in command.lines
