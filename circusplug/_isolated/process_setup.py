@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import resource
@@ -86,8 +87,20 @@ def redirect(options: HostOptions, pipes: Sequence[int]) -> None:
         target = open_output(path) if path else pipes[fd]
         os.dup2(target, fd)
         os.close(target)
-        raw = os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-        setattr(sys, name, raw)
+        raw = (io.FileIO if path else _PipeToHost)(fd, "w", closefd=False)
+        buffered = io.BufferedWriter(raw)
+        stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
+        setattr(sys, name, stream)
+
+
+class _PipeToHost(io.FileIO):
+    """Takes what is printed when the host is gone as well: that is no error of the plugin."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
 
 
 def open_output(path: str) -> int:

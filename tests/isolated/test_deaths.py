@@ -327,6 +327,31 @@ def test_a_forkserver_that_dies_over_a_request_is_replaced(
             assert spawned[0] != forkserver() == spawned[-1]
 
 
+def test_a_request_that_a_dying_forkserver_took_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = FORKSERVER.request
+    asked = []
+
+    def ask_dying(fds: list[int], grace: float) -> None:
+        asked.append(forkserver())
+        if len(asked) == 1:
+            os.kill(asked[0], signal.SIGSTOP)
+        request(fds, grace)
+        if len(asked) == 1:
+            os.kill(asked[0], signal.SIGKILL)
+
+    with FakeCircusd() as circusd, Arbiter(
+        [], circusd.endpoint, circusd.pubsub_endpoint
+    ) as arbiter:  # fmt: skip
+        FORKSERVER.start()
+        monkeypatch.setattr(FORKSERVER, "request", ask_dying)
+        arbiter.add_plugin({"use": Talker, "name": "one", "isolate": True, "host.restart": "never"})
+        arbiter.wait(lambda now: now["one"].state == "running", PATIENCE)
+        assert len(asked) == 2
+        assert forkserver() != asked[0]
+
+
 def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
     with scene(**{"host.graceful_timeout": 0.1}) as stage:
         process = stage.process

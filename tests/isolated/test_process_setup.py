@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -31,7 +32,7 @@ from troublemakers import (
 from circusplug import PluginSpec, PluginStatus
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._isolated.output_writer import OUTPUT_LIMIT
-from circusplug._isolated.process_setup import open_output
+from circusplug._isolated.process_setup import _PipeToHost, open_output
 from circusplug.testing import FakeCircusd
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -363,6 +364,13 @@ def test_names_of_loggers_do_not_pile_up_in_the_host(
     arbiter.stop()
     assert "a name 99" in caplog.text
     assert not [name for name in logging.Logger.manager.loggerDict if name.startswith("made.up")]
+
+
+def test_what_is_printed_when_the_host_is_gone_is_no_error() -> None:
+    read, write = os.pipe()
+    with contextlib.closing(_PipeToHost(write, "w")) as pipe:
+        os.close(read)
+        assert pipe.write(b"last words") == len(b"last words")
 
 
 def test_stdout_and_stderr_can_go_to_files(
