@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 from io import TextIOWrapper
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import urlsplit
 
 from .printing import WholeFile, descriptor_of, directly, utf8_stream
@@ -83,7 +83,13 @@ class LogFile(_CountsLoss, logging.handlers.WatchedFileHandler):
             self.release()
 
 
-class StandardStream(_CountsLoss, logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # which takes no parameter before Python 3.11
+
+
+class StandardStream(_CountsLoss, _StreamHandler):
     """Standard output or error."""
 
     def __init__(self, stream: TextIO, place: str) -> None:

@@ -518,8 +518,9 @@ class TestStoppingAWatcher:
         fake_circusd.reply("stop", CONFLICT)
         die(run_plugin(ImpatientAlert, attempts=1, stop=True))
         journal.wait("web was not stopped: stop name='web'")
+        # Each of the three calls tries again until its deadline.
         commands = [each for each in fake_circusd.commands if each.command == "stop"]
-        assert len(commands) == 3
+        assert len(commands) >= 3
 
     def test_it_stays_stopped_if_that_is_asked_for(
         self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
@@ -699,7 +700,7 @@ class TestLoadScaler:
         running.plugin.now = 60.0
         web.wait_command("incr")
 
-    def test_a_conflict_is_left_to_the_next_look(
+    def test_a_conflict_is_tried_again_without_a_word(
         self, web: FakeCircusd, run_plugin: Run, journal: Journal
     ) -> None:
         web.set_stats("web", cpu=100.0)
@@ -707,7 +708,7 @@ class TestLoadScaler:
         self.scale(run_plugin, cooldown=60)
         web.wait_command("incr", count=4)
         journal.wait("2 -> 3 processes")
-        assert str(journal.messages).count("arbiter is already running") == 1
+        assert "arbiter is already running" not in str(journal.messages)
 
     def test_an_unknown_watcher_is_told_once_and_waited_for(
         self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
