@@ -12,8 +12,7 @@ from typing import Any
 from .._config.ini_file import HOST_USE, examine
 from .._config.specs import PluginSpec
 from .._errors import PluginLoadError, SpecError, describe
-from .._plugin.base import CircusPlugin
-from .._plugin.load import load_plugin_class
+from .._plugin.load import load_checked
 
 
 def check(path: str, *, as_json: bool, imports: bool) -> int:
@@ -63,13 +62,11 @@ def _import(spec: PluginSpec) -> str:
     sys.path[:0] = spec.host.python_path
     try:
         with _output_to_stderr():
-            plugin_class = load_plugin_class(spec.use, spec.where)
-            if issubclass(plugin_class, CircusPlugin):
-                plugin_class.check_config(spec.config)
-    except PluginLoadError as error:
+            load_checked(spec)
+    except (PluginLoadError, SpecError) as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - it is the plugin's own, and may raise anything
-        return f"{spec.place}: {error if isinstance(error, SpecError) else describe(error)}"
+        return f"{spec.place}: {describe(error)}"
     finally:
         sys.path[:] = before
     return ""

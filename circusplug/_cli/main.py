@@ -305,9 +305,6 @@ def _end_process(command: Callable[[], int]) -> NoReturn:
     except SystemExit as error:  # argparse has said what is wrong with the arguments
         status = error.code if isinstance(error.code, int) else EXIT_FAILURE
     logging.shutdown()
-    finalizers = sys.modules.get("multiprocessing.util")
-    if finalizers is not None:  # they remove the directory of the forkserver's socket
-        finalizers._run_finalizers()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -17,7 +17,6 @@ class Difference:
         changed: Those whose life ends and that begin another by these specifications.
         added: New ones.
         again: Names of plugins that have failed for good, and are tried once more.
-        lines: What is done, a line each, in order.
     """
 
     removed: tuple[str, ...]
@@ -27,6 +26,7 @@ class Difference:
 
     @property
     def lines(self) -> list[str]:
+        """What is done, a line each, in order."""
         return [
             *(f"removed {name}" for name in self.removed),
             *(f"changed {spec.name}" for spec in self.changed),
@@ -46,13 +46,18 @@ def difference(old: HostConfig, new: HostConfig, failed: Collection[str]) -> Dif
     before = {spec.name: spec for spec in old.plugins}
     wanted = {spec.name for spec in new.plugins}
     all_differ = what_plugins_are_told(old) != what_plugins_are_told(new)
-    known = [spec for spec in new.plugins if spec.name in before]
-    changed = [spec for spec in known if all_differ or spec != before[spec.name]]
+    changed, again = [], []
+    for spec in new.plugins:
+        if spec.name in before:
+            if all_differ or spec != before[spec.name]:
+                changed.append(spec)
+            elif spec.name in failed:
+                again.append(spec.name)
     return Difference(
         removed=tuple(name for name in before if name not in wanted),
         changed=tuple(changed),
         added=tuple(spec for spec in new.plugins if spec.name not in before),
-        again=tuple(spec.name for spec in known if spec not in changed and spec.name in failed),
+        again=tuple(again),
     )
 
 

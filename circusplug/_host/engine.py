@@ -166,7 +166,8 @@ class Engine:
         Raises:
             HostError: The host has stopped, or is not set up yet.
         """
-        assert self.supervisor is not None
+        if not self.is_set_up:
+            raise HostError("the arbiter has not been started")
         order = Order(action, concurrent.futures.Future())
         with self._lock:
             if self._stop_asked:

@@ -228,7 +228,7 @@ class ManagedPlugin:
         kind = notice.kind
         stopping = self._stop_due is not None
         if kind is Kind.STALLED:
-            self._stalled(notice.error or "")
+            self._stalls_in_its_process(notice.error or "")
         elif stopping:
             if kind in (Kind.PARKED, Kind.ENDED):
                 self.finish_stop()
@@ -270,7 +270,7 @@ class ManagedPlugin:
         else:
             self._over(error)
 
-    def stalled(self, seconds: float, stack: str) -> None:
+    def stalls(self, seconds: float, stack: str) -> None:
         """Note that one of its callbacks runs for too long, here for `seconds` so far."""
         self._last_error = f"stalled: a callback runs for more than {seconds:.3g} s"
         logger.warning(
@@ -282,8 +282,8 @@ class ManagedPlugin:
         self.counters.stalls += 1  # last: who waits for it finds the rest done
         self._services.changed(self)
 
-    def _stalled(self, stack: str) -> None:
-        self.stalled(self.spec.host.stall_timeout, stack)
+    def _stalls_in_its_process(self, stack: str) -> None:
+        self.stalls(self.spec.host.stall_timeout, stack)
         runner = self.runner
         if self.spec.host.on_stall == "restart" and runner is not None and self._stop_due is None:
             runner.abandon()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import os
 import time
-from collections.abc import Callable
 
 from .._logs import logger
 from .managed_plugin import ManagedPlugin
@@ -22,14 +21,9 @@ _ISOLATED_AT_ONCE = 2 + (os.cpu_count() or 1)
 
 
 class StartQueue:
-    """Launches plugins in the order in which they were added.
+    """Launches plugins in the order in which they were added."""
 
-    Args:
-        launch: Begins a plugin's life.
-    """
-
-    def __init__(self, launch: Callable[[ManagedPlugin], object]) -> None:
-        self._launch = launch
+    def __init__(self) -> None:
         self._waiting: collections.deque[ManagedPlugin] = collections.deque()
         self._on_their_way: list[ManagedPlugin] = []
 
@@ -48,7 +42,7 @@ class StartQueue:
                 return
             self._waiting.popleft()
             self._on_their_way.append(plugin)
-            self._launch(plugin)
+            plugin.launch()
 
     def next_timer(self) -> float | None:
         """When `advance` is due without any news, in seconds of `time.monotonic`; None: never."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import HostError
 from .._logs import logger
+from .._plugin.owner import tell_no_circusd
 from .._plugin.plugin_thread import PARK_WAIT
 from .._runners.runner import Notice, Runner, Surroundings
 from .._runners.stall_watch import StallWatch
@@ -64,7 +65,7 @@ class Supervisor:
         self._around = replace(around, activity=self.watch.activity)
         self._make_runner = make_runner
         self._changed = changed
-        self._queue = StartQueue(ManagedPlugin.launch)
+        self._queue = StartQueue()
         self._timers: Timers[ManagedPlugin] = Timers()
         self._left_behind: list[Runner] = []
         self._missed: Link | None = None  # of which it has been said
@@ -121,9 +122,9 @@ class Supervisor:
             plugin.run_timers(now)
         self._queue.advance()
         for runner, seconds in self.watch.look(self._on_threads()):
-            plugin_of = self._plugin_of(runner)
-            if plugin_of is not None:
-                plugin_of.stalled(seconds, runner.stack())
+            stalled = self._plugin_of(runner)
+            if stalled is not None:
+                stalled.stalls(seconds, runner.stack())
 
     def begin_watch(self) -> None:
         """Watch for stalls from now on; what to do after `wake`."""
@@ -258,10 +259,11 @@ class Supervisor:
 
     # Helpers.
 
-    def _on_threads(self) -> list[Runner]:
+    def _on_threads(self) -> Iterator[Runner]:
         """The runners to be watched from here; a process watches its own."""
-        runners = [plugin.runner for plugin in self._plugins.values()]
-        return [item for item in runners if item is not None and not item.spec.isolate]
+        for plugin in self._plugins.values():
+            if plugin.runner is not None and not plugin.spec.isolate:
+                yield plugin.runner
 
     def _plugin_of(self, runner: Runner) -> ManagedPlugin | None:
         return next((item for item in self._plugins.values() if item.runner is runner), None)
@@ -279,11 +281,7 @@ class Supervisor:
         link = self._around.link
         if self._missed is not link:
             self._missed = link
-            logger.warning(
-                "no circusd at %s yet (events: %s); going on, and receiving once it is there",
-                link.endpoint,
-                link.pubsub_endpoint,
-            )
+            tell_no_circusd(logger, link)
 
     def _gave_up(self, plugin: ManagedPlugin, error: str) -> None:
         if plugin.spec.host.critical and self.failure is None:

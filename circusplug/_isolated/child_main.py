@@ -219,17 +219,12 @@ class _Child:
     def _state(self, runner: ThreadRunner) -> messages.State:
         counters = runner.counters
         return messages.State(
-            counters.received,
-            counters.handled,
-            counters.errors,
-            counters.calls,
-            counters.reconnects,
-            counters.garbage,
-            counters.lag,
-            runner.busy_since,
-            runner.connected,
-            runner.awaits_circusd,
-            messages.one_line(runner.last_error),
+            **{name: getattr(counters, name) for name in messages.COUNTED},
+            lag=counters.lag,
+            busy_since=runner.busy_since,
+            connected=runner.connected,
+            awaits_circusd=runner.awaits_circusd,
+            last_error=messages.one_line(runner.last_error),
         )
 
     def _say(self, report: Any) -> None:

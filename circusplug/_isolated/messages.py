@@ -133,6 +133,8 @@ class State:
     calls: int
     reconnects: int
     garbage: int
+    conflicts: int
+    casts_failed: int
     lag: float
     busy_since: float
     connected: bool
@@ -186,6 +188,9 @@ REPORTS: tuple[type[Any], ...] = (
     Ended,
 )
 ENTRIES: tuple[type[Any], ...] = (LogEntry,)
+
+#: The names of the counts in a `State`, which `Counters` has, too.
+COUNTED = tuple(field.name for field in dataclasses.fields(State) if field.type == "int")
 
 _LENGTH = struct.Struct("!Q")
 _T = TypeVar("_T")

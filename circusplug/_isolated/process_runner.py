@@ -43,7 +43,6 @@ _STOP_LEAST = 0.5
 #: How long a process may take to answer, beyond what the plugin may take, in seconds.
 _ANSWER_WAIT = 0.5
 _ORPHANED = "the forkserver died"
-_COUNTED = ("received", "handled", "errors", "calls", "reconnects", "garbage")
 _KINDS = {
     messages.Begun: Kind.BEGUN,
     messages.Running: Kind.RUNNING,
@@ -353,7 +352,7 @@ class ProcessRunner:
         self._life.state = state
         self._life.state_asked_at = 0.0
         self.counters.lag = max(self._counted_before.lag, state.lag)
-        for name in _COUNTED:  # last: who waits for one of them finds the rest done
+        for name in messages.COUNTED:  # last: who waits for one of them finds the rest done
             count = getattr(self._counted_before, name) + getattr(state, name)
             setattr(self.counters, name, count)
         self._refreshed.set()

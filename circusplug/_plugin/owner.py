@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from .._errors import CircusPlugError
+from .._wire.endpoints import Link
 from .receiver import Frames
 
 
@@ -36,8 +38,17 @@ class Hooks(Protocol):
     def handle_reconnect(self) -> Any: ...
 
 
+def tell_no_circusd(logger: logging.Logger, link: Link) -> None:
+    """Log that plugins go on without a circusd."""
+    logger.warning(
+        "no circusd at %s yet (events: %s); going on, and receiving once it is there",
+        link.endpoint,
+        link.pubsub_endpoint,
+    )
+
+
 class Owner:
-    """What a worker tells whoever runs it, on the worker's thread; here nothing is done."""
+    """What a worker tells whoever runs it, on the worker's thread; here little is done."""
 
     def phase_entered(self, phase: Phase) -> None:
         """A new phase of its life has begun."""
@@ -48,8 +59,9 @@ class Owner:
     def stop_requested(self) -> None:
         """The plugin wants to be stopped."""
 
-    def circusd_missed(self) -> None:
+    def circusd_missed(self, logger: logging.Logger, link: Link) -> None:
         """It goes on without a connection, which may come later."""
+        tell_no_circusd(logger, link)
 
     def run_own_stop(self, stop: Callable[[], object]) -> None:
         """Run the `stop` of a plugin that nobody waits for any longer."""

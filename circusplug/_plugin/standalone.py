@@ -115,15 +115,6 @@ class Standalone(Owner):
         self._second_interrupt()
         self._news.put("stop")
 
-    def circusd_missed(self) -> None:
-        """Say so: there is no host that would."""
-        link = self._worker.link
-        self._worker.logger.warning(
-            "no circusd at %s yet (events: %s); going on, and receiving once it is there",
-            link.endpoint,
-            link.pubsub_endpoint,
-        )
-
     def stop_requested(self) -> None:
         """Stop it; from any thread. Waits for the end, but on its own thread and on this one."""
         self._news.put("stop")

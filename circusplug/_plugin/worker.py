@@ -180,7 +180,7 @@ class Worker:
         if self._connection.wait(link.connect_wait):
             self.connected = True
         else:
-            (self.owner or Owner()).circusd_missed()
+            (self.owner or Owner()).circusd_missed(self.logger, link)
 
     def _make_dealer(self) -> zmq.Socket[bytes]:
         assert self._context is not None

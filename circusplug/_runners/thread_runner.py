@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from .._plugin.owner import CircusdAway, Owner, Phase
 from .._plugin.plugin_thread import PluginThread
 from .._plugin.worker import Worker
 from .._status import Counters
+from .._wire.endpoints import Link
 from .runner import Kind, Notice, Surroundings
 
 _NOTICES = {
@@ -226,7 +228,7 @@ class ThreadRunner(Owner):
         if self.spec.host.on_error != "continue" and self._errors == self.spec.host.max_errors:
             self._notify(Kind.TOO_MANY_ERRORS, f"{what}: {describe(error)}")
 
-    def circusd_missed(self) -> None:
+    def circusd_missed(self, logger: logging.Logger, link: Link) -> None:
         """The host tells of it, once for all its plugins."""
 
     def stop_requested(self) -> None:

@@ -24,10 +24,11 @@ from circusplug._isolated.messages import (
     encode,
 )
 from circusplug._isolated.pipes import Pipes
+from circusplug._status import Counters
 
 ALL = (*ORDERS, *REPORTS, *ENTRIES)
 
-STATE = messages.State(1, 2, 3, 4, 5, 6, 0.5, 7.5, True, False, "an error")
+STATE = messages.State(1, 2, 3, 4, 5, 6, 7, 8, 0.5, 7.5, True, False, "an error")
 SAID = [
     messages.Stop(1.5),
     messages.AskState(),
@@ -176,3 +177,9 @@ def test_the_first_message_gets_across_in_pieces_of_any_size() -> None:
     assert messages.receive_launch(receive) == launch
     with pytest.raises(EOFError):
         messages.receive_launch(receive)
+
+
+def test_every_counter_that_a_process_keeps_is_told_to_its_host() -> None:
+    hosts_own = {"restarts", "stalls"}
+    counters = {field.name for field in dataclasses.fields(Counters)}
+    assert {*messages.COUNTED, "lag"} == counters - hosts_own

@@ -175,3 +175,21 @@ def test_each_bundled_plugin_runs_by_both_commands(
             command.signal(signal.SIGTERM)
             assert command.end() == 0
             assert "Traceback" not in command.output
+
+
+def test_on_any_other_thread_too_it_says_that_there_is_no_circusd(
+    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Made(CircusPlugin):
+        def handle_init(self) -> None:
+            initialised.set()
+
+    initialised = threading.Event()
+    fake_circusd.stop()
+    plugin = Made(fake_circusd.endpoint, fake_circusd.pubsub_endpoint)
+    thread = threading.Thread(target=plugin.start)
+    thread.start()
+    assert initialised.wait(PATIENCE)
+    plugin.stop()
+    thread.join(PATIENCE)
+    assert caplog.text.count("no circusd at ") == 1
