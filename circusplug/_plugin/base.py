@@ -225,8 +225,8 @@ class CircusPlugin:
             command: Its name, e.g. ``"incr"``.
             timeout: The deadline in seconds; 5 by default, 60 with ``waiting=True``, which
                 circusd answers when the work is done.
-            patience: How long it is sent again while circusd is busy, in seconds; 0: not at
-                all. By default as long as the deadline allows.
+            patience: How long it is sent again while circusd is busy, in seconds, with a
+                `timeout` for each try; 0: not at all. By default as long as one allows.
             props: The command's properties. Watchers go by their real name, see
                 `watcher_name`.
 

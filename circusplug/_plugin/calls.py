@@ -37,13 +37,15 @@ class Call:
         command: The command's name.
         properties: Its properties.
         timeout: How long it may take, in seconds from now; None: what is usual for it.
-        patience: How long a conflict is tried again, in seconds from now; None: as long.
+        patience: How long it is sent again after conflicts, in seconds from now, with a `timeout`
+            for each try; None: as long as the one `timeout` allows.
         is_cast: Whether its sender waits only until it is sent.
 
     Attributes:
         channel: Where it was sent; None if it was not, or is to be sent again.
         conflict: circusd's reply, if that was a conflict and the command will be sent again.
         on_done: Told the outcome, once.
+        last_moment: When it is over at the latest, as a time of `time.monotonic`.
         delay: How long to wait before it is sent again after the next conflict, in seconds.
         timer: Runs at the deadline, or when the command is to be sent again.
     """
@@ -68,8 +70,10 @@ class Call:
         self.command = command
         self.properties = properties
         self.is_cast = is_cast
+        self.patience = patience
         # A cast with "waiting" or without need only be sent.
         self._limit({} if is_cast else properties, timeout, patience)
+        self.last_moment = self.deadline + (patience or 0.0)
 
     def _limit(
         self, properties: Mapping[str, Any], timeout: float | None, patience: float | None
@@ -78,7 +82,8 @@ class Call:
 
     def allow_reply(self) -> None:
         """Give a cast, now that it is sent, the time that its reply may take."""
-        self._limit(self.properties, None, CALL_TIMEOUT)
+        self.patience = CALL_TIMEOUT
+        self._limit(self.properties, None, self.patience)
 
     @property
     def remaining(self) -> float:
@@ -94,17 +99,15 @@ def limits(
     properties: Mapping[str, Any], timeout: float | None, patience: float | None
 ) -> tuple[float, float, float]:
     """How long a command may take, in seconds, and, as times of `time.monotonic`, when that is
-    over and when a conflict is no longer tried again.
+    over and when it is no longer sent again after a conflict.
     """
     if timeout is None:
         timeout = WAITING_TIMEOUT if properties.get("waiting") else CALL_TIMEOUT
-        if patience is not None and patience > timeout:
-            timeout = patience
     if timeout > _LONGEST_TIMEOUT:
         timeout = _LONGEST_TIMEOUT
     now = time.monotonic()
     deadline = now + timeout
-    return timeout, deadline, deadline if patience is None else min(deadline, now + patience)
+    return timeout, deadline, deadline if patience is None else now + patience
 
 
 def cannot_send(command: str, why: str = NOT_CONNECTED) -> PluginStateError:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from .._errors import CallTimeout
@@ -73,7 +74,7 @@ class Handover:
         if not finished and done.cancel():
             # Not sent, and never will be: the plugin's thread looks before it sends.
             raise call.timed_out("the plugin's thread is busy, command not sent")
-        finished, _ = concurrent.futures.wait([done], SLACK)
+        finished, _ = concurrent.futures.wait([done], _longest(call))
         if not finished:
             raise call.timed_out(_BUSY)
         return done.result()
@@ -81,7 +82,7 @@ class Handover:
     async def wait_async(self, call: Call, done: concurrent.futures.Future[Reply]) -> Reply:
         """As `wait`, on another thread's loop."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(done), call.remaining + SLACK)
+            return await asyncio.wait_for(asyncio.wrap_future(done), _longest(call))
         except asyncio.TimeoutError as error:
             if isinstance(error, CallTimeout):
                 raise
@@ -117,6 +118,11 @@ class Handover:
         """Carry out all that are there."""
         while not self._queue.empty():
             self.serve_one()
+
+
+def _longest(call: Call) -> float:
+    """How long the thread of a call that is being carried out waits at most, in seconds."""
+    return max(0.0, call.last_moment - time.monotonic()) + SLACK
 
 
 def _settle(

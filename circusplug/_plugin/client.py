@@ -187,6 +187,8 @@ class Client:
                 if next_try >= patient_until:
                     return reply
                 self._receive_here(channel, 0, next_try)
+                if patience is not None:
+                    deadline = next_try + timeout
                 delay = min(2 * delay, LONGEST_DELAY)
         except zmq.ZMQError as error:
             raise CallError(command, properties, str(error)) from error

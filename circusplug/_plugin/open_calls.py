@@ -187,8 +187,11 @@ class OpenCalls:
             return
         if is_conflict(reply):
             self._counters.conflicts += 1
-            if time.monotonic() + call.delay < call.patient_until:
+            next_try = time.monotonic() + call.delay
+            if next_try < call.patient_until:
                 call.conflict = reply
+                if call.patience is not None:
+                    call.deadline = next_try + call.timeout
                 self._set_timer(call, call.delay)
                 call.delay = min(2 * call.delay, LONGEST_DELAY)
                 return

@@ -61,10 +61,9 @@ class FlappingAlert(CircusPlugin):
     name = "flapping_alert"
     check_config = check_by_construction
 
-    #: How long to wait before a command that met a conflict is tried again, in seconds, and how
-    #: often it is tried: stopping a watcher keeps circusd busy for its ``graceful_timeout``.
-    conflict_delay = 0.5
-    conflict_tries = 240
+    #: How long a command that meets conflicts is sent again, in seconds: stopping a watcher keeps
+    #: circusd busy for its ``graceful_timeout``.
+    patience = 120.0
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
@@ -94,7 +93,7 @@ class FlappingAlert(CircusPlugin):
         self._deadline = options.seconds("deadline", 30.0, above=0.0)
         self._stop = options.flag("stop", False)
         retry_in = options.seconds("retry_in", 60.0)
-        self._pauses = Pauses(self, retry_in, self.conflict_delay, self.conflict_tries)
+        self._pauses = Pauses(self, retry_in, self.patience)
         self._misspelt = options.misspelt()
         self._told: dict[str, float] = {}
         self._under_way = 0

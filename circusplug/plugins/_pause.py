@@ -5,16 +5,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import Any
 
-from circusplug import CallConflict, CallError, CircusPlugin
+from circusplug import CallError, CircusPlugin
 
-#: At the end, how often a command that met a conflict is tried again, and after how long (s), and
-#: how long circusd has to answer (s).
-_LAST_TRIES = 10
-_LAST_DELAY = 0.1
+#: How long a command may take when the plugin stops, in seconds.
 _LAST_TIMEOUT = 1.0
+#: A name may hold what circusd would take for a pattern.
+_MATCH = "simple"
 
 
 class Pauses:
@@ -23,25 +20,20 @@ class Pauses:
     Args:
         plugin: Sends the commands.
         seconds: How long a watcher stays stopped; 0: until somebody else starts it.
-        conflict_delay: How long to wait before a command that met a conflict is tried again,
-            in seconds.
-        conflict_tries: How often it is tried at most.
+        patience: How long a command that meets conflicts is sent again, in seconds.
     """
 
-    def __init__(
-        self, plugin: CircusPlugin, seconds: float, conflict_delay: float, conflict_tries: int
-    ) -> None:
+    def __init__(self, plugin: CircusPlugin, seconds: float, patience: float) -> None:
         self._plugin = plugin
         self._seconds = seconds
-        self._conflict_delay = conflict_delay
-        self._conflict_tries = conflict_tries
+        self._patience = patience
         self._paused: dict[str, tuple[str, asyncio.TimerHandle]] = {}
 
     async def begin(self, watcher: str, name: str) -> None:
         """Stop a watcher, given its name in events and its real name."""
         logger = self._plugin.logger
         try:
-            await self._insist("stop", name)
+            await self._plugin.call_async("stop", patience=self._patience, name=name, match=_MATCH)
         except CallError as error:
             logger.error("%s was not stopped: %s", name, error)
             return
@@ -65,39 +57,16 @@ class Pauses:
         for name, timer in self._paused.values():
             timer.cancel()
             try:
-                self._insist_now("start", name)
+                self._plugin.call("start", timeout=_LAST_TIMEOUT, name=name, match=_MATCH)
             except CallError as error:
                 self._plugin.logger.error("%s stays stopped: %s", name, error)
         self._paused.clear()
 
-    def _insist_now(self, command: str, name: str) -> None:
-        """The same as `_insist` for the end, when no loop runs and time is short."""
-        for _ in range(_LAST_TRIES):
-            try:
-                self._plugin.call(command, name=name, match="simple", timeout=_LAST_TIMEOUT)
-            except CallConflict:
-                time.sleep(_LAST_DELAY)
-            else:
-                return
-        self._plugin.call(command, name=name, match="simple", timeout=_LAST_TIMEOUT)
-
     async def _resume(self, watcher: str, name: str) -> None:
         try:
-            await self._insist("start", name)
+            await self._plugin.call_async("start", patience=self._patience, name=name, match=_MATCH)
         except CallError as error:
             self._plugin.logger.error("%s was not started again: %s", name, error)
         else:
             self._plugin.logger.info("%s is started again", name)
         self._paused.pop(watcher, None)
-
-    async def _insist(self, command: str, name: str) -> dict[str, Any]:
-        """Send a command, again and again while circusd is busy with another one.
-
-        ``match="simple"`` because a name may hold what circusd would take for a pattern.
-        """
-        for _ in range(self._conflict_tries - 1):
-            try:
-                return await self._plugin.call_async(command, name=name, match="simple")
-            except CallConflict:
-                await asyncio.sleep(self._conflict_delay)
-        return await self._plugin.call_async(command, name=name, match="simple")

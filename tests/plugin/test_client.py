@@ -601,7 +601,7 @@ def test_a_conflict_is_the_outcome_when_there_is_no_time_for_another_try(
     way: Way, bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
     fake_circusd.reply("incr", CONFLICT)
-    for timeout, patience in ((PATIENCE, LATER), (LATER, None), (LATER, PATIENCE)):
+    for timeout, patience in ((PATIENCE, LATER), (LATER, None)):
         fake_circusd.clear()
         reply = way("incr", timeout, patience=patience)
         assert (reply["status"], reply["reason"]) == ("error", CONFLICT["reason"])
@@ -618,12 +618,14 @@ def test_without_patience_a_conflict_is_the_outcome_at_once(
     assert bench.counters.conflicts == 1
 
 
-def test_patience_may_be_longer_than_the_usual_deadline(
-    way: Way, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+def test_patience_may_be_longer_than_the_deadline_which_holds_for_each_try(
+    way: Way, fake_circusd: FakeCircusd
 ) -> None:
-    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", SOON)
-    fake_circusd.reply("list", CONFLICT, count=2)
-    assert way("list", None, patience=PATIENCE)["watchers"] == []
+    fake_circusd.reply("list", CONFLICT, count=7)  # which takes 2.25 s
+    assert way("list", LATER, patience=PATIENCE)["watchers"] == []
+    fake_circusd.silence("list")
+    with pytest.raises(CallTimeout, match="no reply within 2 s"):
+        way("list", LATER, patience=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -893,17 +895,37 @@ def test_a_cast_that_waits_to_be_sent_again_when_the_client_closes_is_told_of(
     assert bench.counters.casts_failed == 1
 
 
-def test_a_cast_that_was_just_sent_when_the_client_closes_arrives_and_is_let_go(
-    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+def test_a_cast_that_has_failed_by_the_time_the_client_closes_is_told_of(
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(20):
-        bench = Bench(fake_circusd.endpoint)
-        bench.call("list")
-        fake_circusd.silence("incr")
-        bench.park()
-        bench.client.cast("incr", {"name": "web"})
+    def cast_and_end() -> None:
+        bench.client.cast("incr", {"name": "absent"})
+        channel = bench.client._calls.channel
+        assert channel is not None
+        assert channel.socket.poll(int(PATIENCE * 1000))
+        bench.client.end_parked()
+        bench.loop.stop()
+
+    bench.on_owner(cast_and_end)
+    bench.close()
+    assert caplog.messages == ["cast failed: incr name='absent': program absent not found"]
+
+
+def test_casts_that_were_just_sent_when_the_client_closes_arrive_and_are_let_go(
+    router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cast_and_end() -> None:
+        for number in range(200):
+            bench.client.cast("incr", {"number": number, "padding": "x" * 200})
+        bench.client.end_parked()
+        bench.loop.stop()
+
+    for _ in range(10):
+        bench = Bench(router.endpoint)
+        bench.on_owner(cast_and_end)
         bench.close()
-        fake_circusd.wait_command("incr", count=number + 1, timeout=PATIENCE)
+        for number in range(200):
+            assert router.take()[1]["properties"]["number"] == number
         assert bench.counters.casts_failed == 0
     assert caplog.messages == []
 
@@ -1085,6 +1107,26 @@ def test_before_it_is_open_a_client_refuses_commands() -> None:
         loop.run_sync(lambda: client.call_async("list", {}, None))
     client.close()
     loop.close()
+
+
+def test_with_its_loop_closed_the_owner_can_still_call_and_cast(fake_circusd: FakeCircusd) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+
+    def make_socket() -> zmq.Socket[bytes]:
+        dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        dealer.linger = 0
+        dealer.connect(fake_circusd.endpoint)
+        return dealer
+
+    loop, counters = PluginLoop(), Counters()
+    client = Client(loop, make_socket, counters, LOGGER)
+    client.open()
+    loop.close()
+    client.cast("incr", {"name": "absent"})
+    assert client.call("list", {})["watchers"] == []
+    assert counters.casts_failed == 1
+    client.close()
+    context.term()
 
 
 def test_when_it_closes_every_call_under_way_fails(router: Router) -> None:
