@@ -119,7 +119,7 @@ class LoadScaler(CircusPlugin):
         if wanted == count:
             return
         command, step = ("incr", wanted - count) if wanted > count else ("decr", count - wanted)
-        reply = await self.call_async(command, patience=0, name=self.watcher, nb=step)
+        reply = await self.call_async(command, name=self.watcher, nb=step)
         if reply.get("singleton"):
             raise CallError(command, {"name": self.watcher}, "a singleton cannot be scaled")
         self._leave_alone_until = self.clock() + self.cooldown

@@ -619,8 +619,9 @@ def test_without_patience_a_conflict_is_the_outcome_at_once(
 
 
 def test_patience_may_be_longer_than_the_deadline_which_holds_for_each_try(
-    way: Way, fake_circusd: FakeCircusd
+    way: Way, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("circusplug._plugin.calls_from_threads.SLACK", 0.0)
     fake_circusd.reply("list", CONFLICT, count=7)  # which takes 2.25 s
     assert way("list", LATER, patience=PATIENCE)["watchers"] == []
     fake_circusd.silence("list")
@@ -918,20 +919,35 @@ def test_a_cast_that_has_failed_by_the_time_the_client_closes_is_told_of(
 def test_casts_that_were_just_sent_when_the_client_closes_arrive_and_are_let_go(
     router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def cast_and_end() -> None:
-        for number in range(200):
-            bench.client.cast("incr", {"number": number, "padding": "x" * 200})
-        bench.client.end_parked()
-        bench.loop.stop()
-
-    for _ in range(10):
-        bench = Bench(router.endpoint)
-        bench.on_owner(cast_and_end)
-        bench.close()
+    for _ in range(20):
+        with client_here(router.endpoint) as (client, counters, _):
+            for number in range(200):
+                client.cast("incr", {"number": number, "padding": "x" * 200})
         for number in range(200):
             assert router.take()[1]["properties"]["number"] == number
-        assert bench.counters.casts_failed == 0
+        assert counters.casts_failed == 0
     assert caplog.messages == []
+
+
+@contextlib.contextmanager
+def client_here(endpoint: str) -> Iterator[tuple[Client, Counters, PluginLoop]]:
+    """A client whose owner is the calling thread."""
+    context: zmq.Context[Any] = zmq.Context()
+
+    def make_socket() -> zmq.Socket[bytes]:
+        dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        dealer.linger = 0
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        dealer.connect(endpoint)
+        return dealer
+
+    loop, counters = PluginLoop(), Counters()
+    client = Client(loop, make_socket, counters, LOGGER)
+    client.open()
+    yield client, counters, loop
+    client.close()
+    loop.close()
+    context.term()
 
 
 # No descriptors left.
@@ -1114,23 +1130,11 @@ def test_before_it_is_open_a_client_refuses_commands() -> None:
 
 
 def test_with_its_loop_closed_the_owner_can_still_call_and_cast(fake_circusd: FakeCircusd) -> None:
-    context: zmq.Context[Any] = zmq.Context()
-
-    def make_socket() -> zmq.Socket[bytes]:
-        dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        dealer.linger = 0
-        dealer.connect(fake_circusd.endpoint)
-        return dealer
-
-    loop, counters = PluginLoop(), Counters()
-    client = Client(loop, make_socket, counters, LOGGER)
-    client.open()
-    loop.close()
-    client.cast("incr", {"name": "absent"})
-    assert client.call("list", {})["watchers"] == []
-    assert counters.casts_failed == 1
-    client.close()
-    context.term()
+    with client_here(fake_circusd.endpoint) as (client, counters, loop):
+        loop.close()
+        client.cast("incr", {"name": "absent"})
+        assert client.call("list", {})["watchers"] == []
+        assert counters.casts_failed == 1
 
 
 def test_when_it_closes_every_call_under_way_fails(router: Router) -> None:
