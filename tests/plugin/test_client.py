@@ -738,9 +738,9 @@ def test_a_cast_that_cannot_be_sent_fails_and_is_not_sent_later(
     def cast(timeout: float) -> None:
         monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", timeout)
         if where == "own thread":
-            bench.on_owner(lambda: bench.client.cast("quit", {}))
+            bench.on_owner(lambda: bench.client.cast("quit", {"waiting": True}))
         else:
-            bench.client.cast("quit", {})
+            bench.client.cast("quit", {"waiting": True})
 
     until_unreachable(cast)
     fake_circusd.start()
