@@ -17,7 +17,8 @@ import zmq
 from .._loop.plugin_loop import PluginLoop
 from .._wire.endpoints import MAX_MESSAGE, configure_link
 
-#: A burst may fill this many events before libzmq drops any.
+#: A burst may fill this many events before libzmq drops any. It counts events, not bytes, and must
+#: not be changed once connected: libzmq may then wait for ever for a sign that there is room.
 RECEIVE_HIGH_WATER_MARK = 100_000
 
 #: How often a connection that does not stand is made anew, in seconds. libzmq tries by itself,
