@@ -20,6 +20,7 @@ WRITE = selectors.EVENT_WRITE
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _POLLERR = int(zmq.POLLERR)
+_EVENTS = int(zmq.EVENTS)
 
 
 class PollerSelector(selectors.BaseSelector):
@@ -137,6 +138,11 @@ def _handle(fileobj: Any, known: Mapping[Any, selectors.SelectorKey] | None = No
 
 def _poll_flags(events: int) -> int:
     return (_POLLIN if events & READ else 0) | (_POLLOUT if events & WRITE else 0)
+
+
+def is_readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message can be received; half of what a receive that finds none costs."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def _is_open(fd: int) -> bool:

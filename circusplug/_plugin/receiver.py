@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-import itertools
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
 
 from .._loop.plugin_loop import PluginLoop
+from .._loop.selector import is_readable
 from .._status import Counters
 from .._wire.events import PREFIX
 from .connection import Connection
@@ -23,23 +23,23 @@ from .turns import Place, turn
 
 Frames = tuple[bytes, bytes]
 
-#: How much is received before timers and replies have their turn: events, and seconds.
-SLICE_EVENTS = 1000
-SLICE_SECONDS = 0.01
+#: How long events are taken before timers and replies have their turn, in seconds.
+SLICE_SECONDS = 0.003
 #: A plugin that has handled so many events within so many seconds is in a flood, and its handler
-#: does not block. It takes the turn for what is left of its slice, which is then shorter.
+#: does not block. It takes the turn for a slice.
 _FLOOD_EVENTS = 8
 _FLOOD_SECONDS = 0.0008
-_TURN_SECONDS = 0.003
 #: How long one that has lost its turn does without, in seconds.
 _NO_TURN_SECONDS = 1.0
+#: For how long a poll, or a look at the connection, is good, in seconds. It is shorter than the
+#: time in which a connection can be lost and come to stand again.
+_FRESH = 0.05
+#: More events than a slice can hold.
+_MANY = 100_000
 #: How a payload and a topic begin, which is all that is looked at in the hot path; of what
 #: has another beginning, and of nothing else, `_resynchronise` finds out what it is.
 _OPENING = ord("{")
 _INITIAL = PREFIX[0]
-# As plain ints: arithmetic with pyzmq's enum members costs more than the question.
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
 
 
 class Receiver:
@@ -71,20 +71,18 @@ class Receiver:
         self._on_garbage = on_garbage
         self._on_link = on_link
         self._handler: Callable[[Frames], Any] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._backlog: list[tuple[Awaitable[object], str]] = []
+        self._task: asyncio.Task[None] | None = None  # awaits what is in the backlog, in order
+        self._backlog: deque[tuple[Awaitable[object], str]] = deque()
         self._place = Place()
         self._no_turn_until = 0.0
         self.stopping = False
 
     def start(self, handler: Callable[[Frames], Any]) -> None:
         """Hand each event to `handler` from now on."""
-        self._handler = handler
-        if self.stopping:  # by another thread, a moment ago
-            self._handler = None
-            return
-        self._connection.watch(self._loop, self._connection_changed)
-        self._watch()
+        self._set_handler(handler)
+        if not self.stopping:
+            self._connection.watch(self._loop, self._connection_changed)
+            self._watch()
 
     def observe(self, observer: Callable[[bytes], object]) -> None:
         """Show each topic to `observer` before it is handled, from the next event on."""
@@ -96,14 +94,13 @@ class Receiver:
             observer(frames[0])
             return handler(frames)
 
-        self._handler = handle_observed
-        if self.stopping:  # by another thread, a moment ago
-            self._handler = None
+        self._set_handler(handle_observed)
 
     def halt(self) -> None:
         """Take no further event; from any thread, at the end of the handler in hand."""
         self.stopping = True
         self._handler = None
+        turn.cancel(self._place)
 
     def stop(self) -> asyncio.Task[None] | None:
         """Stop receiving; returns the task of the event in hand, if it is awaited."""
@@ -126,44 +123,72 @@ class Receiver:
         self._backlog.clear()
         self._ignore_socket()
 
+    def _set_handler(self, handler: Callable[[Frames], Any]) -> None:
+        self._handler = handler
+        if self.stopping:  # by another thread, a moment ago
+            self._handler = None
+
     def _drain(self) -> None:
-        """Receive until there is nothing left or the slice is used up.
+        """Take events until there is none, one is to be awaited, or the slice is over.
+
+        A lone event, a few of them, and a flood are told apart: only a flood is worth the turn,
+        and a lone one is not worth the receive that finds nothing.
+        """
+        connection = self._connection
+        began = time.monotonic()
+        if began - self._loop.selector.busy_since > _FRESH or not connection.up:
+            # An event may be the first one of a new connection. libzmq tells of that before it
+            # lets the event through, but a poll may come to see the event alone.
+            connection.look()
+            began = time.monotonic()
+        handler, socket, up = self._handler, connection.socket, connection.up
+        if handler is None or socket is None or self._backlog:
+            return
+        if self._task is not None and not up:
+            return  # no poll has told of the next event
+        end = began + SLICE_SECONDS
+        if not self._take(handler, 1, end) or not up or not is_readable(socket):
+            return
+        if not self._take(handler, _FLOOD_EVENTS - 1, end):
+            return
+        now = time.monotonic()
+        if now - began > _FLOOD_SECONDS or now < self._no_turn_until:
+            self._take(handler, _MANY, end)
+        elif turn.take(self._place):
+            try:
+                begins = time.monotonic()
+                if begins - now > _FRESH:
+                    connection.look()
+                if connection.up and not self._backlog:
+                    self._take(handler, _MANY, begins + SLICE_SECONDS)
+            finally:
+                if not turn.give(self._place):
+                    self._no_turn_until = time.monotonic() + _NO_TURN_SECONDS
+
+    def _take(self, handler: Callable[[Frames], Any], count: int, end: float) -> bool:
+        """Hand over up to `count` events; returns whether that many came in time.
 
         This is the hot path: two plain receives, two looks at the frames and the call.
         Whether a frame is the last of its message is asked only of those that look wrong.
         """
-        handler, socket, connection = self._handler, self._connection.socket, self._connection
-        if handler is None or socket is None:
-            return
-        if not connection.up:
-            # libzmq tells of a new connection before it lets an event through, but a poll may
-            # come to see the event alone.
-            connection.look()
-            if self._task is not None:  # what follows a connection is awaited first
-                return
+        socket, counters, clock = self._connection.socket, self._counters, time.monotonic
+        if socket is None or self._handler is not handler:
+            return False
         receive = socket.recv
-        counters = self._counters
         first = received = counters.received
-        # While the connection counts as lost, each event may be the first of a new one.
-        last = received + (SLICE_EVENTS if connection.up else 1)
         handled = counters.handled  # brought up to date at the end, and when a handler fails
         failed = 0
-        # The clock is read after the 1st, 2nd, 4th, 8th event and then after each 16th: a
-        # slow handler ends its slice at once, a quick one hardly pays for the clock.
-        step = 1
-        look = received + 1
         topic: bytes | None = None
-        began = time.monotonic()
-        end = began + SLICE_SECONDS
-        has_turn = False
         try:
-            while self._handler is handler:  # neither halted nor observed since
+            for _ in range(count):
                 topic = receive(1)  # zmq.NOBLOCK, spelt out: an attribute less to look up
                 payload = receive(1)
                 if not (topic and payload) or payload[0] != _OPENING or topic[0] != _INITIAL:
                     frames = self._resynchronise(topic, payload)
+                    topic = None
                     if frames is None:
-                        topic = None
+                        if clock() > end:
+                            return False
                         continue
                     topic, payload = frames
                 received += 1
@@ -171,10 +196,10 @@ class Receiver:
                 try:
                     result = handler((topic, payload))
                     if result is not None and inspect.isawaitable(result):
-                        failed += 1  # not handled yet; `_consume` counts it
-                        self.await_in_order(result, "handle_recv")
                         topic = None
-                        return
+                        failed += 1  # not handled yet; `_await_all` counts it
+                        self.await_in_order(result, "handle_recv")
+                        return False
                 except (SystemExit, KeyboardInterrupt):
                     failed += 1
                     raise
@@ -183,142 +208,78 @@ class Receiver:
                     counters.handled = handled + received - first - failed
                     self._on_error(error, "handle_recv")
                 topic = None
-                if received >= look:
-                    now = time.monotonic()
-                    if received >= last or now > end:
-                        return
-                    if step < 16:
-                        # A look costs half of a receive that finds nothing, and keeps the
-                        # interpreter's lock.
-                        if not int(socket.getsockopt(_EVENTS)) & _POLLIN:
-                            return
-                        if (
-                            received - first == _FLOOD_EVENTS
-                            and now - began < _FLOOD_SECONDS
-                            and now >= self._no_turn_until
-                        ):
-                            turn.take(self._place)
-                            has_turn = True
-                            end = time.monotonic() + _TURN_SECONDS
-                    look += step
-                    if step < 16:
-                        step += step
+                if clock() > end:
+                    return False
+                if self._handler is not handler:  # halted, or observed from now on
+                    return False
+            return True
         except zmq.Again:
             if topic is not None:
                 self._garbage(topic)  # a message of one frame, with nothing behind it
+            return False
         finally:
             counters.handled = handled + received - first - failed
-            if has_turn and not turn.give(self._place):
-                self._no_turn_until = time.monotonic() + _NO_TURN_SECONDS
 
     def _resynchronise(self, topic: bytes, payload: bytes) -> Frames | None:
-        """Find the next event among frames of which one is not what it should be."""
+        """Find the next event among frames of which one is not what it should be.
+
+        A message begins with a topic, as nothing else is subscribed to. So a second frame that
+        looks like one is taken for the next message's, the first one for a message by itself.
+        """
         socket = self._connection.socket
         assert socket is not None
-        while True:
-            if topic[:8] == PREFIX and payload.lstrip()[:1] == b"{":
-                return topic, payload
-            if payload[:8] != PREFIX:
-                # Not an event, nor the first frame of one: leave out this message's rest.
-                while socket.getsockopt(zmq.RCVMORE):
-                    socket.recv()
-                self._garbage(topic)
-                return None
+        if payload[:8] == PREFIX:
             self._garbage(topic)
             topic = payload
-            if not socket.getsockopt(zmq.RCVMORE):
-                self._garbage(topic)
-                return None
-            payload = socket.recv()
+            if socket.getsockopt(zmq.RCVMORE):
+                payload = socket.recv()
+        if topic[:8] == PREFIX and payload.lstrip()[:1] == b"{":
+            return topic, payload
+        while socket.getsockopt(zmq.RCVMORE):
+            socket.recv()
+        self._garbage(topic)
+        return None
 
     def _garbage(self, topic: bytes) -> None:
         self._on_garbage(topic)
         self._counters.garbage += 1  # last: who waits for it finds the rest done
 
     def await_in_order(self, awaitable: Awaitable[object], what: str) -> None:
-        """Await a handler's result; no further event is received until it is there."""
-        if self._task is not None:
-            self._backlog.append((awaitable, what))
-            return
-        self._ignore_socket()
-        self._task = self._loop.create_task(self._consume(awaitable, what))
-        self._task.add_done_callback(functools.partial(self._resume, awaitable))
+        """Await a handler's result; no further event is taken until it is there."""
+        self._backlog.append((awaitable, what))
+        if self._task is None:
+            self._ignore_socket()
+            self._task = self._loop.create_task(self._await_all())
+            self._task.add_done_callback(self._all_awaited)
 
-    def _resume(self, awaitable: Awaitable[object], task: asyncio.Task[None]) -> None:
-        self._task = None
-        if task.cancelled():
-            if inspect.iscoroutine(awaitable):
-                awaitable.close()  # it may have been cancelled before it began
-        else:
-            task.exception()  # a SystemExit has ended the loop, and is known
-        if self._backlog and not self.stopping:
-            self.await_in_order(*self._backlog.pop(0))
-        else:
-            self._watch()
-
-    async def _consume(self, awaitable: Awaitable[object], what: str) -> None:
+    async def _await_all(self) -> None:
         """Await one result after the other, as long as there are events at hand."""
-        counters = self._counters
-        for count in itertools.count(1):
+        while self._backlog and not self.stopping:
+            awaitable, what = self._backlog.popleft()
             try:
                 await awaitable
                 if what == "handle_recv":
-                    counters.handled += 1
+                    self._counters.handled += 1
             except asyncio.CancelledError as error:
                 if self.stopping:  # it is this task that is meant
                     raise
                 self._on_error(error, what)
             except Exception as error:  # noqa: BLE001 - contained, logged and counted
                 self._on_error(error, what)
-            if self.stopping or self._backlog:
-                return
-            if count % 100 == 0:
+            if time.monotonic() - self._loop.selector.busy_since > SLICE_SECONDS:
                 await asyncio.sleep(0)  # the others' turn
-            following = self._next_awaitable()
-            if following is None:
-                return
-            awaitable, what = following, "handle_recv"
+                self._connection.look()  # whose own turn may come after this one's
+            if not self._backlog:
+                self._drain()
 
-    def _next_awaitable(self) -> Awaitable[object] | None:
-        frames = self._receive() if self._connection.up else None
-        return None if frames is None else self._handle(frames)
-
-    def _receive(self) -> Frames | None:
-        """Receive one event, outside the hot path; None if there is none, or garbage."""
-        socket = self._connection.socket
-        if self._handler is None or socket is None:
-            return None
-        topic: bytes | None = None
-        try:
-            topic = socket.recv(1)
-            frames: Frames | None = (topic, socket.recv(1))
-        except zmq.Again:
-            if topic is not None:
-                self._garbage(topic)
-            return None
-        assert frames is not None
-        if frames[1][:1] != b"{" or frames[0][:8] != PREFIX:
-            frames = self._resynchronise(*frames)
-        if frames is not None:
-            self._counters.received += 1
-        return frames
-
-    def _handle(self, frames: Frames) -> Awaitable[object] | None:
-        """Hand one event over, outside the hot path; returns what is to be awaited, if anything."""
-        handler = self._handler
-        if handler is None:
-            return None
-        try:
-            result = handler(frames)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - contained, logged and counted
-            self._on_error(error, "handle_recv")
-            return None
-        if inspect.isawaitable(result):
-            return result
-        self._counters.handled += 1
-        return None
+    def _all_awaited(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.exception()  # a SystemExit has ended the loop, and is known
+        if self._backlog and not self.stopping:
+            self.await_in_order(*self._backlog.pop())  # the task was cancelled before it began
+        else:
+            self._watch()
 
     def _watch(self) -> None:
         """Wait for events, if nothing is being awaited."""

@@ -4,7 +4,8 @@
 #
 # The turn is for the interpreter, of which a process has one; so there is one `turn` a process.
 #
-# Owner: any plugin's thread, for its own place in line. `_lock` guards the line and the holder.
+# Owner: any plugin's thread, for its own place in line, but `cancel`, which any thread may call.
+# `_lock` guards the line and the holder.
 
 from __future__ import annotations
 
@@ -20,6 +21,9 @@ LIMIT = 0.01
 class Place:
     """A plugin's place in line."""
 
+    #: Set by `Turn.cancel`: it does not wait any more.
+    cancelled = False
+
     def __init__(self) -> None:
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -34,23 +38,38 @@ class Turn:
         self._holder: Place | None = None
         self._since = 0.0
 
-    def take(self, place: Place) -> None:
-        """Wait for the turn; the longest wait is `LIMIT` for each that stands before."""
+    def take(self, place: Place) -> bool:
+        """Wait for the turn; the longest wait is `LIMIT` for each that stands before.
+
+        Returns:
+            False if it was cancelled instead.
+        """
         with self._lock:
+            if place.cancelled:
+                return False
             if self._holder is None:
                 self._hold(place)
-                return
+                return True
             self._line.append(place)
             before = len(self._line)
         while not place.gate.acquire(timeout=LIMIT * before):
             with self._lock:
-                if self._holder is place:
-                    continue  # handed on this very moment, so the gate is open
+                if place not in self._line:
+                    continue  # handed on, or cancelled, this very moment: the gate is open
                 before = self._line.index(place) + 1
                 if before == 1 and time.monotonic() - self._since >= LIMIT:
                     self._line.popleft()
                     self._hold(place)
-                    return
+                    return True
+        return self._holder is place
+
+    def cancel(self, place: Place) -> None:
+        """End its wait, and let it never wait again; from any thread."""
+        with self._lock:
+            place.cancelled = True
+            if place in self._line:
+                self._line.remove(place)
+                place.gate.release()
 
     def give(self, place: Place) -> bool:
         """Hand the turn on; False if it was taken away before."""

@@ -171,7 +171,7 @@ class Worker:
         link = self.link
         self._context = link.context or zmq.Context()
         try:
-            self._connection.open(self._context, link.pubsub_endpoint, topics)
+            self._connection.open(self._context, link.pubsub_endpoint, topics, link.max_message)
             self.client.open()
         except zmq.ZMQError as error:
             raise CircusPlugError(
@@ -185,7 +185,7 @@ class Worker:
     def _make_dealer(self) -> zmq.Socket[bytes]:
         assert self._context is not None
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        configure_link(socket, self.link.endpoint)
+        configure_link(socket, self.link.endpoint, self.link.max_message)
         # Without a connection a command is refused at once, instead of waiting in a queue
         # for a circusd that is down and firing minutes later.
         socket.setsockopt(zmq.IMMEDIATE, 1)

@@ -12,6 +12,14 @@ from .commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 
 #: How long a starting plugin waits for its connection before it starts without, in seconds.
 CONNECT_WAIT = 1.0
+#: The largest message that is received, in bytes; the connection to who sends more is ended.
+MAX_MESSAGE = 16 * 1024 * 1024
+#: How long after a loss, or an attempt, a connection is tried again (ms). libzmq adds up to as
+#: much again, at random, where the time does not grow: a circusd on this machine is looked for
+#: every 0.1 s, and fifty plugins do not knock at a returning one at once.
+RECONNECT_INTERVAL = 70
+#: Up to how much the time between attempts doubles for a circusd on another machine (ms).
+RECONNECT_INTERVAL_MAX = 5000
 #: How long without a sign of life until a circusd on another machine counts as gone (ms).
 HEARTBEAT_INTERVAL = 2000
 HEARTBEAT_TIMEOUT = 4000
@@ -28,12 +36,14 @@ class Link:
         pubsub_endpoint: The same for its events.
         context: The process's ZMQ context; None: make one, and end it.
         connect_wait: How long to wait for the connection before going on, in seconds.
+        max_message: The largest message that is received, in bytes.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
     pubsub_endpoint: str = DEFAULT_PUBSUB_ENDPOINT
     context: zmq.Context[Any] | None = None
     connect_wait: float = CONNECT_WAIT
+    max_message: int = MAX_MESSAGE
 
 
 def connectable(endpoint: str) -> str:
@@ -43,14 +53,18 @@ def connectable(endpoint: str) -> str:
     )
 
 
-def configure_link(socket: zmq.Socket[Any], endpoint: str) -> None:
-    """Set what both sockets of a plugin share: reconnection, and heartbeats where needed."""
+def configure_link(socket: zmq.Socket[Any], endpoint: str, max_message: int = MAX_MESSAGE) -> None:
+    """Set what both sockets of a plugin share: reconnection, size, heartbeats where needed."""
     socket.setsockopt(zmq.LINGER, 0)
-    # Spread a little, so that fifty plugins do not knock at a returning circusd at once. On this
-    # machine a look costs next to nothing, so the delay does not grow.
-    socket.setsockopt(zmq.RECONNECT_IVL, 100 + random.randrange(50))
-    if not endpoint.startswith(_LOCAL):
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5000)
-        # The local kernel reports a death at once; another machine's may never do.
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_message)
+    if endpoint.startswith(_LOCAL):
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
+        return
+    # Growing times have no spread of libzmq's own.
+    interval = RECONNECT_INTERVAL + random.randrange(RECONNECT_INTERVAL)
+    socket.setsockopt(zmq.RECONNECT_IVL, interval)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_INTERVAL_MAX)
+    # The local kernel reports a death at once; another machine's may never do.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)

@@ -595,7 +595,7 @@ def test_when_circusd_comes_back_calls_need_not_wait_for_the_old_connection(
         def handle_reconnect(self) -> None:
             self.seen.note(self.call("list", timeout=PATIENCE)["watchers"])
 
-    def configure(dealer: Any, endpoint: str) -> None:
+    def configure(dealer: Any, *args: Any) -> None:
         dealer.linger = 0
         dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
 

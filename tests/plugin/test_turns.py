@@ -115,3 +115,19 @@ def test_a_flood_takes_the_turn_and_a_few_events_do_not(
         plugin.wait_handled(events + 1, PATIENCE)
     assert bool(taken) is asked
     assert turns.turn._holder is None
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_that_is_to_stop_waits_no_longer_and_leaves_the_line() -> None:
+    turn, order = Turn(), []
+    holder = Taker(turn, order, "holder")
+    place, results = Place(), []
+    waiting = threading.Thread(target=lambda: results.append(turn.take(place)))
+    waiting.start()
+    _until(lambda: len(turn._line) == 1)
+    turn.cancel(place)
+    waiting.join(PATIENCE)
+    assert results == [False]
+    assert turn.take(place) is False
+    holder.give()
+    assert (turn._holder, list(turn._line)) == (None, [])

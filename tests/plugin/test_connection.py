@@ -1,0 +1,244 @@
+# Whether the connection stands, on real sockets: what is told, and what libzmq does not mend by
+# itself.
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+from patience import PATIENCE
+
+from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._plugin import connection as connections
+from circusplug._plugin.connection import Connection
+
+TOPIC = b"watcher."
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    with zmq.Context() as context:
+        yield context
+
+
+@pytest.fixture
+def loop() -> Iterator[PluginLoop]:
+    loop = PluginLoop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.close()
+    connection.close()
+
+
+@pytest.fixture
+def publisher(context: zmq.Context[Any]) -> Iterator[zmq.Socket[bytes]]:
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.linger = 0
+        publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
+        yield publisher
+
+
+def bind(peer: zmq.Socket[bytes]) -> str:
+    return f"tcp://127.0.0.1:{peer.bind_to_random_port('tcp://127.0.0.1')}"
+
+
+def bind_again(peer: zmq.Socket[bytes], endpoint: str) -> None:
+    """Bind where another socket was, which libzmq closes on a thread of its own."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            peer.bind(endpoint)
+            return
+        except zmq.ZMQError:
+            assert time.monotonic() < deadline
+
+
+def watch(connection: Connection, loop: PluginLoop) -> list[bool]:
+    """Note each change, and stop the loop with it."""
+    told: list[bool] = []
+
+    def on_change(up: bool) -> None:
+        told.append(up)
+        loop.stop()
+
+    connection.watch(loop, on_change)
+    return told
+
+
+def run(loop: PluginLoop) -> None:
+    """Run until something stops the loop, but not for ever."""
+    limit = loop.call_later(PATIENCE, loop.stop)
+    loop.run_forever()
+    assert loop.time() < limit.when(), "nothing has stopped the loop"
+    limit.cancel()
+
+
+def test_a_wait_ends_when_the_connection_stands_or_time_is_over(
+    context: zmq.Context[Any], connection: Connection, publisher: zmq.Socket[bytes]
+) -> None:
+    endpoint = bind(publisher)
+    publisher.unbind(endpoint)
+    connection.open(context, endpoint, [TOPIC])
+    assert not connection.wait(0)
+    assert not connection.up
+    bind_again(publisher, endpoint)
+    assert connection.wait(PATIENCE)
+    assert connection.up
+
+
+def test_each_change_is_told_once(
+    context: zmq.Context[Any],
+    connection: Connection,
+    publisher: zmq.Socket[bytes],
+    loop: PluginLoop,
+) -> None:
+    endpoint = bind(publisher)
+    connection.open(context, endpoint, [TOPIC])
+    told = watch(connection, loop)
+    run(loop)
+    publisher.close()
+    run(loop)
+    with context.socket(zmq.XPUB) as again:
+        again.linger = 0
+        bind_again(again, endpoint)
+        run(loop)
+    assert told == [True, False, True]
+
+
+def accept_and_close(server: socket.socket, count: int, before_last: threading.Event) -> None:
+    for number in range(count):
+        if number == count - 1:
+            before_last.set()
+        server.accept()[0].close()
+
+
+def test_a_peer_that_never_shook_hands_is_not_lost(
+    context: zmq.Context[Any], connection: Connection, loop: PluginLoop
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection.open(context, f"tcp://127.0.0.1:{server.getsockname()[1]}", [TOPIC])
+        told = watch(connection, loop)
+        reads = []
+        look = connection.look
+
+        def look_and_count() -> bool:
+            reads.append(look())
+            if len(reads) == 2:
+                loop.stop()
+            return connection.up
+
+        loop.watch_socket(connection._monitor, look_and_count)  # type: ignore[arg-type]
+        closing = threading.Thread(target=accept_and_close, args=(server, 3, threading.Event()))
+        closing.start()
+        run(loop)
+        closing.join(PATIENCE)
+    assert (told, connection.up) == ([], False)
+
+
+def test_a_monitor_that_nobody_reads_holds_up_nobody(
+    context: zmq.Context[Any], connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler blocks while its connection comes and goes more often than a queue is long."""
+    configure = connections.configure_link
+
+    def configure_quick(socket: zmq.Socket[Any], *args: Any) -> None:
+        configure(socket, *args)
+        socket.setsockopt(zmq.RECONNECT_IVL, 1)
+
+    monkeypatch.setattr(connections, "configure_link", configure_quick)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection.open(context, f"tcp://127.0.0.1:{server.getsockname()[1]}", [TOPIC])
+        closing = threading.Thread(target=accept_and_close, args=(server, 2500, over))
+        closing.start()
+        reached = over.wait(PATIENCE)
+        while closing.is_alive():
+            connection.look()  # lets the I/O thread go on, if it waits
+            closing.join(0.01)
+    assert reached
+
+
+@pytest.mark.parametrize("peer", ["one that is no publisher", "one that sends too much"])
+def test_what_libzmq_gives_up_on_is_connected_to_anew(
+    peer: str,
+    context: zmq.Context[Any],
+    connection: Connection,
+    publisher: zmq.Socket[bytes],
+    loop: PluginLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "RENEW_INTERVAL", 0.1)
+    if peer == "one that is no publisher":
+        with context.socket(zmq.ROUTER) as other, other.get_monitor_socket() as monitor:
+            other.linger = 0
+            endpoint = bind(other)
+            connection.open(context, endpoint, [TOPIC])
+            _wait_for(monitor, zmq.EVENT_DISCONNECTED)
+            other.disable_monitor()
+        bind_again(publisher, endpoint)
+        told = watch(connection, loop)
+        run(loop)
+        assert told == [True]
+    else:
+        endpoint = bind(publisher)
+        connection.open(context, endpoint, [TOPIC], 1000)
+        assert connection.wait(PATIENCE)
+        assert publisher.recv() == b"\x01" + TOPIC
+        told = watch(connection, loop)
+        publisher.send(TOPIC + bytes(5000))
+        run(loop)
+        run(loop)
+        assert told == [False, True]
+        while publisher.poll(int(PATIENCE * 1000)) and publisher.recv() != b"\x01" + TOPIC:
+            pass  # the old one's end comes first
+        publisher.send(TOPIC + bytes(5))
+        sub = connection.socket
+        assert sub is not None
+        assert sub.poll(int(PATIENCE * 1000))
+        assert sub.recv() == TOPIC + bytes(5)
+
+
+def _wait_for(monitor: zmq.Socket[bytes], event: int) -> None:
+    while True:
+        assert monitor.poll(int(PATIENCE * 1000))
+        frames = monitor.recv_multipart()
+        if int.from_bytes(frames[0][:2], "little") == event:
+            return
+
+
+def test_what_waits_is_not_dropped_by_a_renewal(
+    context: zmq.Context[Any],
+    connection: Connection,
+    publisher: zmq.Socket[bytes],
+    loop: PluginLoop,
+) -> None:
+    endpoint = bind(publisher)
+    connection.open(context, endpoint, [TOPIC])
+    assert connection.wait(PATIENCE)
+    publisher.recv()
+    publisher.linger = int(PATIENCE * 1000)
+    for number in b"1", b"2":
+        publisher.send(TOPIC + number)
+    sub = connection.socket
+    assert sub is not None
+    assert sub.poll(int(PATIENCE * 1000))
+    told = watch(connection, loop)
+    publisher.close()
+    run(loop)
+    connection._renew()
+    assert told == [False]
+    assert [sub.recv(zmq.NOBLOCK), sub.recv(zmq.NOBLOCK)] == [TOPIC + b"1", TOPIC + b"2"]

@@ -1,0 +1,210 @@
+# The receiver by itself, on real sockets and on the test's own thread: the order of events and
+# of what follows a change of the connection.
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zmq
+from patience import PATIENCE
+
+from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._plugin.connection import Connection
+from circusplug._plugin.receiver import Frames, Receiver
+from circusplug._status import Counters
+
+
+class Rig:
+    """A receiver, the publisher that it is connected to, and what it told, in order."""
+
+    def __init__(self, context: zmq.Context[Any], loop: PluginLoop) -> None:
+        self.told: list[Any] = []
+        self.counters = Counters()
+        self.loop = loop
+        self.connection = Connection()
+        self.on_link: Callable[[bool], Any] = self.told.append
+        self.receiver = Receiver(
+            loop,
+            self.connection,
+            self.counters,
+            lambda error, what: self.told.append(error),
+            lambda topic: None,
+            self._link_changed,
+        )
+        self._context = context
+        self.publisher = self._new_publisher()
+        port = self.publisher.bind_to_random_port("tcp://127.0.0.1")
+        self._endpoint = f"tcp://127.0.0.1:{port}"
+        self.connection.open(context, self._endpoint, [b"watcher."])
+        assert self.connection.wait(PATIENCE)
+        self._wait_subscribed()
+
+    def _link_changed(self, up: bool) -> Any:
+        return self.on_link(up)
+
+    def _new_publisher(self) -> zmq.Socket[bytes]:
+        publisher: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
+        publisher.linger = 0
+        return publisher
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        socket = self.connection.socket
+        assert socket is not None
+        return socket
+
+    def publish(self, *names: bytes, payload: bytes = b"{}") -> None:
+        for name in names:
+            self.publisher.send_multipart([b"watcher." + name, payload])
+
+    def restart(self, *names: bytes) -> None:
+        """Restart the publisher, wait for the subscription, publish, and wait until it is there.
+
+        The receiver sees nothing of it but what libzmq tells later.
+        """
+        self.publisher.close()
+        self.publisher = self._new_publisher()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.publisher.bind(self._endpoint)
+                break
+            except zmq.ZMQError:  # libzmq closes on a thread of its own
+                assert time.monotonic() < deadline
+        self._wait_subscribed()
+        self.publish(*names)
+        assert self.socket.poll(int(PATIENCE * 1000))
+
+    def _wait_subscribed(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.publisher.poll(1):
+            assert time.monotonic() < deadline
+            self.socket.poll(0)  # a SUB socket subscribes again while it is looked at
+        self.publisher.recv()
+
+    def run(self, handler: Callable[[Frames], Any], until: bytes) -> None:
+        """Note the topic of each event and hand it on, until that one has come."""
+
+        def handle(frames: Frames) -> Any:
+            name = frames[0][8:]
+            self.told.append(name)
+            if name == until:
+                self.loop.call_soon(self.loop.stop)
+            return handler(frames)
+
+        limit = self.loop.call_later(PATIENCE, self.loop.stop)
+        self.receiver.start(handle)
+        self.loop.run_forever()
+        assert self.loop.time() < limit.when(), self.told
+        limit.cancel()
+
+    def close(self) -> None:
+        task = self.receiver.stop()
+        if task is not None:
+            self.loop.run_until_complete(asyncio.wait([task]))
+        self.receiver.close()
+        self.connection.close()
+        self.publisher.close()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    loop = PluginLoop()
+    asyncio.set_event_loop(loop)
+    with zmq.Context() as context:
+        rig = Rig(context, loop)
+        yield rig
+        rig.close()
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 9, 20])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_connection_that_came_while_a_handler_blocked_is_told_before_its_events(
+    asynchronous: bool, at: int, rig: Rig
+) -> None:
+    names = [str(number).encode() for number in range(1, at + 1)]
+
+    def handle(frames: Frames) -> None:
+        if rig.told[-1] == names[-1]:
+            rig.restart(b"new")
+
+    async def handle_later(frames: Frames) -> None:
+        handle(frames)
+
+    rig.publish(*names)
+    rig.run(handle_later if asynchronous else handle, until=b"new")
+    assert rig.told == [*names, False, True, b"new"]
+
+
+def test_what_follows_a_connection_is_awaited_before_its_events(rig: Rig) -> None:
+    async def follow() -> None:
+        await asyncio.sleep(0)
+        rig.told.append("followed")
+
+    def on_link(up: bool) -> Any:
+        return follow() if up else None
+
+    rig.on_link = on_link
+    rig.publish(b"old")
+
+    def handle(frames: Frames) -> None:
+        if rig.told[-1] == b"old":
+            rig.restart(b"new", b"newer")
+
+    rig.run(handle, until=b"newer")
+    assert rig.told == [b"old", "followed", b"new", b"newer"]
+
+
+def test_what_is_raised_at_a_change_of_the_connection_is_told_and_events_go_on(rig: Rig) -> None:
+    errors = asyncio.CancelledError(), zmq.ZMQError(24)
+
+    def on_link(up: bool) -> None:
+        raise errors[up]
+
+    rig.on_link = on_link
+    rig.publish(b"old")
+
+    def handle(frames: Frames) -> None:
+        if rig.told[-1] == b"old":
+            rig.restart(b"new")
+
+    rig.run(handle, until=b"new")
+    assert rig.told == [b"old", *errors, b"new"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "count"),
+    [
+        ([b"watcher.a", b"watcher.b", b"watcher.c"], 2),
+        ([b"watcher.a", b"watcher.b", b"watcher.c", b"watcher.d"], 2),
+        ([b"watcher.a", b"x", b"watcher.c"], 1),
+    ],
+)
+def test_frames_that_belong_to_one_message_are_not_counted_one_by_one(
+    frames: list[bytes], count: int, rig: Rig
+) -> None:
+    rig.publisher.send_multipart(frames)
+    rig.publish(b"end")
+    rig.run(lambda frames: None, until=b"end")
+    assert rig.counters.garbage == count
+    assert rig.told == [b"end"]
+
+
+def test_a_connection_that_came_while_a_callback_blocked_is_told_before_its_events(
+    rig: Rig,
+) -> None:
+    def block() -> None:
+        assert rig.socket.recv_multipart() == [b"watcher.old", b"{}"]  # of which the poll told
+        rig.restart(b"new")
+
+    rig.publish(b"old")
+    assert rig.socket.poll(int(PATIENCE * 1000))
+    rig.loop.call_soon(block)
+    rig.run(lambda frames: None, until=b"new")
+    assert rig.told == [False, True, b"new"]
