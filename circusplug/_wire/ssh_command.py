@@ -41,7 +41,7 @@ directory=$0
 "$@" </dev/null 3<&- & ssh=$!
 (read -r _ || rm -rf "$directory"; kill $ssh) <&3 3<&- >/dev/null 2>&1 & guard=$!
 wait $ssh; status=$?
-kill $guard 2>/dev/null
+kill -9 $guard 2>/dev/null
 wait
 exit $status
 """

@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -182,7 +184,17 @@ def test_a_stack_without_a_plugin_stays_whole_and_none_is_empty() -> None:
     assert plugin_stack(None) == ""
 
 
-def test_a_record_is_one_object_of_json(tmp_path: Path) -> None:
+@pytest.fixture
+def nepal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place whose time is 5:45 hours ahead."""
+    monkeypatch.setenv("TZ", "NPT-5:45")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_record_is_one_object_of_json(tmp_path: Path, nepal: None) -> None:
     configure("info", str(tmp_path / "host.log"), "json")
     logger = logging.getLogger("circusplug.plugin.logger")
     began = datetime.now().astimezone().replace(microsecond=0)
@@ -195,7 +207,7 @@ def test_a_record_is_one_object_of_json(tmp_path: Path) -> None:
     first, second = map(json.loads, (tmp_path / "host.log").read_text().splitlines())
     moment = datetime.fromisoformat(first.pop("time"))
     assert began <= moment <= datetime.now().astimezone()
-    assert moment.tzinfo is not None
+    assert str(moment.tzinfo) == "UTC+05:45"
     message = "two\nlines, é and \udcff"
     pid = logging.getLogRecordFactory()("", 0, "", 0, "", (), None).process
     assert first == {"level": "warning", "plugin": "logger", "pid": pid, "message": message}

@@ -209,6 +209,9 @@ def test_a_plugin_may_have_a_level_of_its_own_and_lose_it_again(tmp_path: Path) 
     set_plugin_level("chatty", None)
     set_plugin_level("quiet", None)
     chatty.debug("no more")
+    logging.getLogger().setLevel(logging.WARNING)
+    chatty.info("no more than the whole log")
+    logging.getLogger().setLevel(logging.INFO)
     quiet.info("info")
     said = [line.split()[2:] for line in (tmp_path / "host.log").read_text().splitlines()]
     assert [(name.partition("[")[0], text) for name, _, text in said] == [

@@ -39,6 +39,8 @@ what = (here / "what").read_text()
 pairs = list(zip(sys.argv, sys.argv[1:]))
 options = dict(value.split("=", 1) for flag, value in pairs if flag == "-o")
 ends = [value.split(":", 1)[0] for flag, value in pairs if flag == "-L"]
+if what == "silent":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 told = json.dumps({{"pid": os.getpid(), "arguments": sys.argv[1:]}})
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
     teller.sendto(told.encode(), str(here / "starts"))
@@ -47,7 +49,6 @@ if what == "refuse":
 if what == "end":
     os._exit(7)
 if what == "silent":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pause()
 if what == "chatty":
     for _ in range(20000):
@@ -260,7 +261,17 @@ def test_an_ssh_that_ends_is_told_in_its_last_words(ssh: StandIn, what: str, rea
             opening.tunnel.wait()
 
 
-def test_a_silent_ssh_is_given_up(ssh: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def deaf() -> Iterator[None]:
+    """Let what is started ignore SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_silent_ssh_is_given_up_and_killed(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch, deaf: None
+) -> None:
     monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 0.0)
     ssh.will("silent")
     with Opening() as opening:
@@ -268,7 +279,37 @@ def test_a_silent_ssh_is_given_up(ssh: StandIn, monkeypatch: pytest.MonkeyPatch)
         assert what == "failed: not ready after 0 s"
 
 
-def test_a_silent_ssh_keeps_nobody_from_closing(ssh: StandIn) -> None:
+def test_the_end_of_an_ssh_is_seen_where_nobody_hears_sigterm(ssh: StandIn, deaf: None) -> None:
+    ssh.will("end")
+    with Opening() as opening:
+        what, _ = opening.calls.get(timeout=PATIENCE)
+        assert what == "failed: ssh exited with status 7"
+
+
+def test_a_silent_ssh_after_one_that_stood_is_followed_by_another(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up_again, gave_up = threading.Event(), threading.Event()
+    monkeypatch.setattr(logger, "info", lambda *_: up_again.set())
+    monkeypatch.setattr(
+        logger, "warning", lambda *said: gave_up.set() if "not ready after 0 s" in said else None
+    )
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE)[0] == "up"
+        ssh.will("silent")
+        monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 0.0)
+        ssh.wait_started().kill()
+        assert gave_up.wait(PATIENCE)
+        ssh.will("stand")
+        monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", PATIENCE)
+        assert up_again.wait(PATIENCE)
+    assert opening.calls.empty()  # each is called once, and later nobody waits for it
+
+
+def test_a_silent_ssh_keeps_nobody_from_closing(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 1000.0)
     ssh.will("silent")
     with Opening() as opening:
         process = ssh.wait_started()
