@@ -332,6 +332,7 @@ def test_check_prints_json_of_one_shape(main: Main, ini: Callable[..., Path]) ->
             },
         },
         "problems": [],
+        "warnings": [],
     }
 
 
@@ -555,8 +556,11 @@ def test_plugins_are_imported_from_the_current_directory_as_circus_does(
 ) -> None:
     path = ini(plugin("one"), plugin("two", isolate="yes"))
     assert run(tmp_path, "check", path, program=script).returncode == 0
-    elsewhere = run(tmp_path / "bin", "check", path, program=script)
+    (tmp_path / "apart").mkdir()
+    moved = path.rename(tmp_path / "apart" / path.name)
+    elsewhere = run(tmp_path / "bin", "check", moved, program=script)
     assert "there is no module 'tellers'" in elsewhere.stderr
+    path = moved
     with Running(tmp_path, "run", path, program=script) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init")
         command.interrupt()
