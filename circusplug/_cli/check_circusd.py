@@ -44,7 +44,7 @@ def circusd_problem(ini: Ini, known: Sequence[str]) -> str:
             check=False,
         )
         section, key, error = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):  # Circus cannot be asked
+    except (OSError, subprocess.TimeoutExpired, ValueError):  # Circus cannot be asked
         return ""
     if not error:
         return ""

@@ -133,7 +133,8 @@ def write(file: str, content: bytes, like: str) -> None:
         os.chmod(temporary, stat.S_IMODE(model.st_mode))
         os.replace(temporary, place)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # a Ctrl-C just after it was put in place
+            os.unlink(temporary)
         raise
 
 

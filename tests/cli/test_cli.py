@@ -1070,6 +1070,17 @@ def test_migrate_shows_the_changes_and_asks_for_a_yes(tmp_path: Path, ini: Any) 
     assert sorted(item.name for item in tmp_path.iterdir()) == ["circus.ini", "tellers.py"]
 
 
+def test_migrate_masks_secrets_and_prints_warnings_apart(tmp_path: Path, ini: Any) -> None:
+    path = ini(
+        plugin("dog", "circus.plugins.watchdog.WatchDog", api_token="hunter2"), plugin("b", a="1")
+    )
+    done = run(tmp_path, "migrate", path)
+    assert "+api_token = ****" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert "[plugin:dog]: watchers_regex = .* takes in [plugin:circusplug]" in warning
+
+
 def test_migrate_does_it_and_undo_puts_it_back(tmp_path: Path, ini: Any) -> None:
     path = ini(plugin("one", greeting="hello"))
     before = path.read_bytes()
