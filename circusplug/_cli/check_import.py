@@ -14,8 +14,8 @@ from .._config.specs import PluginSpec
 from .._errors import PluginLoadError, SpecError, describe
 from .._plugin.load import load_checked
 
-#: What a process of its own says first, so that one that ended by itself is told apart.
-_DONE = "done:"
+#: Stands before the problem in what a process of its own prints; one that ended by itself has none.
+_DONE = "\0done:"
 
 
 def import_problem(spec: PluginSpec) -> str:
@@ -44,8 +44,8 @@ def _in_a_process(spec: PluginSpec) -> str:
         env={**os.environ, **spec.host.env},
         check=False,
     )
-    done, found, problem = ended.stdout.decode("utf-8", "replace").partition(_DONE)
-    if found and not done:
+    _, done, problem = ended.stdout.decode("utf-8", "replace").partition(_DONE)
+    if done:
         return problem
     return (
         f"{spec.place}: importing {spec.use_name} ended the process that did it, with status "
@@ -55,12 +55,9 @@ def _in_a_process(spec: PluginSpec) -> str:
 
 def main() -> None:
     """Be the process of its own: a specification on standard input, the problem on output."""
-    spec = pickle.load(sys.stdin.buffer)
-    ours = os.dup(1)
-    os.dup2(2, 1)
-    problem = _here(spec)
-    with open(ours, "wb") as output:
-        output.write(f"{_DONE}{problem}".encode("utf-8", "replace"))
+    problem = _here(pickle.load(sys.stdin.buffer))
+    sys.stdout.buffer.write(f"{_DONE}{problem}".encode("utf-8", "replace"))
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # whatever threads the import has left
 

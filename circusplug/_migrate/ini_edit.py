@@ -16,7 +16,7 @@ from .._config.ini_syntax import Kind, Line, scan
 from .._config.values import MASK, is_secret
 
 #: A line that sets an option, or is a comment that did.
-_SETTING = re.compile(r"[#;\s]*(?P<key>[^=:\s][^=:]*?)\s*[=:]\s*(?P<value>.*)")
+_SETTING = re.compile(r"(?P<key>[^=:]+)[=:]\s*(?P<value>.*)")
 _OPTION_KINDS = (Kind.SECTION, Kind.OPTION, Kind.CONTINUATION)
 
 

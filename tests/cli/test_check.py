@@ -156,7 +156,7 @@ def test_a_log_that_cannot_be_written_is_a_problem(
 def test_a_log_of_somebody_else_is_a_problem(exists: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        directory.chmod(0o755)
+        directory.chmod(0o777 if exists else 0o755)
         if exists:
             (directory / "log").touch(0o644)
         (directory / "circus.ini").write_text("[circus]\nlogoutput = log\n")

@@ -23,6 +23,9 @@ STRANGERS = (
     "resource", "subprocess", "tempfile", "tornado", "zmq",
 )  # fmt: skip
 
+#: What such a file holds: it leaves a trace, whoever runs it.
+HOSTILE = "open('executed', 'w').close()\nraise SystemExit(99)\n"
+
 #: What a plugin may leave behind: a thread of an executor that is busy for long.
 EXECUTOR = """\
 import asyncio, threading
@@ -65,6 +68,7 @@ def test_the_package_runs_as_a_module(module: list[str], tmp_path: Path) -> None
 PROGRAMS = {
     "installed": [str(Path(sys.executable).with_name("circusplug"))],
     "module": [sys.executable, "-m", "circusplug"],
+    "module in one word": [sys.executable, "-mcircusplug"],
 }
 
 
@@ -77,12 +81,12 @@ def test_a_file_in_the_current_directory_is_not_taken_for_a_module_of_ours(
     own = "[circusplug]\nexit_when_done = yes\n"
     path = write_ini(tmp_path, *free_endpoints(2), own, unborn)
     for stranger in STRANGERS:
-        (tmp_path / f"{stranger}.py").write_text("print('executed')\nraise SystemExit(99)\n")
+        (tmp_path / f"{stranger}.py").write_text(HOSTILE)
     (tmp_path / "circus").mkdir()
-    (tmp_path / "circus" / "__init__.py").write_text("print('executed')\nraise SystemExit(99)\n")
+    (tmp_path / "circus" / "__init__.py").write_text(HOSTILE)
     arguments = ["tellers.Unborn"] if command == "plugin" else [path]
     done = run(tmp_path, command, *arguments, program=PROGRAMS[program], timeout=PATIENCE)
-    assert "executed" not in done.stdout + done.stderr
+    assert not (tmp_path / "executed").exists()
     assert "Traceback" not in done.stderr or "RuntimeError: no good" in done.stderr
     assert done.returncode == (0 if command == "check" else 1)
 
@@ -90,18 +94,20 @@ def test_a_file_in_the_current_directory_is_not_taken_for_a_module_of_ours(
 def test_circus_plugin_takes_no_file_beside_it_for_a_module_of_ours(tmp_path: Path) -> None:
     write_ini(tmp_path, "", "")
     for stranger in STRANGERS:
-        (tmp_path / f"{stranger}.py").write_text("print('executed')\nraise SystemExit(99)\n")
+        (tmp_path / f"{stranger}.py").write_text(HOSTILE)
     program = "import sys; sys.path.remove(''); from circusplug._cli.main import run_plugin as run"
     done = run(
         tmp_path, "tellers.Unborn", program=[sys.executable, "-c", f"{program}; run()"],
         timeout=PATIENCE,
     )  # fmt: skip
-    assert "executed" not in done.stdout + done.stderr
+    assert not (tmp_path / "executed").exists()
     assert (done.returncode, "RuntimeError: no good" in done.stderr) == (1, True)
 
 
 def test_a_module_of_somebody_else_that_runs_with_m_keeps_its_path(tmp_path: Path) -> None:
-    (tmp_path / "theirs.py").write_text("import circusplug, beside\n")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import circusplug, beside\n")
+    (tmp_path / "theirs" / "__main__.py").write_text("")
     (tmp_path / "beside.py").write_text("print('found')\n")
     done = run(tmp_path, "circusplug", program=[sys.executable, "-m", "theirs"], timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", "")

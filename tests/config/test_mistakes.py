@@ -38,6 +38,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     [
         ("plugins:x", "plugin:x"),
         ("Plugin:X", "plugin:X"),
+        ("PLUGIN:x", "plugin:x"),
         ("plugin x", "plugin:x"),
         (" plugin:x", "plugin:x"),
         ("pulgin:x y", "plugin:x y"),
@@ -88,10 +89,10 @@ def test_a_key_or_a_section_that_is_there_twice_is_warned_of(
 def test_an_include_may_repeat_what_is_there_but_not_contradict_it(look: Look) -> None:
     found = look(
         "[circus]\ninclude = more.ini\ncheck_delay = 1\n[w]\na = 1\n",
-        more="[circus]\ncheck_delay = 2\n[w]\na = 1\n",
+        more="# more\n[circus]\ncheck_delay = 2\n\n\n[w]\na = 1\n",
     )
     assert found.warnings == [
-        "more.ini:2: [circus]: 'check_delay' is set at circus.ini:3 already, and that counts; "
+        "more.ini:3: [circus]: 'check_delay' is set at circus.ini:3 already, and that counts; "
         "remove one of them"
     ]
 
@@ -156,7 +157,9 @@ PROCESS_OPTIONS = {
 @pytest.mark.parametrize("key", PROCESS_OPTIONS)
 def test_what_circus_obeys_and_a_thread_cannot_have_says_isolate(look: Look, key: str) -> None:
     section = f"[plugin:a]\nuse = a.B\n{key} = {PROCESS_OPTIONS[key]}\n"
-    (problem,) = look(section).problems
+    refused = look(section)
+    assert refused.warnings == []
+    (problem,) = refused.problems
     assert problem.startswith(f"circus.ini:3: [plugin:a]: '{key}' is for a process of its own")
     assert "add 'isolate = true'" in problem
     found = look(f"{section}isolate = true\n")
