@@ -107,6 +107,11 @@ class _Builder:
         self._problems = list(ini.sections.problems)
         self._values: dict[str, Any] = {}
         self._defaults: dict[str, str] = {}
+        self._env_sections = [
+            (env, [item for item in patterns if item.startswith(PLUGIN_PREFIX)])
+            for env in ini.sections.store
+            if (patterns := env_patterns(env))
+        ]
 
     def build(self) -> HostConfig:
         found = self.examine()
@@ -198,8 +203,7 @@ class _Builder:
     def _environment(self, section: str, isolated: bool) -> dict[str, str]:
         """What ``[env:plugin:NAME]`` sections give a plugin, as options of the host's."""
         found: dict[str, str] = {}
-        for env in self._ini.sections.store:
-            patterns = [item for item in env_patterns(env) if item.startswith(PLUGIN_PREFIX)]
+        for env, patterns in self._env_sections:
             variables = self._ini.sections.own(env).items()
             if not variables or not any(fnmatch(section, pattern) for pattern in patterns):
                 continue

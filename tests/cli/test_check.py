@@ -109,6 +109,27 @@ def test_what_is_misspelt_fails_the_check(tmp_path: Path) -> None:
     ]
 
 
+def test_methods_that_cannot_be_called_as_a_host_calls_them_are_told(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from circusplug import CircusPlugin\n"
+        "class Deaf(CircusPlugin):\n"
+        "    def handle_recv(self): pass\n"
+        "class Strict(CircusPlugin):\n"
+        "    def __init__(self, endpoint, pubsub_endpoint, check_delay, ssh_server=None): pass\n"
+        "    def handle_recv(self, data): pass\n"
+    )
+    status, _, err = check(tmp_path, plugin("a", "odd.Deaf"), plugin("b", "odd.Strict"))
+    first, second = err.splitlines()
+    assert status == 1
+    assert first.startswith(
+        "circus.ini: [plugin:a]: odd.Deaf: handle_recv is called with one event"
+    )
+    assert second == (
+        "circus.ini: [plugin:b]: odd.Strict: its __init__ does not take its options (got an "
+        "unexpected keyword argument 'name'); write __init__(self, *args, **config)"
+    )
+
+
 @pytest.mark.parametrize("command", ["run", "up"])
 def test_a_host_warns_in_its_log_and_goes_on(tmp_path: Path, command: str) -> None:
     path = write_ini(
