@@ -14,6 +14,7 @@ A plugin receives every event that circusd publishes and sends it commands::
 
 from __future__ import annotations
 
+from . import _platform  # noqa: F401 - before all others
 from ._config.host_options import HostOptions
 from ._config.specs import HostConfig, PluginSpec
 from ._errors import (

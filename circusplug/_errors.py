@@ -140,12 +140,19 @@ class CallTimeout(CallError, TimeoutError):
         return True
 
 
-#: Names of properties whose values are kept out of logs.
+#: What is shown instead of a secret.
+MASK = "****"
+#: Names of properties and options whose values are not to be shown.
 _SECRET = re.compile("passw|passphrase|secret|token|credential|key", re.IGNORECASE)
 #: The property of ``get`` that says which options are asked for.
 _NO_SECRET = "keys"
 #: How deep values are looked into; what lies deeper is left out.
 _DEPTH = 4
+
+
+def is_secret(name: str) -> bool:
+    """Whether what stands under a name is likely a secret, so that it is not to be shown."""
+    return bool(_SECRET.search(name)) and name != _NO_SECRET
 
 
 def describe_command(command: str, properties: Mapping[str, Any]) -> str:
@@ -175,8 +182,8 @@ def describe(error: object) -> str:
 
 def _mask(name: object, value: Any, depth: int) -> Any:
     """A value as it may be shown, without what stands under names of secrets."""
-    if isinstance(name, str) and _SECRET.search(name) and name != _NO_SECRET:
-        return "***"
+    if isinstance(name, str) and is_secret(name):
+        return MASK
     if not isinstance(value, dict | list | tuple):
         return value
     if not depth:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from circusplug._config.host_options import OPTIONS
 
@@ -15,8 +17,8 @@ _BLOCK = re.compile(r"(<!-- options -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 def table() -> str:
     """The table in Markdown."""
-    rows = ["| option | default | meaning |", "|---|---|---|"]
-    rows.append("| `isolate` | no | a process of its own |")
+    rows = ["| option | default | meaning | for |", "|---|---|---|---|"]
+    rows.append("| `isolate` | no | a process of its own | |")
     for name, option in OPTIONS.items():
         default = option.default
         if default is False:
@@ -25,18 +27,29 @@ def table() -> str:
             shown = ""
         elif name == "stop_signal":
             shown = "SIGTERM"
+        elif name == "max_message":
+            shown = f"{default // 1024**2}M"
         else:
             shown = f"{default:g}" if isinstance(default, float) else str(default)
-        values = option.metadata["isolated_values"]
-        needs = f"; {', '.join(values)}: isolated only" if values else ""
-        needs = "; isolated only" if option.metadata["isolated_only"] else needs
-        rows.append(f"| `host.{name}` | {shown} | {option.metadata['help']}{needs} |")
-    rows.append("| `host.env.NAME` | | an environment variable; isolated only |")
+        meta = option.metadata
+        words = f"; one of {', '.join(meta['values'])}" if meta["values"] else ""
+        rows.append(f"| `host.{name}` | {shown} | {meta['help']}{words} | {_who(name, meta)} |")
+    rows.append("| `host.env.NAME` | | an environment variable | isolated only |")
     rows.append(
         "| `host.rlimit_NAME` | | a limit as of setrlimit, `host.rlimit_as` for instance, in its "
-        "unit; isolated only |"
+        "unit | isolated only, also as `rlimit_NAME` |"
     )
     return "\n".join(rows) + "\n"
+
+
+def _who(name: str, meta: Mapping[str, Any]) -> str:
+    """Which plugins can have an option, and whether they can have it without the prefix."""
+    who = "isolated only" if meta["isolated_only"] else ""
+    for value in meta["isolated_values"]:
+        who = f"`{value}`: isolated only"
+    if meta["circus"]:
+        who = f"{who}, also as `{name}`" if who else f"also as `{name}` if isolated"
+    return who
 
 
 def main() -> int:

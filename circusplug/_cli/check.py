@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
-from .._config.ini_file import HOST_USE, examine
+from .._config.ini_file import HOST_USE, Findings, examine
+from .._config.ini_includes import CIRCUS_SECTION
 from .._config.specs import PluginSpec
-from .._errors import PluginLoadError, SpecError, describe
-from .._plugin.load import load_checked
+from .._config.values import MASK, is_secret
+from .check_circusd import circusd_problem
+from .check_import import import_problem
+from .plugin_path import find_plugins_beside
 
 
 def check(path: str, *, as_json: bool, imports: bool) -> int:
@@ -21,87 +23,102 @@ def check(path: str, *, as_json: bool, imports: bool) -> int:
     Args:
         path: The configuration file.
         as_json: Print one JSON object instead of text.
-        imports: Whether to import the plugins, too.
+        imports: Whether to import the plugins, and to ask Circus's parser.
     """
-    specs, problems = examine(path)
-    hosted = [_hosted(spec) for spec in specs if spec.use == HOST_USE and spec.active]
-    for inner, inner_problems in hosted:
-        specs += inner
-        problems += inner_problems
-    for spec in specs if imports else ():
-        problem = _import(spec)
-        if problem:
-            problems.append(problem)
+    found = _examined(path)
+    for spec in [spec for spec in found.plugins if spec.use == HOST_USE and spec.active]:
+        inner = _hosted(spec)
+        found.plugins += inner.plugins
+        found.problems += inner.problems
+        found.warnings += inner.warnings
+    if imports:
+        if found.ini is not None and not found.ini.sections.problems:
+            found.problems += filter(None, [circusd_problem(found.ini, found.problems)])
+        found.problems += filter(None, map(import_problem, found.plugins))
     if as_json:
-        # A host's own section gives way to a plugin of its file that has the same name.
-        specs.sort(key=lambda spec: spec.use != HOST_USE)
-        plugins = {spec.name: _describe(spec) for spec in specs}
-        print(json.dumps({"plugins": plugins, "problems": problems}, indent=2))
+        _print_json(found)
     else:
-        _print(path, specs, problems)
-        sys.stdout.flush()
-        for problem in problems:
-            print(problem, file=sys.stderr)
-    return 1 if problems else 0
+        _print(path, found)
+    return 1 if found.problems else 0
 
 
-def _hosted(spec: PluginSpec) -> tuple[list[PluginSpec], list[str]]:
-    """The plugins of the file that a host under circusd reads, and what is wrong with it."""
+def _examined(path: str) -> Findings:
+    found = examine(path)
+    find_plugins_beside(path, found.host.python_path)
+    if found.ini is not None and (problem := _log_problem(found.host.logoutput)):
+        found.problems.append(f"{found.ini.place(CIRCUS_SECTION, 'logoutput')}: {problem}")
+    return found
+
+
+def _hosted(spec: PluginSpec) -> Findings:
+    """What is in the file that a host under circusd reads, and what is wrong with it."""
     path = spec.config.get("config")
     if not path:
-        return [], [f"{spec.place}: 'config' is missing; give the file with the plugins' sections"]
+        problem = "'config' is missing; give the file with the plugins' sections"
+        return Findings(problems=[f"{spec.place}: {problem}"])
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        return [], [f"{spec.place}: 'config': {path}: no such file"]
-    return examine(path)
+        return Findings(problems=[f"{spec.place}: 'config': {path}: no such file"])
+    return _examined(path)
 
 
-def _import(spec: PluginSpec) -> str:
-    """Import a plugin as it would be for its run; returns what is wrong, or nothing."""
-    before = list(sys.path)
-    sys.path[:0] = spec.host.python_path
-    try:
-        with _output_to_stderr():
-            load_checked(spec)
-    except (PluginLoadError, SpecError) as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - it is the plugin's own, and may raise anything
-        return f"{spec.place}: {describe(error)}"
-    finally:
-        sys.path[:] = before
-    return ""
+def _log_problem(output: str) -> str:
+    """Why a log cannot be written, as far as can be seen without making the file; or nothing."""
+    if output in ("", "-", "stdout") or output.startswith("syslog://"):
+        return ""
+    file = os.path.abspath(os.path.expanduser(output))
+    directory = os.path.dirname(file)
+    if os.path.isdir(file):
+        reason = "Is a directory"
+    elif not os.path.isdir(directory):
+        reason = f"there is no directory {directory}"
+    elif not os.access(file if os.path.exists(file) else directory, os.W_OK):
+        reason = "Permission denied"
+    else:
+        return ""
+    return f"'logoutput': cannot log to {output!r}: {reason}"
 
 
-@contextlib.contextmanager
-def _output_to_stderr() -> Iterator[None]:
-    """What a module prints when it is imported, by whatever means, is no part of our output."""
-    sys.stdout.flush()
-    ours = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(ours, 1)
-        os.close(ours)
-
-
-def _describe(spec: PluginSpec) -> dict[str, Any]:
-    return {
-        "use": spec.use_name,
-        "config": dict(spec.config),
-        "isolate": spec.isolate,
-        "host": spec.host.to_dict(),
+def _print_json(found: Findings) -> None:
+    # A host's own section gives way to a plugin of its file that has the same name.
+    specs = sorted(found.plugins, key=lambda spec: spec.use != HOST_USE)
+    plugins = {
+        spec.name: {
+            "use": spec.use_name,
+            "config": _shown(spec.config),
+            "isolate": spec.isolate,
+            "host": _shown(spec.host.to_dict()),
+        }
+        for spec in specs
     }
+    report = {"plugins": plugins, "problems": found.problems, "warnings": found.warnings}
+    print(json.dumps(report, indent=2))
 
 
-def _print(path: str, specs: list[PluginSpec], problems: list[str]) -> None:
-    for spec in specs:
+def _print(path: str, found: Findings) -> None:
+    for spec in found.plugins:
         how = "in a process of its own" if spec.isolate else "on a thread"
         print(f"[plugin:{spec.name}] {spec.use_name}, {how if spec.active else 'not active'}")
-        for key, value in spec.config.items():
+        for key, value in _shown(spec.config).items():
             print(f"    {key} = {value!r}")
-        for key, value in spec.host.to_dict().items():
+        for key, value in _shown(spec.host.to_dict()).items():
             print(f"    host.{key} = {value!r}")
-    if not problems:
-        print(f"{path}: {len(specs) or 'no'} plugin{'' if len(specs) == 1 else 's'}, no problem")
+    if not found.problems:
+        plugins = _counted(len(found.plugins), "plugin")
+        warned = f", {_counted(len(found.warnings), 'warning')}" if found.warnings else ""
+        print(f"{path}: {plugins}, no problem{warned}")
+    sys.stdout.flush()
+    for line in [*(f"warning: {warning}" for warning in found.warnings), *found.problems]:
+        print(line, file=sys.stderr)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they may be shown: what stands under names of secrets is masked."""
+    return {
+        key: MASK if is_secret(key) else _shown(value) if isinstance(value, Mapping) else value
+        for key, value in options.items()
+    }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from .._host.arbiter import Arbiter
 from .._plugin.load import load_plugin_class
 from .._wire.commands import decode_reply, encode_command
 from .._wire.endpoints import connectable
+from .plugin_path import find_plugins_beside
 from .process_signals import signals_of_process
 
 #: How long a plugin that computes keeps the interpreter from the others at a time, in seconds: a
@@ -46,7 +46,7 @@ def host_file(
         CircusdError: A circusd was to be started, and did not.
         HostError: A critical plugin or all plugins failed for good, or circusd ended.
     """
-    from .._config import ini_file
+    from .._config import ini_file, ini_for_circusd
     from .._config.ini_includes import read_ini
 
     fixed: dict[str, Any] = {
@@ -66,9 +66,10 @@ def host_file(
         ini = read_ini(path)
         config = replace(ini_file.build(ini), **fixed)
         _refuse_hosts(config)
-        _find_plugins_beside(path, config.python_path)
+        find_plugins_beside(path, config.python_path)
         _logs.configure(config.loglevel, config.logoutput, config.log_format)
-        changes.tell(config, ini_file.sections_of_circusd(ini))
+        ini_file.log_warnings(ini)
+        changes.tell(config, ini_for_circusd.sections_of_circusd(ini))
         return config
 
     config = read()
@@ -91,13 +92,6 @@ def host_file(
         have = "have" if len(failed) > 1 else "has"
         raise HostError(f"no plugin is left that runs: {', '.join(failed)} {have} failed for good")
     return 0
-
-
-def _find_plugins_beside(path: str, more: Iterable[str]) -> None:
-    """Let plugins be beside the file and in `python_path`, behind everything installed."""
-    for directory in (os.path.dirname(os.path.abspath(path)), *more):
-        if directory not in sys.path:
-            sys.path.append(directory)
 
 
 class _Changes:
@@ -154,10 +148,10 @@ def _start_circusd(
     stack: contextlib.ExitStack, arbiter: Arbiter, path: str, timeout: float
 ) -> None:
     from .._circusd.process import CircusdProcess, describe_status
-    from .._config import ini_file
+    from .._config import ini_for_circusd
 
     circusd = stack.enter_context(
-        CircusdProcess(ini_file.without_plugins(path), source=path, start_timeout=timeout)
+        CircusdProcess(ini_for_circusd.without_plugins(path), source=path, start_timeout=timeout)
     )
     circusd.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
     _logs.logger.info("circusd runs, process %s", circusd.pid)

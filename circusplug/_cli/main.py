@@ -18,6 +18,7 @@ from .. import __version__, _logs
 from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .plugin_path import find_plugins_here
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -235,7 +236,7 @@ def _add_log_options(
 def _guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; what the user can mend becomes one line a problem."""
     _prepare_streams()
-    _find_plugins_here()
+    find_plugins_here()
     try:
         try:
             return action()
@@ -255,20 +256,6 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
         # Whoever read our output has left; keep Python from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILURE
-
-
-def _find_plugins_here() -> None:
-    """Let plugins be in the current directory, behind everything that is installed.
-
-    They need not be in an installed package: Circus runs them with that directory in its path.
-    In front of it, any file there that is named as a module of somebody's would be run.
-    """
-    with contextlib.suppress(FileNotFoundError):  # it may have been removed
-        here = os.getcwd()
-        if sys.path[:1] in ([""], [here]):  # python -m puts it there
-            del sys.path[0]
-        if here not in sys.path:
-            sys.path.append(here)
 
 
 def _prepare_streams() -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .._errors import SpecError
+from .._logs import LEVELS
 from .values import (
     choice,
     did_you_mean,
@@ -22,6 +23,7 @@ from .values import (
     search_path,
     seconds,
     signal_number,
+    size,
     to_bool,
     user_id,
 )
@@ -29,9 +31,10 @@ from .values import (
 
 def _option(
     default: Any,
-    parse: Callable[[Any], Any],
+    parse: Callable[[Any], Any] | None,
     text: str,
     *,
+    values: tuple[str, ...] = (),
     circus: bool = False,
     isolated_only: bool = False,
     isolated_values: tuple[Any, ...] = (),
@@ -40,8 +43,9 @@ def _option(
 
     Args:
         default: Its value if it is not given.
-        parse: Reads a value.
+        parse: Reads a value; not needed with `values`.
         text: What it means, for people.
+        values: The words that it can be, if it is one of several.
         circus: Whether Circus knows it without the prefix.
         isolated_only: Whether only a process of its own can have it.
         isolated_values: Of one that any plugin can have, the values that need a process.
@@ -49,8 +53,9 @@ def _option(
     return field(
         default=default,
         metadata={
-            "parse": parse,
+            "parse": parse or choice(*values),
             "help": text,
+            "values": values,
             "circus": circus,
             "isolated_only": isolated_only,
             "isolated_values": isolated_values,
@@ -77,7 +82,10 @@ class HostOptions:
         circus=True,
     )
     restart: str = _option(
-        "on-failure", choice("on-failure", "always", "never"), "when to start it again"
+        "on-failure",
+        None,
+        "when to start it again",
+        values=("on-failure", "always", "never"),
     )
     restart_delay: float = _option(1.0, seconds, "longest delay before the first restart")
     restart_delay_max: float = _option(60.0, seconds, "the doubling delay stops growing here")
@@ -91,8 +99,9 @@ class HostOptions:
     )
     on_error: str = _option(
         "continue",
-        choice("continue", "restart", "stop"),
+        None,
         "what an exception in a handler leads to, once there were max_errors of them",
+        values=("continue", "restart", "stop"),
     )
     max_errors: int = _option(1, integer(1), "how many exceptions on_error waits for")
     critical: bool = _option(False, to_bool, "when this plugin gives up, the host stops and fails")
@@ -101,16 +110,23 @@ class HostOptions:
     )
     on_stall: str = _option(
         "report",
-        choice("report", "restart"),
+        None,
         "report it, or kill the plugin and start it again",
+        values=("report", "restart"),
         isolated_values=("restart",),
+    )
+    max_message: int = _option(
+        16 * 1024**2, size, "largest event or reply accepted, in bytes; 250K and 16M are sizes, too"
+    )
+    loglevel: str | None = _option(
+        None, None, "lowest level that it logs, default the host's", values=LEVELS
     )
     working_dir: str | None = _option(
         None, directory, "directory to run in", circus=True, isolated_only=True
     )
     uid: int | None = _option(None, user_id, "user to run as", circus=True, isolated_only=True)
     gid: int | None = _option(None, group_id, "group to run as", circus=True, isolated_only=True)
-    nice: int | None = _option(None, integer(-20), "niceness to run with", isolated_only=True)
+    nice: int | None = _option(None, integer(-20, 19), "niceness to run with", isolated_only=True)
     python_path: tuple[str, ...] = _option(
         (), search_path, "put in front of sys.path, separated by ':'", isolated_only=True
     )

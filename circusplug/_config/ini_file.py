@@ -1,25 +1,28 @@
 # circus.ini to HostConfig: what its sections mean to the host. Every problem is collected
 # first and raised at once, so that a file is corrected in one go. Lines and values are
-# `ini_syntax`'s business, included files `ini_includes`'s.
+# `ini_syntax`'s business, included files `ini_includes`'s, circusd's sections `ini_for_circusd`'s.
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Any
 
 from .._errors import ConfigError, SpecError
+from .._logs import LEVELS
 from .host_options import OPTIONS, needs_process
-from .ini_includes import CIRCUS_SECTION, INCLUDE_KEYS, Ini, read_ini
-from .ini_syntax import DEFAULT_SECTION, STRAY_NAME, Line, expand, unquote
+from .ini_for_circusd import OWN_SECTION, env_patterns
+from .ini_includes import CIRCUS_SECTION, Ini, read_ini
+from .ini_mistakes import misspelt_sections, unprefixed
+from .ini_syntax import STRAY_NAME, expand, unquote
 from .specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .values import did_you_mean, to_bool
 
 #: What the section runs that stands for a whole host, in a file for circusd.
 HOST_USE = "circusplug.Host"
-#: The section that circusplug itself reads and circusd ignores.
-OWN_SECTION = "circusplug"
 
 #: What it may say besides defaults for the plugins' ``host.`` options; fields of `HostConfig`.
 OWN_OPTIONS = (
@@ -31,7 +34,6 @@ _CIRCUS_KEYS = (
     "endpoint", "pubsub_endpoint", "check_delay", "ssh_server", "loglevel", "logoutput"
 )  # fmt: skip
 _MAY_BE_EMPTY = frozenset({"ssh_server", "loglevel", "logoutput"})
-_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _logger = logging.getLogger("circusplug")
 
 
@@ -45,58 +47,46 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
     Raises:
         ConfigError: There is no such file, or something in it is wrong; holds every problem.
     """
-    return build(read_ini(path, environ))
-
-
-def examine(
-    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
-) -> tuple[list[PluginSpec], list[str]]:
-    """Read a circus.ini as `load` does, for a look at it.
-
-    Returns:
-        The plugins that are valid, and every problem, a line each.
-    """
-    try:
-        return _Builder(read_ini(path, environ)).examine()
-    except ConfigError as error:
-        return [], list(error.problems)
-
-
-def without_plugins(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> str:
-    """One ini from a circus.ini and its includes, for a circusd that runs only its watchers.
-
-    Plugin sections, ``[circusplug]`` and the include options are left out; what remains is
-    as in the files, in Circus's reading order.
-
-    Raises:
-        ConfigError: A file cannot be read, or a line in it; holds every problem.
-    """
     ini = read_ini(path, environ)
-    if ini.sections.problems:
-        raise ConfigError(*ini.sections.problems)
-    parts = []
-    if CIRCUS_SECTION in ini.sections and ini.sections.own(DEFAULT_SECTION).keys() & INCLUDE_KEYS:
-        # Taking them out of [DEFAULT] would take them out of every watcher too.
-        parts.append(f"[{CIRCUS_SECTION}]\n" + "".join(f"{key} =\n" for key in INCLUDE_KEYS))
-    for _, lines in ini.files:
-        text = "".join(line.text for line in lines if not _is_left_out(line))
-        parts.append(text if text.endswith(("\n", "\r")) or not text else text + "\n")
-    return "".join(parts)
+    config = build(ini)
+    log_warnings(ini)
+    return config
 
 
-def sections_of_circusd(ini: Ini) -> dict[str, dict[str, str]]:
-    """The sections that concern circusd, once the host runs the plugins, by their names."""
-    sections = ini.sections
-    return {name: sections.own(name) for name in sections.store if not is_ours(name)}
+def log_warnings(ini: Ini) -> None:
+    """Log what was found in a file that is read, and is hardly meant."""
+    for line in ini.sections.warnings:
+        _logger.warning("%s", line)
 
 
-def is_ours(section: str) -> bool:
-    """Whether a section means something to the host only, once it runs the plugins."""
-    return section.startswith(PLUGIN_PREFIX) or section == OWN_SECTION
+@dataclass
+class Findings:
+    """What a look at a circus.ini finds.
+
+    Attributes:
+        plugins: Those that are valid.
+        problems: What is wrong, a line each.
+        warnings: What is hardly meant, a line each.
+        host: The valid values for the host itself.
+        ini: The file as it was read; None if that failed.
+    """
+
+    plugins: list[PluginSpec] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    host: HostConfig = field(default_factory=HostConfig)
+    ini: Ini | None = None
 
 
-def _is_left_out(line: Line) -> bool:
-    return is_ours(line.section) or (line.section == CIRCUS_SECTION and line.key in INCLUDE_KEYS)
+def examine(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Findings:
+    """Read a circus.ini as `load` does, for a look at it; raises nothing."""
+    try:
+        ini = read_ini(path, environ)
+    except ConfigError as error:
+        return Findings(problems=list(error.problems))
+    found = _Builder(ini).examine()
+    found.problems += misspelt_sections(ini)
+    return found
 
 
 def build(ini: Ini) -> HostConfig:
@@ -117,14 +107,21 @@ class _Builder:
         self._problems = list(ini.sections.problems)
         self._values: dict[str, Any] = {}
         self._defaults: dict[str, str] = {}
+        self._env_sections = [
+            (env, [item for item in patterns if item.startswith(PLUGIN_PREFIX)])
+            for env in ini.sections.store
+            if (patterns := env_patterns(env))
+        ]
 
     def build(self) -> HostConfig:
-        specs, problems = self.examine()
-        if problems:
-            raise ConfigError(*problems)
-        return HostConfig(tuple(specs), **self._values, source=self._ini.path)
+        found = self.examine()
+        if found.problems:
+            raise ConfigError(*found.problems)
+        for line in misspelt_sections(self._ini):  # which Circus reads, and we do, too
+            self._ini.sections.warn(line)
+        return replace(found.host, plugins=tuple(found.plugins))
 
-    def examine(self) -> tuple[list[PluginSpec], list[str]]:
+    def examine(self) -> Findings:
         self._read_circus()
         self._read_own()
         made = [self._plugin(section) for section in plugin_sections(self._ini)]
@@ -133,10 +130,14 @@ class _Builder:
             HostConfig(tuple(specs), source=self._ini.path)
         except SpecError as error:  # two of the same name
             self._problems.append(str(error))
-        return specs, self._problems
+        host = HostConfig(**self._values, source=self._ini.path)
+        return Findings(specs, self._problems, self._ini.sections.warnings, host, self._ini)
 
     def _complain(self, section: str, key: str | None, message: str) -> None:
         self._problems.append(f"{self._ini.place(section, key or '')}: {message}")
+
+    def _warn(self, section: str, key: str, message: str) -> None:
+        self._ini.sections.warn(f"{self._ini.place(section, key)}: {message}")
 
     def _read_circus(self) -> None:
         for key in _CIRCUS_KEYS:
@@ -146,10 +147,9 @@ class _Builder:
                 continue
             if key == "loglevel":
                 value = value.lower()
-                if value not in _LOG_LEVELS:
+                if value not in LEVELS:
                     # circusd takes what it does not know for "info".
-                    place = self._ini.place(CIRCUS_SECTION, key)
-                    _logger.warning("%s: 'loglevel': %r is none; taking 'info'", place, value)
+                    self._warn(CIRCUS_SECTION, key, f"{key!r}: {value!r} is none; taking 'info'")
                     continue
             self._keep_value(CIRCUS_SECTION, key, value)
 
@@ -182,7 +182,15 @@ class _Builder:
     def _plugin(self, section: str) -> PluginSpec | None:
         sections = self._ini.sections
         own = plugin_options(sections.options(section), self._known)
-        options = {**_fitting(self._defaults, own), **own, "name": section}
+        isolated = _is_isolated(own)
+        for key, message in unprefixed(sections.own(section), isolated):
+            self._warn(section, key, message)
+        options = {
+            **_fitting(self._defaults, own, isolated),
+            **self._environment(section, isolated),
+            **own,
+            "name": section,
+        }
         header = sections.line(section)
         where = f"{header.file if header else self._ini.path}: [{section}]"
         spec, errors = _make_spec(options, section.removeprefix(PLUGIN_PREFIX), where)
@@ -191,6 +199,24 @@ class _Builder:
             if error.key != "use" or not sections.is_damaged(section):
                 self._complain(section, error.key, error.message)
         return spec
+
+    def _environment(self, section: str, isolated: bool) -> dict[str, str]:
+        """What ``[env:plugin:NAME]`` sections give a plugin, as options of the host's."""
+        found: dict[str, str] = {}
+        for env, patterns in self._env_sections:
+            variables = self._ini.sections.own(env).items()
+            if not variables or not any(fnmatch(section, pattern) for pattern in patterns):
+                continue
+            if isolated:
+                found.update({f"host.env.{key}": value for key, value in variables})
+            else:
+                self._complain(
+                    env,
+                    None,
+                    f"an environment of its own needs a process of its own; add 'isolate "
+                    f"= true' to [{section}]",
+                )
+        return found
 
 
 def plugin_sections(ini: Ini) -> list[str]:
@@ -226,12 +252,17 @@ def _as_number(value: str) -> str:
         return value
 
 
-def _fitting(defaults: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
-    """Those of the file's defaults that fit a plugin and that it does not set itself."""
+def _is_isolated(options: Mapping[str, str]) -> bool:
     try:
-        isolated = to_bool(options.get("isolate", False))
-    except ValueError:
-        isolated = True
+        return to_bool(options.get("isolate", False))
+    except ValueError:  # which is a problem of its own
+        return True
+
+
+def _fitting(
+    defaults: Mapping[str, str], options: Mapping[str, str], isolated: bool
+) -> dict[str, str]:
+    """Those of the file's defaults that fit a plugin and that it does not set itself."""
     fitting = {}
     for key, value in defaults.items():
         name = key.removeprefix("host.")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from .ini_syntax import DEFAULT_SECTION, STRAY_NAME, Line, Sections, expand, sca
 CIRCUS_SECTION = "circus"
 ENV_SECTION = "env"
 INCLUDE_KEYS = ("include", "include_dir")
-
-_logger = logging.getLogger("circusplug")
 
 
 @dataclass
@@ -94,7 +91,7 @@ def read_ini(
     environ: Mapping[str, str] | None = None,
     read: Callable[[str], str] = read_text,
 ) -> Ini:
-    """Read a main file and what it includes; problems of lines are left in the result.
+    """Read a main file and what it includes; problems and warnings are left in the result.
 
     Raises:
         ConfigError: The main file cannot be read.
@@ -122,9 +119,7 @@ def _include(ini: Ini, file: str, read: Callable[[str], str]) -> None:
         ini.sections.problems.extend(error.problems)
     except OSError as error:
         # circusd passes over it without a word.
-        _logger.warning(
-            "%s: included by %s, but cannot be read: %s", file, ini.path, error.strerror
-        )
+        ini.sections.warn(f"{file}: included by {ini.path}, but cannot be read: {error.strerror}")
 
 
 def _included(ini: Ini) -> Iterator[str]:
@@ -138,8 +133,8 @@ def _included(ini: Ini) -> Iterator[str]:
             ini.patterns.append(pattern)
             found = glob.glob(pattern) if "\0" not in pattern else []
             if not found:
-                _logger.warning(
-                    "%s: '%s': %s matches no file (it is relative to the directory of %s)",
-                    ini.place(CIRCUS_SECTION, key), key, name, ini.path,
-                )  # fmt: skip
+                ini.sections.warn(
+                    f"{ini.place(CIRCUS_SECTION, key)}: '{key}': {name} matches no file (it is "
+                    f"relative to the directory of {ini.path})"
+                )
             yield from found

@@ -126,12 +126,14 @@ class Sections:
         lines: The line that set a key, by section and key; a section's first header has
             an empty key.
         problems: What Circus could not read, one line each.
+        warnings: What it reads, and hardly anybody means; a line each.
     """
 
     def __init__(self) -> None:
         self.store = ConfigObj(interpolation=False, list_values=False)
         self.lines: dict[tuple[str, str], Line] = {}
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self._files = 0
         self._set_by: dict[tuple[str, str], int] = {}
         self._damaged: set[str] = set()
@@ -146,7 +148,12 @@ class Sections:
         for line in lines:
             if line.kind is Kind.SECTION:
                 self.store.setdefault(line.section, {})
-                self.lines.setdefault((line.section, ""), line)
+                first = self.lines.setdefault((line.section, ""), line)
+                if first.file == line.file and first.number < line.number:
+                    self.warn(
+                        f"{line.place}: [{line.section}]: this section begins at {first.place} "
+                        "already; of a key that is in both, the first counts"
+                    )
             elif line.kind is Kind.OPTION:
                 self._set(line)
             elif line.kind is Kind.CONTINUATION:
@@ -160,6 +167,11 @@ class Sections:
             elif line.kind is Kind.OUTSIDE and not outside:
                 outside = True
                 self.problems.append(_outside(line))
+
+    def warn(self, line: str) -> None:
+        """Keep a warning, once."""
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def own(self, section: str) -> dict[str, str]:
         """The options that a section sets itself, in order; empty if there is no such one."""
@@ -185,6 +197,17 @@ class Sections:
         # Circus's parser put the section's name there before the file could.
         reserved = line.key == STRAY_NAME and line.section != DEFAULT_SECTION
         if known in self._set_by or reserved:
+            first = self.lines.get(known)
+            # A file that includes itself comes twice.
+            if (
+                first is not None
+                and first.place != line.place
+                and (first.file == line.file or first.value != line.value)
+            ):
+                self.warn(
+                    f"{line.place}: [{line.section}]: '{line.key}' is set at {first.place} "
+                    "already, and that counts; remove one of them"
+                )
             return
         self._set_by[known] = self._files
         self.store[line.section][line.key] = line.value

@@ -15,11 +15,18 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .._errors import MASK as MASK
+from .._errors import is_secret as is_secret  # one rule for options and properties of calls
+
 _TRUE = frozenset({"yes", "true", "on", "1"})
 _FALSE = frozenset({"no", "false", "off", "0"})
 
 #: A number as the system knows it; str.isdigit takes superscripts, and any length.
 _DIGITS = re.compile(r"[0-9]{1,10}")
+
+#: A size: a number and perhaps a unit.
+_SIZE = re.compile(r"([0-9]{1,15})\s*([KMG]?)B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 #: What a longer time, `inf` included, comes down to, in seconds: a lock's wait takes no more
 #: than some 290 years.
@@ -72,8 +79,8 @@ def positive_seconds(value: Any) -> float:
     return found
 
 
-def integer(minimum: int) -> Callable[[Any], int]:
-    """A reader of whole numbers from `minimum` on."""
+def integer(minimum: int, maximum: int | None = None) -> Callable[[Any], int]:
+    """A reader of whole numbers from `minimum` on, to `maximum` if given."""
 
     def parse(value: Any) -> int:
         try:
@@ -82,9 +89,20 @@ def integer(minimum: int) -> Callable[[Any], int]:
             raise ValueError(f"{value!r} is not a whole number") from None
         if number < minimum:
             raise ValueError(f"{value!r} is less than {minimum}")
+        if maximum is not None and number > maximum:
+            raise ValueError(f"{value!r} is more than {maximum}")
         return number
 
     return parse
+
+
+def size(value: Any) -> int:
+    """A size in bytes, 1 or more: a number, with K, M or G for 1024 bytes, 1024 K, 1024 M."""
+    found = _SIZE.fullmatch(str(value).strip())
+    number = int(found[1]) * _UNITS[found[2].upper()] if found else 0
+    if not number:
+        raise ValueError(f"{value!r} is not a size of 1 byte or more; write 250K or 16M")
+    return number
 
 
 def choice(*words: str) -> Callable[[Any], str]:
@@ -150,9 +168,13 @@ def signal_number(value: Any) -> int:
 
 
 def search_path(value: Any) -> tuple[str, ...]:
-    """Directories, a list or separated by colons; returns them absolute."""
+    """Directories to import from, a list or separated by colons; returns them absolute."""
     parts = value.split(os.pathsep) if isinstance(value, str) else value
-    return tuple(os.path.abspath(os.path.expanduser(os.fspath(part))) for part in parts if part)
+    paths = tuple(os.path.abspath(os.path.expanduser(os.fspath(part))) for part in parts if part)
+    for path in paths:
+        if not os.path.exists(path):  # a zip file will do
+            raise ValueError(f"{path!r}: there is no such directory")
+    return paths
 
 
 def limit(value: Any) -> int:

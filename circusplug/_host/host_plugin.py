@@ -89,6 +89,7 @@ class Host(CircusPlugin):
             )
         ini = read_ini(os.path.expanduser(path))
         config = ini_file.build(ini)
+        ini_file.log_warnings(ini)
         if ini.circus_option("check_delay") is None:
             config = replace(config, check_delay=self.check_delay)
         return replace(

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
 
-from .._config.ini_syntax import Kind, Line
+from .._config.ini_syntax import Kind, Line, scan
+from .._config.values import MASK, is_secret
 
+#: A line that sets an option, or is a comment that did.
+_SETTING = re.compile(r"(?P<key>[^=:]+)[=:]\s*(?P<value>.*)")
 _OPTION_KINDS = (Kind.SECTION, Kind.OPTION, Kind.CONTINUATION)
 
 
@@ -99,7 +102,7 @@ def section_text(lines: Iterable[Line], section: str) -> str:
 
 
 def diff(name: str, old: bytes | None, new: bytes) -> str:
-    """A unified diff, to be read; `old` is None for a new file."""
+    """A unified diff, to be read: secrets are masked; `old` is None for a new file."""
     before = [] if old is None else _shown_lines(old)
     origin = os.devnull if old is None else name
     lines = difflib.unified_diff(before, _shown_lines(new), origin, name)
@@ -130,7 +133,8 @@ def write(file: str, content: bytes, like: str) -> None:
         os.chmod(temporary, stat.S_IMODE(model.st_mode))
         os.replace(temporary, place)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # a Ctrl-C just after it was put in place
+            os.unlink(temporary)
         raise
 
 
@@ -167,4 +171,13 @@ def _ended(text: str, ending: str) -> str:
 
 def _shown_lines(content: bytes) -> list[str]:
     text = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return list(io.StringIO(text))
+    return [_masked(line) for line in scan(text, "")]
+
+
+def _masked(line: Line) -> str:
+    if line.kind is Kind.CONTINUATION and is_secret(line.key):
+        return f"  {MASK}\n"
+    setting = _SETTING.match(line.text)  # one in a comment may be a secret, too
+    if setting and setting["value"] and is_secret(setting["key"]):
+        return f"{setting[0].removesuffix(setting['value'])}{MASK}\n"
+    return line.text

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .._config.ini_file import HOST_USE, build, is_ours, plugin_sections, sections_of_circusd
+from .._config.ini_file import HOST_USE, build, plugin_sections
+from .._config.ini_for_circusd import is_ours, sections_of_circusd
 from .._config.ini_includes import CIRCUS_SECTION, ENV_SECTION, Ini, read_ini
 from .._config.ini_syntax import DEFAULT_SECTION, Kind, Line, has_variable
 from .._config.specs import HostConfig
@@ -45,7 +46,8 @@ class Migration:
         backup: Where the circus.ini is kept as it was.
         files: File to content, in the order of writing.
         original: The circus.ini as it is.
-        diff: What changes, as a unified diff.
+        diff: What changes, as a unified diff in which secrets are masked.
+        warnings: What to look at, a line each.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Migration:
     files: Mapping[str, bytes]
     original: bytes
     diff: str
+    warnings: tuple[str, ...]
 
 
 def plan(
@@ -93,7 +96,8 @@ def plan(
         path: ini_edit.encode(new_main),
     }
     diff = ini_edit.diff(path, original, files[path]) + ini_edit.diff(target, None, files[target])
-    return Migration(path, target, backup, MappingProxyType(files), original, diff)
+    warnings = (*before.sections.warnings, *_warnings_of_watchdogs(host))
+    return Migration(path, target, backup, MappingProxyType(files), original, diff, warnings)
 
 
 def apply(migration: Migration) -> None:
@@ -154,6 +158,25 @@ def _refusals_of_sections(ini: Ini) -> Iterator[str]:
                     f"{line.place}: [{line.section}]: an included file, and migrate edits only "
                     f"{ini.path}; move the section there first"
                 )
+
+
+def _warnings_of_watchdogs(host: HostConfig) -> Iterator[str]:
+    """Circus's WatchDog kills what sends no heartbeat, hence the host, which is a watcher then."""
+    for spec in host.plugins:
+        regex = str(spec.config.get("watchers_regex", ".*"))
+        if spec.active and spec.use_name.endswith(".WatchDog") and _takes_host(regex):
+            yield (
+                f"{spec.place}: watchers_regex = {regex} takes in [{HOST_SECTION}], which sends no "
+                "heartbeats, so this plugin would kill its own host again and again; write "
+                "watchers_regex = (?!plugin:), or the names that you mean"
+            )
+
+
+def _takes_host(regex: str) -> bool:
+    try:
+        return re.match(regex, HOST_SECTION) is not None
+    except re.error:  # it fails when it starts
+        return False
 
 
 def _included(ini: Ini) -> dict[str, list[Line]]:

@@ -33,11 +33,13 @@ def load_plugin_class(use: str | type, where: str = "") -> type[Any]:
     if is_circus_plugin(found) and not issubclass(found, CircusPlugin):
         from .adopt import adopt
 
+        _refuse_handler_without_event(found, name, where)
         return adopt(found)
     if not issubclass(found, CircusPlugin):
         raise _error(where, f"{name} is no plugin; derive it from circusplug.CircusPlugin")
     if found.handle_recv is CircusPlugin.handle_recv:
         raise _error(where, f"{name} has no handle_recv(self, data); a plugin must define it")
+    _refuse_handler_without_event(found, name, where)
     if inspect.iscoroutinefunction(found.handle_stop):
         raise _error(
             where,
@@ -45,6 +47,29 @@ def load_plugin_class(use: str | type, where: str = "") -> type[Any]:
             "make it a plain function (call and cast work in it)",
         )
     return found
+
+
+def _refuse_handler_without_event(found: type[Any], name: str, where: str) -> None:
+    handler = inspect.getattr_static(found, "handle_recv", None)
+    if inspect.isfunction(handler) and (refusal := _refusal(handler, object(), (b"", b""))):
+        raise _error(
+            where,
+            f"{name}: handle_recv is called with one event ({refusal}); write "
+            "handle_recv(self, data)",
+        )
+
+
+def _refusal(function: Any, *arguments: Any, **options: Any) -> str:
+    """Why a function cannot be called with arguments, or nothing."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # it does not tell
+        return ""
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def is_circus_plugin(cls: type) -> bool:
@@ -118,10 +143,17 @@ def load_checked(spec: PluginSpec) -> type[Any]:
     """Import the class of a plugin and let it look at the plugin's options.
 
     Raises:
-        PluginLoadError: See `load_plugin_class`.
+        PluginLoadError: See `load_plugin_class`; or the constructor does not take the options.
         SpecError: An option does not fit.
     """
     plugin_class = load_plugin_class(spec.use, spec.where)
+    # What circusd's endpoints and its check delay will be is no matter here.
+    if refusal := _refusal(plugin_class.__init__, object(), "", "", 1.0, None, **spec.config):
+        raise _error(
+            spec.where,
+            f"{spec.use_name}: its __init__ does not take its options ({refusal}); "
+            "write __init__(self, *args, **config)",
+        )
     if issubclass(plugin_class, CircusPlugin):
         try:
             plugin_class.check_config(spec.config)

@@ -94,12 +94,12 @@ class FlappingAlert(CircusPlugin):
         self._stop = options.flag("stop", False)
         retry_in = options.seconds("retry_in", 60.0)
         self._pauses = Pauses(self, retry_in, self.patience)
-        self._misspelt = options.misspelt()
+        self._options = options
         self._told: dict[str, float] = {}
         self._under_way = 0
 
     def handle_init(self) -> None:
-        for line in self._misspelt:
+        for line in self._options.misspelt():
             self.logger.warning("%s", line)
         if self._command and shutil.which(self._command[0]) is None:
             raise SpecError(

@@ -48,12 +48,12 @@ class Logger(CircusPlugin):
         self.filename = options.text("filename", "-") or "-"
         form = options.choice("format", "text", ("text", "json"))
         self._format = format_json if form == "json" else format_text
-        self._misspelt = options.misspelt()
+        self._options = options
         self._file: LineFile | None = None
         self._lost = 0
 
     def handle_init(self) -> None:
-        for line in self._misspelt:
+        for line in self._options.misspelt():
             self.logger.warning("%s", line)
         try:
             self._file = open_lines(self.filename)

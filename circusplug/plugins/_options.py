@@ -19,11 +19,25 @@ _YES_NO = {"yes": True, "true": True, "on": True, "1": True}
 _YES_NO |= {"no": False, "false": False, "off": False, "0": False}
 
 
+#: What circusd reads in a plugin's section, besides the plugin.
+_CIRCUS_OPTIONS = frozenset(
+    """
+    active args autostart check_flapping close_child_stderr close_child_stdin close_child_stdout
+    cmd copy_env copy_path env executable gid graceful_timeout hooks max_age max_age_variance
+    max_retry name numprocesses on_demand priority respawn rlimits send_hup shell shell_args
+    singleton stderr_stream stdin_socket stdout_stream stop_children stop_signal uid use
+    use_sockets virtualenv virtualenv_py_ver warmup_delay working_dir
+    """.split()  # noqa: SIM905 - a list would be five times as long
+)
+_CIRCUS_PREFIXES = ("rlimit_", "hooks.", "stdout_stream.", "stderr_stream.")
+
+
 @classmethod  # type: ignore[misc]  # of the class that takes it
 def check_by_construction(cls: type[CircusPlugin], config: Mapping[str, Any]) -> None:
     """Check options as the constructor does, which reads them all and opens nothing.
 
-    A subclass's own constructor may do anything, so it is left alone.
+    What it does not read is an error. A subclass's own constructor may do anything, so it is
+    left alone.
     """
     if not cls.__init__.__module__.startswith(__package__ or ""):
         return
@@ -32,6 +46,8 @@ def check_by_construction(cls: type[CircusPlugin], config: Mapping[str, Any]) ->
         plugin.__init__(  # type: ignore[misc]
             host.endpoint, host.pubsub_endpoint, host.check_delay, None, **config
         )
+        if unknown := plugin._options.unknown():  # type: ignore[attr-defined]
+            raise SpecError(unknown)
     except TypeError as error:
         raise SpecError(str(error)) from None
     finally:
@@ -90,15 +106,25 @@ class Options:
         return self._read(key, "", _command)
 
     def misspelt(self) -> list[str]:
-        """A line for each option that nobody asked for and that looks like one that is known.
-
-        Other unknown options are left alone: a section may hold what circusd understands.
-        """
+        """A line for each option that nobody asked for and that looks like one that is known."""
         return [
             f"there is no option '{key}' (did you mean '{close[0]}'?)"
             for key in sorted(self._config.keys() - self._known)
             if (close := difflib.get_close_matches(key, self._known, 1, 0.8))
         ]
+
+    def unknown(self) -> str:
+        """A line on the options that nobody asked for, and that are not Circus's own; or none."""
+        words, guessed = [], True
+        for key in sorted(self._config.keys() - self._known - _CIRCUS_OPTIONS):
+            if not key.startswith(_CIRCUS_PREFIXES):
+                close = difflib.get_close_matches(key, self._known, 1)
+                words.append(f"'{key}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
+                guessed = guessed and bool(close)
+        if not words:
+            return ""
+        known = "" if guessed else f"; there are {', '.join(sorted(self._known))}"
+        return f"there is no option {', '.join(words)}{known}"
 
     def _read(self, key: str, default: Any, parse: Callable[[Any], _Value]) -> _Value:
         self._known.add(key)

@@ -53,7 +53,7 @@ class LoadScaler(CircusPlugin):
         self.up_above = options.number("up_above", 80.0, "percent")
         self.down_below = options.number("down_below", 20.0, "percent")
         self.cooldown = options.seconds("cooldown", 30.0)
-        self._misspelt = options.misspelt()
+        self._options = options
         if self.min_processes > self.max_processes:
             raise SpecError(
                 f"'min_processes' ({self.min_processes}) is more than 'max_processes' "
@@ -73,7 +73,7 @@ class LoadScaler(CircusPlugin):
         self._trouble = ""
 
     def handle_init(self) -> None:
-        for line in self._misspelt:
+        for line in self._options.misspelt():
             self.logger.warning("%s", line)
         self._periodic = self.periodic(self.look, self.period)
 

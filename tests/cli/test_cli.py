@@ -332,6 +332,7 @@ def test_check_prints_json_of_one_shape(main: Main, ini: Callable[..., Path]) ->
             },
         },
         "problems": [],
+        "warnings": [],
     }
 
 
@@ -555,8 +556,11 @@ def test_plugins_are_imported_from_the_current_directory_as_circus_does(
 ) -> None:
     path = ini(plugin("one"), plugin("two", isolate="yes"))
     assert run(tmp_path, "check", path, program=script).returncode == 0
-    elsewhere = run(tmp_path / "bin", "check", path, program=script)
+    (tmp_path / "apart").mkdir()
+    moved = path.rename(tmp_path / "apart" / path.name)
+    elsewhere = run(tmp_path / "bin", "check", moved, program=script)
     assert "there is no module 'tellers'" in elsewhere.stderr
+    path = moved
     with Running(tmp_path, "run", path, program=script) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init")
         command.interrupt()
@@ -1064,6 +1068,17 @@ def test_migrate_shows_the_changes_and_asks_for_a_yes(tmp_path: Path, ini: Any) 
     assert done.stderr == "not a terminal: add --yes to do it\n"
     assert path.read_bytes() == before
     assert sorted(item.name for item in tmp_path.iterdir()) == ["circus.ini", "tellers.py"]
+
+
+def test_migrate_masks_secrets_and_prints_warnings_apart(tmp_path: Path, ini: Any) -> None:
+    path = ini(
+        plugin("dog", "circus.plugins.watchdog.WatchDog", api_token="hunter2"), plugin("b", a="1")
+    )
+    done = run(tmp_path, "migrate", path)
+    assert "+api_token = ****" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert "[plugin:dog]: watchers_regex = .* takes in [plugin:circusplug]" in warning
 
 
 def test_migrate_does_it_and_undo_puts_it_back(tmp_path: Path, ini: Any) -> None:

@@ -11,10 +11,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from circusd_real import free_endpoints
 from command import COMMAND, Running, environment, plugin, run, write_ini
 from patience import PATIENCE
 
 from circusplug.testing import FakeCircusd
+
+#: Modules that the commands use, whose names a file may have as well.
+STRANGERS = (
+    "argparse", "configobj", "difflib", "fcntl", "json", "logging", "multiprocessing", "psutil",
+    "resource", "subprocess", "tempfile", "tornado", "zmq",
+)  # fmt: skip
+
+#: What such a file holds: it leaves a trace, whoever runs it.
+HOSTILE = "open('executed', 'w').close()\nraise SystemExit(99)\n"
 
 #: What a plugin may leave behind: a thread of an executor that is busy for long.
 EXECUTOR = """\
@@ -44,28 +54,74 @@ def test_a_stray_thread_of_an_executor_does_not_keep_a_stopped_host(tmp_path: Pa
     assert "plugin:a: stop\n" in command.lines
 
 
-@pytest.mark.parametrize("module", ["circusplug", "circusplug._cli.main"])
-def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "module", [["-m", "circusplug"], ["-mcircusplug"], ["-m", "circusplug._cli.main"]]
+)
+def test_the_package_runs_as_a_module(module: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", module, "--version"],
+        [sys.executable, *module, "--version"],
         cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "circusplug", "")
 
 
-@pytest.mark.parametrize("command", ["check", "run", "migrate"])
+PROGRAMS = {
+    "installed": [str(Path(sys.executable).with_name("circusplug"))],
+    "module": [sys.executable, "-m", "circusplug"],
+    "module in one word": [sys.executable, "-mcircusplug"],
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("command", ["check", "run", "up", "migrate", "plugin"])
 def test_a_file_in_the_current_directory_is_not_taken_for_a_module_of_ours(
-    command: str, tmp_path: Path
+    command: str, program: str, tmp_path: Path
 ) -> None:
-    for stranger in ("configobj", "zmq", "tempfile", "json", "difflib", "resource"):
-        (tmp_path / f"{stranger}.py").write_text("print('executed')\nraise SystemExit(99)\n")
     unborn = plugin("a", "tellers.Unborn", host_max_restarts=0)
     own = "[circusplug]\nexit_when_done = yes\n"
-    path = write_ini(tmp_path, "ipc://nowhere", "ipc://nowhere-either", own, unborn)
-    installed = Path(sys.executable).with_name("circusplug")
-    done = run(tmp_path, command, path, program=[installed], timeout=PATIENCE)
-    assert "executed" not in done.stdout + done.stderr
+    path = write_ini(tmp_path, *free_endpoints(2), own, unborn)
+    for stranger in STRANGERS:
+        (tmp_path / f"{stranger}.py").write_text(HOSTILE)
+    (tmp_path / "circus").mkdir()
+    (tmp_path / "circus" / "__init__.py").write_text(HOSTILE)
+    arguments = ["tellers.Unborn"] if command == "plugin" else [path]
+    done = run(
+        tmp_path, command, *arguments, program=PROGRAMS[program], timeout=PATIENCE,
+        env=environment(PYTHONWARNINGS=""),  # Circus warns of itself on newer Pythons
+    )  # fmt: skip
+    assert not (tmp_path / "executed").exists()
+    assert "Traceback" not in done.stderr or "RuntimeError: no good" in done.stderr
     assert done.returncode == (0 if command == "check" else 1)
+
+
+def test_circus_plugin_takes_no_file_beside_it_for_a_module_of_ours(tmp_path: Path) -> None:
+    write_ini(tmp_path, "", "")
+    for stranger in STRANGERS:
+        (tmp_path / f"{stranger}.py").write_text(HOSTILE)
+    program = "import sys; sys.path.remove(''); from circusplug._cli.main import run_plugin as run"
+    done = run(
+        tmp_path, "tellers.Unborn", program=[sys.executable, "-c", f"{program}; run()"],
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert not (tmp_path / "executed").exists()
+    assert (done.returncode, "RuntimeError: no good" in done.stderr) == (1, True)
+
+
+def test_a_module_of_somebody_else_that_runs_with_m_keeps_its_path(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import circusplug, beside\n")
+    (tmp_path / "theirs" / "__main__.py").write_text("")
+    (tmp_path / "beside.py").write_text("print('found')\n")
+    done = run(tmp_path, "circusplug", program=[sys.executable, "-m", "theirs"], timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", "")
+
+
+def test_windows_is_told_in_one_line_what_is_supported(tmp_path: Path) -> None:
+    program = "import sys; sys.platform = 'win32'\ntry:\n    import circusplug\n"
+    program += "except ImportError as error:\n    print(error, 'resource' in sys.modules)"
+    done = run(tmp_path, program=[sys.executable, "-c", program], timeout=PATIENCE)
+    said = "circusplug needs Linux; on Windows it runs in WSL or in a container False\n"
+    assert (done.stdout, done.stderr) == (said, "")
 
 
 def test_plugins_beside_the_file_are_found_from_any_directory(tmp_path: Path) -> None:

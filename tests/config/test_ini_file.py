@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from circusplug._config.ini_file import load, without_plugins
+from circusplug._config.ini_file import load
+from circusplug._config.ini_for_circusd import without_plugins
 from circusplug._config.ini_includes import read_ini
 from circusplug._config.specs import HostConfig, PluginSpec
 from circusplug._errors import ConfigError

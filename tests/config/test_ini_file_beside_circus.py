@@ -22,7 +22,8 @@ from circus.plugins import _str2cfg, get_plugin_cmd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from circusplug._config.ini_file import load, without_plugins
+from circusplug._config.ini_file import load
+from circusplug._config.ini_for_circusd import without_plugins
 from circusplug._config.specs import HostConfig
 from circusplug._errors import ConfigError
 

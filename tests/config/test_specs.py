@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from circusplug import CircusPlugError, HostConfig, HostOptions, PluginSpec, SpecError
 from circusplug._config.host_options import ISOLATED_ONLY, OPTIONS
-from circusplug._config.values import to_bool
+from circusplug._config.values import is_secret, to_bool
 
 
 def host_options(isolate: bool = True, **options: Any) -> HostOptions:
@@ -66,8 +66,14 @@ def test_what_is_neither_yes_nor_no_is_refused(value: Any) -> None:
         ("uid", "root", 0),
         ("gid", "0", 0),
         ("working_dir", "/", "/"),
-        ("python_path", f"/a{os.pathsep}/b{os.pathsep}", ("/a", "/b")),
-        ("python_path", ["/a", "/b"], ("/a", "/b")),
+        ("python_path", f"/{os.pathsep}/usr{os.pathsep}", ("/", "/usr")),
+        ("python_path", ["/", "/usr"], ("/", "/usr")),
+        ("max_message", "250K", 250 * 1024),
+        ("max_message", " 16 mb ", 16 * 1024**2),
+        ("max_message", "1G", 1024**3),
+        ("max_message", "1000", 1000),
+        ("loglevel", "Debug", "debug"),
+        ("nice", "19", 19),
         ("stdout", "-", ""),
         ("stderr", "", ""),
     ],
@@ -95,6 +101,14 @@ def test_a_host_option_is_read_from_text_or_given_as_it_is(key: str, text: Any, 
         ("max_errors", "0", "'0' is less than 1"),
         ("critical", "perhaps", "'perhaps' is not yes or no"),
         ("nice", "-21", "'-21' is less than -20"),
+        ("nice", "99", "'99' is more than 19"),
+        ("max_message", "0K", "'0K' is not a size of 1 byte or more; write 250K or 16M"),
+        ("max_message", "16X", "'16X' is not a size"),
+        ("max_message", -1, "-1 is not a size"),
+        ("max_message", None, "None is not a size"),
+        ("loglevel", "loud", "'loud' is none of debug, info, warning, error, critical"),
+        ("on_error", "explode", "'explode' is none of continue, restart, stop"),
+        ("python_path", "/usr:/no/such", "'/no/such': there is no such directory"),
         ("stop_signal", "SIGNOTHING", "'SIGNOTHING' is not a signal"),
         ("stop_signal", "999", "'999' is not a signal"),
         ("uid", "no such user", "no user 'no such user' here"),
@@ -166,10 +180,39 @@ def test_to_dict_tells_what_differs_from_the_defaults() -> None:
 
 @pytest.mark.parametrize("key", sorted(ISOLATED_ONLY | {"env.A", "rlimit_nofile"}))
 def test_what_needs_a_process_is_refused_without_one(key: str) -> None:
-    values = {"on_stall": "restart", "working_dir": "/", "stop_signal": "TERM", "python_path": "/a"}
+    values = {"on_stall": "restart", "working_dir": "/", "stop_signal": "TERM", "python_path": "/"}
     value = values.get(key, "0")
     with pytest.raises(SpecError, match=r"needs a process of its own.*add 'isolate = true'"):
         PluginSpec.from_options({"use": "a.B", f"host.{key}": value})
+
+
+@pytest.mark.parametrize("value", ["restart", "RESTART", " Restart "])
+def test_a_value_that_needs_a_process_is_refused_without_one_in_any_case(value: str) -> None:
+    with pytest.raises(SpecError, match=r"needs a process of its own; add 'isolate = true'"):
+        PluginSpec.from_options({"use": "a.B", "host.on_stall": value})
+    assert host_options(on_stall=value).on_stall == "restart"
+    spec = PluginSpec.from_options({"use": "a.B", "host.on_stall": "REPORT"})
+    assert spec.host.on_stall == "report"
+
+
+def test_sizes_and_levels_are_for_threads_too() -> None:
+    spec = PluginSpec.from_options(
+        {"use": "a.B", "host.max_message": "1K", "host.loglevel": "error"}
+    )
+    assert (spec.host.max_message, spec.host.loglevel) == (1024, "error")
+    assert (HostOptions().max_message, HostOptions().loglevel) == (16777216, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "smtp_passwd", "API_TOKEN", "client-secret", "aws_key", "credentials"]
+)
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["filename", "keys", "watcher", "user", "endpoint"])
+def test_other_names_are_no_secrets(name: str) -> None:
+    assert not is_secret(name)
 
 
 # One plugin.

@@ -7,7 +7,9 @@ import os
 import shlex
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from circus.config import get_config
@@ -20,6 +22,7 @@ from circusplug._errors import ConfigError
 from circusplug._migrate import ini_edit
 from circusplug._migrate.plan import Migration, apply, plan
 from circusplug._migrate.undo import undo
+from circusplug._plugin.load import load_plugin_class
 
 EXAMPLES = int(os.environ.get("CIRCUSPLUG_EXAMPLES", "60"))
 # Circus warns of a fruitless include by a logger method that is deprecated itself.
@@ -403,6 +406,29 @@ def test_a_target_that_circusd_would_include_is_refused(write: Write, include: s
     assert [plugin["name"] for plugin in get_config(str(path))["plugins"]] == ["plugin:circusplug"]
 
 
+@pytest.mark.parametrize("name", ["plugins.ini", BACKUP])
+def test_a_link_that_leads_nowhere_is_not_written_through(write: Write, name: str) -> None:
+    path = write()
+    os.symlink("elsewhere", name)
+    (problem,) = problems(lambda: plan(path))
+    assert problem.startswith(f"{name}: exists already; ")
+    assert files() == {"circus.ini"}
+    os.unlink(name)
+    migration = plan(path)
+    os.symlink("elsewhere", name)  # meanwhile
+    assert problems(lambda: apply(migration)) == (
+        f"{name}: exists already; plan the migration again",
+    )
+    assert os.readlink(name) == "elsewhere"
+    assert files() == {"circus.ini"}
+
+
+def test_a_file_that_is_a_link_to_nowhere_is_no_file(write: Write) -> None:
+    os.symlink("elsewhere", "circus.ini")
+    assert problems(lambda: plan("circus.ini")) == ("circus.ini: no such file",)
+    assert not os.path.exists("elsewhere")
+
+
 def test_an_include_of_something_else_is_no_obstacle(write: Write) -> None:
     path = write("[circus]\ninclude = p*/*.ini *.conf\n[plugin:p]\nuse = a.B\n")
     assert plan(path).target == "plugins.ini"
@@ -451,6 +477,79 @@ def test_a_directory_that_is_gone_is_said_in_one_line(write: Write, tmp_path: Pa
         "circus.ini: it, or a file beside it, cannot be written: No such file or directory",
     )
     assert files() == {"circus.ini"}
+
+
+# -- what to look at --------------------------------------------------------------------------
+
+
+WATCHDOG = "[plugin:w]\nuse = circus.plugins.watchdog.WatchDog\n"
+
+
+@pytest.mark.parametrize("regex", ["", ".*", "plugin:", "web|.*plug"])
+def test_a_watchdog_that_would_kill_the_host_is_warned_of(write: Write, regex: str) -> None:
+    path = write(WATCHDOG + (f"watchers_regex = {regex}\n" if regex else "x = 1\n"))
+    (warning,) = plan(path).warnings
+    assert warning == (
+        f"circus.ini: [plugin:w]: watchers_regex = {regex or '.*'} takes in [plugin:circusplug], "
+        "which sends no heartbeats, so this plugin would kill its own host again and again; write "
+        "watchers_regex = (?!plugin:), or the names that you mean"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{WATCHDOG}watchers_regex = (?!plugin:)\n",
+        f"{WATCHDOG}watchers_regex = web\n",
+        f"{WATCHDOG}watchers_regex = (\n",
+        f"{WATCHDOG}active = no\n",
+        "[plugin:w]\nuse = a.Other\n",
+    ],
+)
+def test_another_plugin_is_not_warned_of(write: Write, text: str) -> None:
+    assert plan(write(text)).warnings == ()
+
+
+def test_the_regex_that_a_warning_names_spares_the_host_and_takes_the_watchers(
+    write: Write,
+) -> None:
+    migrate(write(f"{WATCHDOG}watchers_regex = (?!plugin:)\n"))
+    (spec,) = load("plugins.ini").plugins
+    dog = load_plugin_class(spec.use)(
+        "tcp://127.0.0.1:1", "tcp://127.0.0.1:2", 1.0, None, **spec.config
+    )
+    dog.loop.close()
+    assert not dog._match_watcher_name("plugin:circusplug")
+    assert dog._match_watcher_name("web")
+
+
+def test_what_a_file_says_twice_is_warned_of(write: Write) -> None:
+    (warning,) = plan(write("[plugin:p]\nuse = a.B\nx = 1\nx = 2\n")).warnings
+    assert warning.startswith("circus.ini:4: [plugin:p]: 'x' is set at circus.ini:3 already")
+
+
+def test_secrets_are_masked_in_what_is_shown_and_kept_in_what_is_written(write: Write) -> None:
+    text = (
+        "[env]\nAPI_TOKEN = hunter2\n[plugin:p]\nuse = a.B\nsmtp_password: hunter2\n"
+        "# old_password = hunter2\nsecret_list = hunter2\n  hunter2\nuser = $(circus.env.me)\n"
+    )
+    migration = plan(write(text))
+    assert "hunter2" not in migration.diff
+    assert migration.diff.count("****") == 10
+    assert "\n-smtp_password: ****\n" in migration.diff
+    assert "\n+user = $(circus.env.me)\n" in migration.diff
+    apply(migration)
+    assert Path("plugins.ini").read_text().count("hunter2") == 5
+    undo("circus.ini")
+    assert Path("circus.ini").read_text() == text
+
+
+def test_the_environment_of_plugins_moves_with_them(write: Write) -> None:
+    path = write("[plugin:p]\nuse = a.B\nisolate = yes\n[env:plugin:p]\nA = 1\n[env:web]\nB = 2\n")
+    migrate(path)
+    assert dict(load("plugins.ini").plugins[0].host.env) == {"A": "1"}
+    assert "[env:web]\nB = 2" in path.read_text()
+    assert "env:plugin" not in path.read_text()
 
 
 # -- the way back -----------------------------------------------------------------------------
@@ -534,6 +633,56 @@ def test_a_migration_that_is_interrupted_can_be_done_again_or_undone(
     apply(plan(path))
     undo(path)
     assert files() == {"circus.ini"}
+
+
+def interrupted_at(step: int, act: Callable[[], object]) -> bool:
+    """Do something with a Ctrl-C just before or after a change of files; whether it came to it."""
+    changes = 0
+
+    def interrupting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*args: Any, **kwargs: Any) -> None:
+            nonlocal changes
+            changes += 2
+            if changes - 1 == step:
+                raise KeyboardInterrupt
+            real(*args, **kwargs)
+            if changes == step:
+                raise KeyboardInterrupt
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("chmod", "fsync", "replace", "unlink"):
+            patch.setattr(os, name, interrupting(getattr(os, name)))
+        try:
+            act()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_ctrl_c_at_any_change_leaves_what_can_be_undone_or_done_again(
+    write: Write, undone: bool
+) -> None:
+    step = 0
+    while True:
+        step += 1
+        path = write()
+        migration = plan(path)
+        if undone:
+            apply(migration)
+        act = partial(undo, path) if undone else partial(apply, migration)
+        if not interrupted_at(step, act):
+            break
+        if Path(BACKUP).exists():
+            undo(path)
+        assert files() == {"circus.ini"}, step
+        assert path.read_bytes() == MIXED.encode(), step
+        apply(plan(path))
+        undo(path)
+        assert files() == {"circus.ini"}, step
+    assert step > (10 if undone else 18)
 
 
 def test_a_migration_that_got_no_further_than_the_backup_is_undone(write: Write) -> None:

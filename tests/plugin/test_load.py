@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from circusplug import CircusPlugin, PluginLoadError
-from circusplug._plugin.load import is_circus_plugin, load_plugin_class
+from circusplug import CircusPlugin, PluginLoadError, PluginSpec
+from circusplug._plugin.load import is_circus_plugin, load_checked, load_plugin_class
 
 _MODULE = """
 import json
@@ -28,6 +30,14 @@ class Awaits(Logger):
 
 class Inherits(Logger):
     pass
+
+class Eventless(CircusPlugin):
+    def handle_recv(self):
+        pass
+
+class Greedy(CircusPlugin):
+    def handle_recv(self, watcher, action):
+        pass
 
 class Stranger:
     def handle_recv(self, data):
@@ -153,6 +163,16 @@ def test_a_class_is_checked_and_returned() -> None:
             "loadable.plugins.Awaits: handle_stop runs when the plugin's loop has ended, so it "
             "cannot be async; make it a plain function (call and cast work in it)",
         ),
+        (
+            "loadable.plugins.Eventless",
+            "loadable.plugins.Eventless: handle_recv is called with one event (too many positional "
+            "arguments); write handle_recv(self, data)",
+        ),
+        (
+            "loadable.plugins.Greedy",
+            "loadable.plugins.Greedy: handle_recv is called with one event (missing a required "
+            "argument: 'action'); write handle_recv(self, data)",
+        ),
     ],
 )
 def test_a_use_that_cannot_be_loaded_says_why(use: str, message: str) -> None:
@@ -179,6 +199,58 @@ def test_a_failing_import_keeps_its_cause(
     with pytest.raises(PluginLoadError, match=message) as caught:
         load_plugin_class(use)
     assert isinstance(caught.value.__cause__, cause)
+
+
+def _wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls a function with one argument more than it is called with."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, "more", **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda self, data, more=None: None,
+        lambda *args: None,
+        staticmethod(lambda data: None),
+        functools.partialmethod(lambda self, more, data: None, 1),
+        _wrapping(lambda self, data, more: None),
+    ],
+)
+def test_any_handler_that_takes_an_event_will_do(handler: Any) -> None:
+    found = type("Fine", (CircusPlugin,), {"handle_recv": handler})
+    assert load_plugin_class(found) is found
+
+
+def test_a_handler_of_a_class_made_for_circus_has_to_take_an_event_as_well() -> None:
+    base = pytest.importorskip("circus.plugins").CircusPlugin
+    found = type("Eventless", (base,), {"handle_recv": lambda self: None})
+    with pytest.raises(PluginLoadError, match=r"Eventless: handle_recv is called with one event"):
+        load_plugin_class(found)
+
+
+class Strict(CircusPlugin):
+    def handle_recv(self, data):
+        pass
+
+    def __init__(self, endpoint, pubsub_endpoint, check_delay, ssh_server, name, level="x"):
+        super().__init__(endpoint, pubsub_endpoint, check_delay, ssh_server, name=name)
+
+
+def test_a_constructor_has_to_take_the_options_of_its_section() -> None:
+    assert load_checked(PluginSpec("a", Strict, {"name": "plugin:a", "level": "y"})) is Strict
+    with pytest.raises(PluginLoadError) as caught:
+        load_checked(PluginSpec("a", Strict, {"name": "plugin:a", "colour": "y"}, where="x.ini"))
+    assert str(caught.value) == (
+        f"x.ini: {__name__}.Strict: its __init__ does not take its options (got an unexpected "
+        "keyword argument 'colour'); write __init__(self, *args, **config)"
+    )
+    with pytest.raises(PluginLoadError, match=r"\(missing a required argument: 'name'\)"):
+        load_checked(PluginSpec("a", Strict))
 
 
 def test_ctrl_c_during_an_import_is_no_load_error(tmp_path: Path) -> None:

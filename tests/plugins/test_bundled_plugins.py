@@ -117,10 +117,30 @@ class TestOptions:
             run_plugin(FlappingAlert, quiet="long")
         assert caught.value.key == "quiet"
 
-    def test_an_option_that_looks_misspelt_is_told(self, run_plugin: Run, journal: Journal) -> None:
-        run_plugin(FlappingAlert, windw="3", use_sockets="true")
+    @pytest.mark.parametrize("plugin", [Logger, FlappingAlert, LoadScaler])
+    def test_an_option_that_there_is_not_is_refused(self, plugin: type[CircusPlugin]) -> None:
+        circus = {"use_sockets": "true", "rlimit_core": "1", "stdout_stream.class": "x"}
+        config = {"watcher": "web"} if plugin is LoadScaler else {}
+        plugin.check_config({**config, **circus})
+        with pytest.raises(SpecError, match=r"^there is no option 'colour', 'x y'; there are \w+"):
+            plugin.check_config({**config, **circus, "colour": "red", "x y": ""})
+
+    def test_one_that_looks_misspelt_is_refused_with_a_guess(self) -> None:
+        with pytest.raises(SpecError) as caught:
+            FlappingAlert.check_config({"windw": "3"})
+        assert str(caught.value) == "there is no option 'windw' (did you mean 'window'?)"
+
+    def test_a_subclass_with_a_constructor_of_its_own_is_told_of_it(
+        self, run_plugin: Run, journal: Journal
+    ) -> None:
+        class Louder(FlappingAlert):
+            def __init__(self, *args: Any, **config: Any) -> None:
+                super().__init__(*args, **config)
+
+        run_plugin(Louder, windw="3", colour="red", use_sockets="true")
         journal.wait("there is no option 'windw' (did you mean 'window'?)")
         assert "use_sockets" not in str(journal.messages)
+        assert "colour" not in str(journal.messages)
 
     def test_options_may_be_text_or_typed(self, run_plugin: Run) -> None:
         text = run_plugin(LoadScaler, name="a", watcher="web", max_processes="9", period="7").plugin
