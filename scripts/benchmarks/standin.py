@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -97,6 +98,8 @@ class StandIn:
 
 def serve(control_port: int, count: int, sndhwm: int) -> None:
     """Be the process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a connection takes a descriptor
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
     control = context.socket(zmq.PAIR)

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from .contender import COUNTER
-from .field import contenders
-from .report import Goal, Row, spread
-from .scale import Scale, progress
-from .standin import CIRCUSD_SNDHWM
+from ..contender import COUNTER
+from ..field import contenders
+from ..report import Goal, Row, spread
+from ..scale import Scale, progress
+from ..standin import CIRCUSD_SNDHWM
 
 EVENTS = 100_000
 BLOCK_SECONDS = 3
@@ -49,6 +49,7 @@ def measure(scale: Scale) -> list[Row]:
             scale.rounds,
             "",
             {"lost": {kind: spread(values) for kind, values in lost.items()}},
+            headline=True,
         )
     ]
 

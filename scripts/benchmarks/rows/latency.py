@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from .field import contenders
-from .processes import cpu_seconds
-from .report import Goal, Row, spread, times
-from .scale import Scale, progress
+from ..field import contenders
+from ..processes import cpu_seconds
+from ..report import Goal, Row, spread, times
+from ..scale import Scale, progress
 
 KINDS = ("bare", "ours", "circus")
 RATE = 1000

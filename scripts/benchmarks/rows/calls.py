@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from statistics import median
 
-from .field import contenders
-from .report import Goal, Row, spread, times
-from .scale import Scale, progress
+from ..field import contenders
+from ..report import Goal, Row, spread, times
+from ..scale import Scale, progress
 
 #: Most of a call is the kernel and libzmq, which are the same for all.
 NOISE = 0.03
