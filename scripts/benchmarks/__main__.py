@@ -54,7 +54,9 @@ def main() -> int:
         description="Measure circusplug against Circus, Supervisor and bare pyzmq, side by side.",
         epilog="Exit status: 0 if every row holds, 1 if not. It wants a machine that is idle.",
     )
-    parser.add_argument("--quick", action="store_true", help="less of everything, under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything, in a minute and a half"
+    )
     parser.add_argument(
         "--only", action="append", choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
     )

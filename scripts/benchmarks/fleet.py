@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import zmq
@@ -99,19 +98,14 @@ class Fleet:
             self.ready_cpu = all_cpu_seconds(tree(self.process.pid))
             self._wait_subscribed()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         ready = [when for when, _ in self.noted("ready")] or [time.monotonic()]
         self.ready_seconds = max(ready) - began
         self.members = tree(self.process.pid)[self.kind in APART :]
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         end(self.process)
         self._folder.cleanup()
 

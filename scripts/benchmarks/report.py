@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -63,7 +63,8 @@ class Goal:
 
     def __str__(self) -> str:
         noise = f" (±{self.noise:.0%})" if self.noise else ""
-        return f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}{noise}"
+        limit = f"{self.limit:,}" if self.limit >= 1000 else f"{self.limit:g}"
+        return f"{'≥' if self.at_least else '≤'} {limit} {self.unit}{noise}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,31 @@ class Row:
     more: dict[str, Any] = field(default_factory=dict)
     supervisor: float | None = None
     headline: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        what: str,
+        values: Mapping[str, Sequence[float]],
+        *goals: Goal,
+        unit: str = "",
+        headline: bool = False,
+        **more: Any,
+    ) -> Row:
+        """A row from what was measured in each round, by contender."""
+        middle = {kind: median(each) for kind, each in values.items()}
+        return cls(
+            what,
+            middle["ours"],
+            middle.get("bare"),
+            middle.get("circus"),
+            goals,
+            len(values["ours"]),
+            unit,
+            {"spread": {kind: spread(each) for kind, each in values.items()}, **more},
+            middle.get("supervisor"),
+            headline,
+        )
 
     @property
     def holds(self) -> bool:

@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import zmq
@@ -49,12 +48,7 @@ class StandIn:
         self.endpoint, self.pubsub = hello["endpoint"], hello["pubsub"]
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         end(self._process)
         self._context.destroy(0)
 

@@ -11,8 +11,8 @@ from xmlrpc.client import ServerProxy
 from .fleet import PATIENCE, Fleet
 from .standin import StandIn
 
-#: Each listener has a pool of its own, so that it gets every event. No other setting but what
-#: keeps files out of the way: a pool keeps ten events for a listener that is busy.
+#: Each listener has a pool of its own, so that it gets every event, and gets them as soon as it
+#: runs. All else is as it comes: a pool keeps ten events for a listener that is busy.
 _CONF = """\
 [supervisord]
 logfile = /dev/null
@@ -35,6 +35,7 @@ _LISTENER = """\
 [eventlistener:p{number}]
 command = {python} -m benchmarks.listener listen {report} {block}
 events = PROCESS_COMMUNICATION
+startsecs = 0
 stdout_logfile = NONE
 stderr_logfile = NONE
 """

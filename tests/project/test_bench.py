@@ -43,12 +43,19 @@ def test_a_goal_may_be_missed_by_the_noise_it_allows_and_says_so() -> None:
 def test_a_goal_says_on_which_side_of_the_limit_it_wants_to_be() -> None:
     assert str(Goal(1, 1.5, "x bare")) == "≤ 1.5 x bare"
     assert str(Goal(1, 14, "x less than Circus", at_least=True)) == "≥ 14 x less than Circus"
+    assert str(Goal(1, 20_000, "handled", at_least=True)) == "≥ 20,000 handled"
 
 
 def test_a_row_holds_only_if_each_of_its_goals_does() -> None:
     assert (FAST.verdict, SLOW.verdict, TOLD.verdict) == ("holds", "MISSED", "reported")
     assert report.all_hold([FAST, TOLD])
     assert not report.all_hold([FAST, SLOW, TOLD])
+
+
+def test_a_row_has_each_contender_s_median_and_how_far_its_rounds_lie_apart() -> None:
+    row = Row.of("fast", {"ours": [3, 1, 2], "supervisor": [9, 7, 8], "other": [5]}, unit="µs")
+    assert (row.ours, row.bare, row.circus, row.supervisor, row.rounds) == (2, None, None, 8, 3)
+    assert row.more["spread"]["other"] == {"median": 5, "least": 5, "most": 5}
 
 
 def test_the_table_has_a_line_for_each_row_and_all_are_equally_long() -> None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from statistics import median
 
 from ..fleet import Fleet
-from ..report import Goal, Row, spread, times
+from ..report import Goal, Row, times
 from ..scale import Scale, progress
 from ..standin import StandIn
 
@@ -48,24 +48,24 @@ def measure(scale: Scale) -> list[Row]:
                     steady[name].append(crowd.steady(int(scale.many_seconds * RATE)))
     title = f"{MANY} plugins x {scale.many_events:,} decoded events"
     return [
-        _row(
+        Row.of(
             f"{title}: CPU per delivery",
             flood,
             Goal(times(flood["ours"], flood["lone"]), 1.2, "x one plugin's"),
-            "µs",
+            unit="µs",
         ),
-        _row(
+        Row.of(
             f"{title}: all handled after",
             arrival,
             Goal(times(arrival["circus"], arrival["ours"]), 3, "x sooner than Circus", True),
-            "s",
+            unit="s",
             headline=True,
         ),
-        _row(
+        Row.of(
             f"{MANY} plugins at {RATE} events/s: CPU per delivery",
             steady,
             Goal(times(steady["ours"], steady["circus"]), 0.5, "x Circus"),
-            "µs",
+            unit="µs",
         ),
     ]
 
@@ -94,18 +94,3 @@ class _Crowd:
         before = self._fleet.cpu()
         self._stand_in.pace(self._publisher, events, RATE)
         return (self._fleet.cpu() - before) / (events * self._fleet.count) * 1e6
-
-
-def _row(
-    what: str, values: dict[str, list[float]], goal: Goal, unit: str, *, headline: bool = False
-) -> Row:
-    return Row(
-        what,
-        median(values["ours"]),
-        circus=median(values["circus"]),
-        goals=(goal,),
-        rounds=len(values["ours"]),
-        unit=unit,
-        more={"spread": {kind: spread(each) for kind, each in values.items()}},
-        headline=headline,
-    )

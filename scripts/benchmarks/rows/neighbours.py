@@ -37,19 +37,18 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def _row(case: str, rounds: list[list[float]]) -> Row:
-    late = {
-        name: [each[min(int(len(each) * part), len(each) - 1)] for each in rounds]
-        for name, part in (("p50", 0.5), ("p99", 0.99), ("slowest", 1))
-    }
+    p99, p50, slowest = (
+        [each[min(int(len(each) * part), len(each) - 1)] for each in rounds]
+        for part in (0.99, 0.5, 1)
+    )
     most = CASES[case][2]
-    middle = median(late["p99"])
-    return Row(
+    return Row.of(
         f"delay at p99 of {NEIGHBOURS} plugins' events beside {case}",
-        middle,
-        goals=(Goal(middle, most, "ms"),) if most else (),
-        rounds=len(rounds),
+        {"ours": p99},
+        *([Goal(median(p99), most, "ms")] if most else []),
         unit="ms",
-        more={name: spread(values) for name, values in late.items()},
+        p50=spread(p50),
+        slowest=spread(slowest),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from statistics import median
 
 from ..fleet import Fleet
-from ..report import Goal, Row, spread
+from ..report import Goal, Row
 from ..scale import Scale, progress
 from ..standin import StandIn
 
@@ -31,26 +31,16 @@ def measure(scale: Scale) -> list[Row]:
                 handled.append(sum(fleet.stop()[1]))
     title = f"{COUNT:,} plugins"
     return [
-        Row(
-            f"{title} ready",
-            median(ready),
-            goals=(Goal(median(ready), 2.5, "s"),),
-            rounds=len(ready),
-            unit="s",
-            more={"spread": spread(ready)},
-        ),
-        Row(
+        Row.of(f"{title} ready", {"ours": ready}, Goal(median(ready), 2.5, "s"), unit="s"),
+        Row.of(
             f"{title}: memory of each",
-            median(memory),
-            goals=(Goal(median(memory), 0.2, "MB"),),
-            rounds=len(memory),
+            {"ours": memory},
+            Goal(median(memory), 0.2, "MB"),
             unit="MB",
-            more={"spread": spread(memory)},
         ),
-        Row(
-            f"{title}: {EVENTS} events, handled",
-            min(handled),
-            goals=(Goal(min(handled), EVENTS * COUNT, "deliveries", at_least=True),),
-            rounds=len(handled),
+        Row.of(
+            f"{title}: handled of {EVENTS * COUNT:,} deliveries",
+            {"ours": handled},
+            Goal(min(handled), EVENTS * COUNT, "in any round", at_least=True),
         ),
     ]
