@@ -16,22 +16,34 @@ import zmq
 
 import circusplug
 
-from . import burst, calls, events, hog, idle, isolated, latency, memory, startup, stopping
-from .report import all_hold, as_json, describe, put_into_readme, table
+from .report import all_hold, as_json, as_page, describe, put_into_readme, table
+from .rows import (
+    burst,
+    calls,
+    events,
+    fleets,
+    latency,
+    many,
+    neighbours,
+    supervisor,
+    thousand,
+)
 from .scale import FULL, QUICK, progress
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGE = ROOT / "circusplug" / "docs" / "figures.md"
+
 ROWS = {
     "events": events.measure,
     "latency": latency.measure,
     "calls": calls.measure,
-    "memory": memory.measure,
-    "startup": startup.measure,
-    "isolated": isolated.measure,
+    "fleets": fleets.measure,
+    "thousand": thousand.measure,
+    "many": many.measure,
+    "neighbours": neighbours.measure,
     "burst": burst.measure,
-    "idle": idle.measure,
-    "hog": hog.measure,
-    "stopping": stopping.measure,
+    "supervisor": supervisor.measure,
 }
 
 
@@ -39,16 +51,22 @@ def main() -> int:
     """Measure, print the table, and return 0 if every goal is reached."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measure circusplug against Circus and against bare pyzmq, side by side.",
+        description="Measure circusplug against Circus, Supervisor and bare pyzmq, side by side.",
         epilog="Exit status: 0 if every row holds, 1 if not. It wants a machine that is idle.",
     )
-    parser.add_argument("--quick", action="store_true", help="less of everything, under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything, in a minute and a half"
+    )
     parser.add_argument(
         "--only", action="append", choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to a file")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the ratios")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="write README.md's figures, and all to circusplug/docs",
+    )
     given = parser.parse_args()
     if given.readme and (given.quick or given.only):
         parser.error("--readme wants all rows, in full")
@@ -62,8 +80,6 @@ def main() -> int:
     print(f"\n{describe(about)} Medians of n rounds, all contenders in turn; lower is better.")
     if given.quick:
         print("With --quick: fewer and shorter rounds, so a single verdict may be chance.")
-    if "hog" in (given.only or ROWS):
-        print(hog.ADVICE)
     print(f"It took {time.monotonic() - began:.0f} s.")
     if given.json:
         Path(given.json).write_text(as_json(rows, {**about, "quick": given.quick}))
@@ -73,6 +89,7 @@ def main() -> int:
         draw(rows, describe(about), given.plot)
     if given.readme:
         README.write_text(put_into_readme(README.read_text(), rows, about))
+        PAGE.write_text(as_page(rows, about))
     return 0 if all_hold(rows) else 1
 
 
@@ -85,6 +102,7 @@ def surroundings() -> dict[str, Any]:
         "versions": {
             "circusplug": circusplug.__version__,
             "Circus": importlib.metadata.version("circus"),
+            "Supervisor": importlib.metadata.version("supervisor"),
             "Python": platform.python_version(),
             "pyzmq": zmq.__version__,
             "libzmq": zmq.zmq_version(),

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -29,8 +30,10 @@ COUNTER = struct.Struct("q")
 
 def main(kind: str, mode: str, pubsub: str, endpoint: str, *options: str) -> None:
     """Be a contender until killed."""
-    runners = {"bare": run_bare, "client": run_client, "ours": run_ours, "circus": run_circus}
-    runners[kind](mode, pubsub, endpoint, options)
+    if kind in ("ours", "circus"):
+        run_plugin(kind, mode, pubsub, endpoint, options)
+    else:
+        {"bare": run_bare, "client": run_client}[kind](mode, pubsub, endpoint, options)
 
 
 def tell(**facts: Any) -> None:
@@ -172,25 +175,11 @@ def run_client(mode: str, pubsub: str, endpoint: str, options: tuple[str, ...]) 
         handle(caller, (recv(), recv()))
 
 
-def run_ours(mode: str, pubsub: str, endpoint: str, options: tuple[str, ...]) -> None:
-    """Receive as a plugin of circusplug."""
-    from circusplug import Arbiter, CircusPlugin
+def run_plugin(kind: str, mode: str, pubsub: str, endpoint: str, options: tuple[str, ...]) -> None:
+    """Receive as a plugin of circusplug, or of Circus."""
+    module = importlib.import_module("circusplug" if kind == "ours" else "circus.plugins")
 
-    class Plugin(CircusPlugin):
-        name = "contender"
-        handle_recv = make_handler(mode, options)
-
-        def handle_init(self) -> None:
-            tell_ready()
-
-    Arbiter([Plugin], endpoint, pubsub).start()
-
-
-def run_circus(mode: str, pubsub: str, endpoint: str, options: tuple[str, ...]) -> None:
-    """Receive as a plugin of Circus."""
-    from circus.plugins import CircusPlugin
-
-    class Plugin(CircusPlugin):  # type: ignore[misc]
+    class Plugin(module.CircusPlugin):
         name = "contender"
         handle_recv = make_handler(mode, options)
 
@@ -198,7 +187,10 @@ def run_circus(mode: str, pubsub: str, endpoint: str, options: tuple[str, ...]) 
             super().initialize()
             tell_ready()
 
-    Plugin(endpoint, pubsub, 5.0).start()
+    if kind == "ours":
+        module.Arbiter([Plugin], endpoint, pubsub).start()
+    else:
+        Plugin(endpoint, pubsub, 5.0).start()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Runner:
 
     def settle(self) -> None:
         """Wait until it has done all that it had to do."""
-        wait_quiet(self.process.pid)
+        wait_quiet([self.process.pid])
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def wait(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, pubsub: str, re
     sub.connect(pubsub)
     dealer.connect(endpoint)
     with open(report, "a") as file:
-        file.write(f"ready {time.monotonic()}\n")
+        file.write(f"ready {time.monotonic()} 0\n")
     while True:
         sub.recv()
         sub.recv()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +66,22 @@ def tree(pid: int) -> list[int]:
     return [pid, *(child.pid for child in process.children(recursive=True))]
 
 
-def wait_quiet(pid: int, seconds: float = 0.03, timeout: float = 60.0) -> None:
-    """Wait until a process has used no CPU for some seconds: it has done what it had to.
+def wait_quiet(pids: Sequence[int], seconds: float = 0.03, timeout: float = 60.0) -> None:
+    """Wait until processes have used no CPU for some seconds: they have done what they had to.
 
     Raises:
-        TimeoutError: It goes on using CPU.
+        TimeoutError: They go on using CPU.
     """
     deadline = time.monotonic() + timeout
     last, since = -1.0, time.monotonic()
     while time.monotonic() < deadline:
-        used = cpu_seconds(pid)
-        if used != last or _runnable(pid):
+        used = all_cpu_seconds(pids)
+        if used != last or any(map(_runnable, pids)):
             last, since = used, time.monotonic()
         elif time.monotonic() - since >= seconds:
             return
-        time.sleep(0.005)
-    raise TimeoutError(f"process {pid} is still busy after {timeout:g} s")
+        time.sleep(seconds / 6)
+    raise TimeoutError(f"processes {list(pids)} are still busy after {timeout:g} s")
 
 
 def _runnable(pid: int) -> bool:

@@ -5,13 +5,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-COLUMNS = ("what", "ours", "bare", "circus", "ratio", "goal", "verdict")
+COLUMNS = ("what", "ours", "bare", "circus", "supervisor", "ratio", "goal", "verdict")
+README_COLUMNS = ("what", "ours", "circus", "ratio")
 MARKERS = ("<!-- figures -->", "<!-- /figures -->")
+
+_PAGE = """\
+# Figures
+
+`scripts/bench --readme` writes this page. All that stands in one row was measured side by side, in
+turn; each figure is the median of n rounds, and less is better. `scripts/bench --only ROW` measures
+some of it again.
+
+- *ours*: circusplug.
+- *bare*: pyzmq and nothing else.
+- *circus*: Circus's own plugins; where memory or a start is measured, without what circusd itself
+  takes.
+- *supervisor*: Supervisor's event listeners, with its defaults: ten events wait for one that is
+  busy. What supervisord itself takes is left out, too.
+
+Events come from a process that stands in for circusd, so that all get the same; Supervisor's come
+from supervisord.
+"""
 
 _SECTION = re.compile("(?s)" + "(.*?)".join(re.escape(marker) for marker in MARKERS))
 
@@ -44,7 +63,8 @@ class Goal:
 
     def __str__(self) -> str:
         noise = f" (±{self.noise:.0%})" if self.noise else ""
-        return f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}{noise}"
+        limit = f"{self.limit:,}" if self.limit >= 1000 else f"{self.limit:g}"
+        return f"{'≥' if self.at_least else '≤'} {limit} {self.unit}{noise}"
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,10 @@ class Row:
         ours, bare, circus: The medians; None for what does not exist or was not measured.
         goals: What has to be reached; without any the row only reports.
         rounds: How many measurements each median stands on.
-        unit: Of the three figures.
+        unit: Of the figures.
         more: Further figures, for the JSON.
+        supervisor: The median of Supervisor's event listeners.
+        headline: Whether the README shows it.
     """
 
     what: str
@@ -68,6 +90,33 @@ class Row:
     rounds: int = 1
     unit: str = ""
     more: dict[str, Any] = field(default_factory=dict)
+    supervisor: float | None = None
+    headline: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        what: str,
+        values: Mapping[str, Sequence[float]],
+        *goals: Goal,
+        unit: str = "",
+        headline: bool = False,
+        **more: Any,
+    ) -> Row:
+        """A row from what was measured in each round, by contender."""
+        middle = {kind: median(each) for kind, each in values.items()}
+        return cls(
+            what,
+            middle["ours"],
+            middle.get("bare"),
+            middle.get("circus"),
+            goals,
+            len(values["ours"]),
+            unit,
+            {"spread": {kind: spread(each) for kind, each in values.items()}, **more},
+            middle.get("supervisor"),
+            headline,
+        )
 
     @property
     def holds(self) -> bool:
@@ -83,7 +132,10 @@ class Row:
         """The row's texts, one for each of `COLUMNS`."""
         return (
             f"{self.what} (n={self.rounds})",
-            *(figure(value, self.unit) for value in (self.ours, self.bare, self.circus)),
+            *(
+                figure(value, self.unit)
+                for value in (self.ours, self.bare, self.circus, self.supervisor)
+            ),
             ", ".join(f"{number(goal.value)} {goal.unit}" for goal in self.goals),
             ", ".join(map(str, self.goals)),
             self.verdict,
@@ -143,6 +195,7 @@ def as_json(rows: Iterable[Row], about: dict[str, Any]) -> str:
             "ours": row.ours,
             "bare": row.bare,
             "circus": row.circus,
+            "supervisor": row.supervisor,
             "goals": [
                 {"value": goal.value, "goal": str(goal), "holds": goal.holds} for goal in row.goals
             ],
@@ -164,13 +217,19 @@ def describe(about: dict[str, Any]) -> str:
     )
 
 
-def put_into_readme(text: str, rows: Sequence[Row], about: dict[str, Any]) -> str:
-    """Return a README's text with the figures between its markers replaced.
+def put_into_readme(text: str, rows: Iterable[Row], about: dict[str, Any]) -> str:
+    """Return a README's text with the figures between its markers replaced by the headlines.
 
     Raises:
         ValueError: It does not have the two markers, once each and in order.
     """
     if len(_SECTION.findall(text)) != 1 or any(text.count(marker) != 1 for marker in MARKERS):
         raise ValueError(f"the README needs {MARKERS[0]} and {MARKERS[1]}, once each, in order")
-    section = "\n".join((MARKERS[0], table(rows), "", describe(about), MARKERS[1]))
+    shown = table([row for row in rows if row.headline], README_COLUMNS)
+    section = "\n".join((MARKERS[0], shown, "", describe(about), MARKERS[1]))
     return _SECTION.sub(lambda _: section, text)
+
+
+def as_page(rows: Iterable[Row], about: dict[str, Any]) -> str:
+    """Return the page of documentation with all rows."""
+    return f"{_PAGE}\n{table(rows)}\n\n{describe(about)}\n"

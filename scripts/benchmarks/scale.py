@@ -1,4 +1,4 @@
-# How much is measured: everything, in about five minutes, or a little of it in one.
+# How much is measured: everything, in about ten minutes, or a little of it in one and a half.
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Scale:
         fleets: How many plugins to host, for memory and start-up.
         circus_fleets: The same for Circus.
         idle_seconds: How long to watch idle plugins.
-        hog_seconds: How long a plugin uses all the CPU it can get.
+        busy_seconds: How long a plugin computes or blocks beside others.
+        many_events: Events of one flood to many plugins.
+        many_seconds: How long many plugins get steady events, or listeners of Supervisor.
     """
 
     rounds: int = 5
@@ -30,7 +32,9 @@ class Scale:
     fleets: tuple[int, ...] = (1, 10, 50, 200)
     circus_fleets: tuple[int, ...] = (1, 10, 50)
     idle_seconds: float = 30.0
-    hog_seconds: float = 2.0
+    busy_seconds: float = 2.0
+    many_events: int = 20_000
+    many_seconds: float = 4.0
 
 
 FULL = Scale()
@@ -42,8 +46,10 @@ QUICK = Scale(
     calls=300,
     fleets=(10, 50, 200),
     circus_fleets=(10, 50),
-    idle_seconds=5.0,
-    hog_seconds=0.6,
+    idle_seconds=3.0,
+    busy_seconds=0.6,
+    many_events=2_000,
+    many_seconds=1.0,
 )
 
 

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import zmq
@@ -48,12 +48,7 @@ class StandIn:
         self.endpoint, self.pubsub = hello["endpoint"], hello["pubsub"]
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         end(self._process)
         self._context.destroy(0)
 
@@ -97,6 +92,8 @@ class StandIn:
 
 def serve(control_port: int, count: int, sndhwm: int) -> None:
     """Be the process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a connection takes a descriptor
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
     control = context.socket(zmq.PAIR)

@@ -44,10 +44,11 @@ def _in_wheel(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(found).decode()
 
 
-def test_the_wheel_holds_every_module_the_type_marker_and_nothing_else(
+def test_the_wheel_holds_every_module_the_documentation_the_type_marker_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
-    ours = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
+    sources = [*PACKAGE.rglob("*.py"), *PACKAGE.glob("docs/*.md")]
+    ours = {str(path.relative_to(ROOT)) for path in sources}
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == {*ours, "circusplug/py.typed"}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from statistics import median
-
-from .field import contenders
-from .processes import cpu_seconds
-from .report import Goal, Row, spread, times
-from .scale import Scale, progress
+from ..field import contenders
+from ..processes import cpu_seconds
+from ..report import Goal, Row, spread, times
+from ..scale import Scale, progress
 
 KINDS = ("bare", "ours", "circus")
 RATE = 1000
@@ -33,23 +31,14 @@ def measure(scale: Scale) -> list[Row]:
                     slow[runner.kind].append(ages[int(len(ages) * 0.99)])
                     used = cpu_seconds(runner.process.pid) - before
                     cpu[runner.kind].append(used / scale.paced * 1e6)
+    title = f"latency at {RATE:,} events/s"
     return [
-        Row(
-            f"latency at {RATE:,} events/s, p50",
-            *(median(middle[kind]) for kind in ("ours", "bare", "circus")),
-            goals=(Goal(times(middle["ours"], middle["bare"]), 1.3, "x bare"),),
-            rounds=rounds,
+        Row.of(
+            f"{title}, p50",
+            middle,
+            Goal(times(middle["ours"], middle["bare"]), 1.3, "x bare"),
             unit="µs",
-            more={
-                "p50": {kind: spread(values) for kind, values in middle.items()},
-                "cpu_per_event": {kind: spread(values) for kind, values in cpu.items()},
-            },
+            cpu_per_event={kind: spread(values) for kind, values in cpu.items()},
         ),
-        Row(
-            f"latency at {RATE:,} events/s, p99",
-            *(median(slow[kind]) for kind in ("ours", "bare", "circus")),
-            rounds=rounds,
-            unit="µs",
-            more={"p99": {kind: spread(values) for kind, values in slow.items()}},
-        ),
+        Row.of(f"{title}, p99", slow, unit="µs"),
     ]

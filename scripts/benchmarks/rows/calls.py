@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from statistics import median
 
-from .field import contenders
-from .report import Goal, Row, spread, times
-from .scale import Scale, progress
+from ..field import contenders
+from ..report import Goal, Row, times
+from ..scale import Scale, progress
 
 #: Most of a call is the kernel and libzmq, which are the same for all.
 NOISE = 0.03
@@ -31,20 +31,16 @@ def measure(scale: Scale) -> list[Row]:
                     cpu[runner.kind].append(said["cpu"] * 1e6)
                     trip[runner.kind].append(median(said["trips"]) * 1e6)
     return [
-        _row("CPU per call()", cpu, rounds),
-        _row("round trip of a call()", trip, rounds),
+        _row("CPU per call()", cpu),
+        _row("round trip of a call()", trip),
     ]
 
 
-def _row(what: str, values: dict[str, list[float]], rounds: int) -> Row:
-    return Row(
+def _row(what: str, values: dict[str, list[float]]) -> Row:
+    return Row.of(
         what,
-        *(median(values[kind]) for kind in ("ours", "bare", "circus")),
-        goals=(
-            Goal(times(values["ours"], values["circus"]), 1.0, "x Circus", noise=NOISE),
-            Goal(times(values["ours"], values["client"]), 1.0, "x CircusClient"),
-        ),
-        rounds=rounds,
+        values,
+        Goal(times(values["ours"], values["circus"]), 1.0, "x Circus", noise=NOISE),
+        Goal(times(values["ours"], values["client"]), 1.0, "x CircusClient"),
         unit="µs",
-        more={"spread": {kind: spread(each) for kind, each in values.items()}},
     )

@@ -7,13 +7,12 @@ import contextlib
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
-from .contender import COUNTER
-from .field import contenders
-from .report import Goal, Row, spread
-from .scale import Scale, progress
-from .standin import CIRCUSD_SNDHWM
+from ..contender import COUNTER
+from ..field import contenders
+from ..report import Goal, Row
+from ..scale import Scale, progress
+from ..standin import CIRCUSD_SNDHWM
 
 EVENTS = 100_000
 BLOCK_SECONDS = 3
@@ -38,17 +37,12 @@ def measure(scale: Scale) -> list[Row]:
                 break
         for kind, count in counts.items():
             lost[kind].append(EVENTS - count)
-    middle = {kind: median(values) for kind, values in lost.items()}
     return [
-        Row(
+        Row.of(
             f"lost of a burst of {EVENTS:,}, handler blocks {BLOCK_SECONDS} s",
-            middle["ours"],
-            middle["bare"],
-            middle["circus"],
-            (Goal(max(lost["ours"]), 0, "lost in any round"),),
-            scale.rounds,
-            "",
-            {"lost": {kind: spread(values) for kind, values in lost.items()}},
+            lost,
+            Goal(max(lost["ours"]), 0, "lost in any round"),
+            headline=True,
         )
     ]
 
