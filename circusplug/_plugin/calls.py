@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CallTimeout, PluginStateError
 from .._wire.commands import CALL_TIMEOUT, WAITING_TIMEOUT, Reply, error_from_reply
+from .conflict_retry import FIRST_DELAY
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 UNREACHABLE = "circusd cannot be reached"
 #: Why a command is not sent before a plugin's start and after its end.
 NOT_CONNECTED = "the plugin is not connected (not started yet, or stopped)"
-
-#: How long to wait before a command that met a conflict is sent again, in seconds: at first, and
-#: at most. circusd is busy for some milliseconds as a rule, for seconds when processes stop slowly.
-FIRST_DELAY = 0.05
-LONGEST_DELAY = 0.5
 
 #: The longest deadline in seconds; longer ones are cut: libzmq counts milliseconds in 31 bits.
 _LONGEST_TIMEOUT = 24 * 86400.0

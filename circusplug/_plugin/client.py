@@ -22,9 +22,10 @@ from .._errors import CallError, CallTimeout
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, is_conflict
-from .calls import FIRST_DELAY, LONGEST_DELAY, UNREACHABLE, Call, cannot_send, limits
+from .calls import UNREACHABLE, Call, cannot_send, limits
 from .calls_from_threads import Handover
 from .channel import Channel
+from .conflict_retry import FIRST_DELAY, longer, next_try
 from .open_calls import MOST_CASTS, OpenCalls
 
 
@@ -183,13 +184,13 @@ class Client:
                 if reply.get("status") != "error" or not is_conflict(reply):
                     return reply
                 self._counters.conflicts += 1
-                next_try = time.monotonic() + delay
-                if next_try >= patient_until:
+                moment = next_try(delay, patient_until)
+                if moment is None:
                     return reply
-                self._receive_here(channel, 0, next_try)
+                self._receive_here(channel, 0, moment)
                 if patience is not None:
-                    deadline = next_try + timeout
-                delay = min(2 * delay, LONGEST_DELAY)
+                    deadline = moment + timeout
+                delay = longer(delay)
         except zmq.ZMQError as error:
             raise CallError(command, properties, str(error)) from error
 

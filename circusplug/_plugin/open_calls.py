@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable
 
 import zmq
@@ -19,8 +18,9 @@ from .._errors import CallError
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, error_from_reply, is_conflict
-from .calls import LONGEST_DELAY, UNREACHABLE, Call, cannot_send
+from .calls import UNREACHABLE, Call, cannot_send
 from .channel import Channel
+from .conflict_retry import longer, next_try
 
 #: How many casts may wait for their replies; with as many a further one is refused.
 MOST_CASTS = 10_000
@@ -187,13 +187,13 @@ class OpenCalls:
             return
         if is_conflict(reply):
             self._counters.conflicts += 1
-            next_try = time.monotonic() + call.delay
-            if next_try < call.patient_until:
+            moment = next_try(call.delay, call.patient_until)
+            if moment is not None:
                 call.conflict = reply
                 if call.patience is not None:
-                    call.deadline = next_try + call.timeout
+                    call.deadline = moment + call.timeout
                 self._set_timer(call, call.delay)
-                call.delay = min(2 * call.delay, LONGEST_DELAY)
+                call.delay = longer(call.delay)
                 return
         self.finish(call, reply, None)
 
