@@ -16,7 +16,7 @@ from .._logs import LEVELS
 from .host_options import OPTIONS, needs_process
 from .ini_for_circusd import OWN_SECTION, env_patterns
 from .ini_includes import CIRCUS_SECTION, Ini, read_ini
-from .ini_mistakes import misspelt_sections, unprefixed
+from .ini_lookalikes import misspelt_sections, unprefixed
 from .ini_syntax import STRAY_NAME, expand, unquote
 from .specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .values import did_you_mean, to_bool

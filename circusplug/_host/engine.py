@@ -18,7 +18,7 @@ from typing import Any
 from .._config.specs import HostConfig
 from .._errors import HostError, describe
 from .._logs import logger
-from .._plugin.mailbox import Mailbox
+from .._loop.mailbox import Mailbox
 from .._plugin.stop_guard import StopGuard
 from .._runners.runner import Hooks, Notice, Surroundings
 from .._signals import relay

@@ -2,7 +2,7 @@
 # the main thread, which talks to the host and runs `handle_stop`.
 #
 # Owner: the main thread reads the control socket and writes to it; nobody else does, but that
-# one thread waits for its end.
+# one thread waits for its end, which is how it notices that the host has died.
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from types import FrameType
 from typing import Any
 
 from .._errors import describe
-from .._plugin.mailbox import Mailbox
+from .._loop.mailbox import Mailbox
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._signals import ignore, take_signal
 from .._status import Counters
 from . import messages
-from .child_watchdog import Watchdog
+from .child_stall_watch import ChildStallWatch
 from .line_buffer import LineBuffer
 from .process_setup import import_main, let_go_of_host, log_to, redirect, set_up
 
@@ -91,7 +91,7 @@ class _Child:
             import_main(launch.main)
             spec, config, link = pickle.loads(launch.plugin)
             doing = "run it"
-            self._watch = Watchdog(spec.host.stall_timeout, pipes[3], self._mailbox.put)
+            self._watch = ChildStallWatch(spec.host.stall_timeout, pipes[3], self._mailbox.put)
             around = Surroundings(config, link, self._mailbox.put, activity=self._watch.activity)
             self._read_control()
             self._is_set_up = True

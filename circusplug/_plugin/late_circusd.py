@@ -10,7 +10,7 @@ import asyncio
 from .._errors import CallTimeout
 from .._loop.plugin_loop import PluginLoop
 from .calls import UNREACHABLE
-from .connection import Connection
+from .event_connection import Connection
 
 #: How long a plugin waits before it is started again if its events are connected, and only its
 #: commands do not get through, in seconds: a call that fails at once must not spin.

@@ -18,7 +18,7 @@ from .._loop.plugin_loop import PluginLoop
 from .._loop.selector import is_readable
 from .._status import Counters
 from .._wire.events import PREFIX
-from .connection import Connection
+from .event_connection import Connection
 from .turns import Place, turn
 
 Frames = tuple[bytes, bytes]

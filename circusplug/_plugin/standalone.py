@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from .._logs import speaking
+from .._loop.mailbox import Mailbox
 from .._signals import Handler, SecondInterrupt, handling, is_free, relay
-from .mailbox import Mailbox
 from .owner import Owner
 from .plugin_thread import PluginThread
 from .stop_guard import StopGuard

@@ -25,7 +25,7 @@ from .._status import Counters
 from .._wire.endpoints import Link, configure_link
 from .._wire.events import PREFIX
 from .client import Client
-from .connection import Connection
+from .event_connection import Connection
 from .late_circusd import Wait, is_away
 from .owner import CircusdAway, Hooks, Owner, Phase
 from .receiver import Frames, Receiver

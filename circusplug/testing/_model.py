@@ -1,6 +1,6 @@
 # The watchers of a FakeCircusd: their state, and the events that a change of it publishes, in
 # circusd's order. Processes are made-up numbers. No sockets, no threads: events go to a
-# callback. Checked against a real circusd by tests/test_contract.py.
+# callback. Checked against a real circusd by tests/real_circusd/test_contract.py.
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # What `load` makes of a circus.ini, rule by rule, and what it says when a file is wrong.
-# test_inifile_differential.py holds the same rules against Circus itself.
+# test_ini_file_beside_circus.py holds the same rules against Circus itself.
 
 from __future__ import annotations
 

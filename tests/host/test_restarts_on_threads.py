@@ -1,4 +1,4 @@
-# When a plugin on a thread is started again, and when no more; test_restarts.py has the whole
+# When a plugin on a thread is started again, and when no more; test_restart_matrix.py has the whole
 # matrix, for both runners.
 
 from __future__ import annotations

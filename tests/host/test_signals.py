@@ -14,14 +14,14 @@ from collections.abc import Callable
 import pytest
 from patience import PATIENCE
 
-from circusplug._plugin import stop_guard as _interrupt
+from circusplug._plugin import stop_guard
 from circusplug.testing import FakeCircusd
 
 _PROGRAM = """
 import functools, sys, threading
 from circusplug import Arbiter, CircusPlugin
-from circusplug._plugin import stop_guard as _interrupt
-from circusplug._host import runner_factory as _runners
+from circusplug._plugin import stop_guard
+from circusplug._host import runner_factory
 from circusplug._host import managed_plugin
 
 class Member(CircusPlugin):
@@ -46,8 +46,8 @@ class Hangs(Member):
 mode, endpoint, pubsub_endpoint, stop_timeout = sys.argv[1:]
 # On a busy machine what behaves well may take its time, too: to start, to connect, to stop.
 managed_plugin.READY_WAIT = 20.0
-_runners.Link = functools.partial(_runners.Link, connect_wait=20.0)
-_interrupt._LEAST = float(stop_timeout)
+runner_factory.Link = functools.partial(runner_factory.Link, connect_wait=20.0)
+stop_guard._LEAST = float(stop_timeout)
 middle = Hangs if mode == "hangs" else Member
 plugins = [{"use": use, "name": name} for name, use in zip("abc", [Member, middle, Member])]
 arbiter = Arbiter(plugins, endpoint, pubsub_endpoint, stop_timeout=float(stop_timeout))
@@ -155,11 +155,11 @@ def test_once_a_handle_stop_has_used_up_time_that_was_over_the_next_get_less(
     swallows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang() -> None:
-        with contextlib.suppress(_interrupt.StopOverrun if swallows else ()):
+        with contextlib.suppress(stop_guard.StopOverrun if swallows else ()):
             threading.Event().wait()
 
-    monkeypatch.setattr(_interrupt, "_LEAST", 0.2)
-    guard = _interrupt.StopGuard(600.0)
+    monkeypatch.setattr(stop_guard, "_LEAST", 0.2)
+    guard = stop_guard.StopGuard(600.0)
     guard.begin(0.0)
     if swallows:
         guard.run(hang)
@@ -202,10 +202,10 @@ def _retry_and_clean_up() -> None:
 def test_a_handle_stop_that_swallows_its_end_again_and_again_is_ended(
     retry: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_interrupt, "_AGAIN", 0.05)
+    monkeypatch.setattr(stop_guard, "_AGAIN", 0.05)
     before = signal.getsignal(signal.SIGALRM), sys.gettrace()
     with pytest.raises(TimeoutError, match=r"within 0\.1 s$"):
-        _interrupt.StopGuard(0.1).run(retry)
+        stop_guard.StopGuard(0.1).run(retry)
     assert (signal.getsignal(signal.SIGALRM), sys.gettrace()) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -215,7 +215,7 @@ def test_an_alarm_of_somebody_elses_is_left_alone(caplog: pytest.LogCaptureFixtu
     before = signal.signal(signal.SIGALRM, lambda *_: rang.set())
     signal.setitimer(signal.ITIMER_REAL, 600.0)
     try:
-        _interrupt.StopGuard(0.05).run(lambda: _wait_for_text(caplog, "takes too long"))
+        stop_guard.StopGuard(0.05).run(lambda: _wait_for_text(caplog, "takes too long"))
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -225,7 +225,7 @@ def test_an_alarm_of_somebody_elses_is_left_alone(caplog: pytest.LogCaptureFixtu
 
 _FORKS = """
 import os, select, signal, sys
-from circusplug._plugin.mailbox import Mailbox
+from circusplug._loop.mailbox import Mailbox
 from circusplug._host.signals import HostSignals
 
 mailbox = Mailbox()

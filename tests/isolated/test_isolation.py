@@ -20,7 +20,7 @@ from troublemakers import (
     Troublemaker,
 )
 
-from circusplug._isolated import process_runner as _process
+from circusplug._isolated import process_runner
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
@@ -153,7 +153,8 @@ def test_handle_stop_may_leave_by_sys_exit(
 def test_the_handle_stop_of_a_stuck_plugin_runs_and_its_calls_fail_at_once(
     host: Host, circusd: FakeCircusd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)  # for its handle_stop, after its grace
+    # For its handle_stop, after its grace.
+    monkeypatch.setattr(process_runner, "_SIGNAL_WAIT", PATIENCE)
     file = tmp_path / "file"
     arbiter = host(
         {"use": Fumbler, "name": "one", "file": str(file), "host.graceful_timeout": 0.2}
@@ -186,9 +187,9 @@ def test_stuck_plugins_share_the_time_that_the_host_has(
     # What the host leaves them for a handle_stop after a signal, or once its time is over, is
     # little on a busy machine.
     if grace < 1:
-        monkeypatch.setattr(_process, "_SIGNAL_WAIT", PATIENCE)
+        monkeypatch.setattr(process_runner, "_SIGNAL_WAIT", PATIENCE)
     else:
-        monkeypatch.setattr(_process, "_STOP_LEAST", 3.0)
+        monkeypatch.setattr(process_runner, "_STOP_LEAST", 3.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(

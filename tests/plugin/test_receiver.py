@@ -13,7 +13,7 @@ import zmq
 from patience import PATIENCE
 
 from circusplug._loop.plugin_loop import PluginLoop
-from circusplug._plugin.connection import Connection
+from circusplug._plugin.event_connection import Connection
 from circusplug._plugin.receiver import Frames, Receiver
 from circusplug._status import Counters
 

@@ -57,7 +57,6 @@ def measure(scale: Scale) -> list[Row]:
         Row.of(
             f"{FIFTY} at {RATE} events/s: CPU per delivery",
             cpu,
-            Goal(times(cpu["ours"], cpu["supervisor"]), 1, "x Supervisor"),
             unit="µs",
         ),
         Row.of(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
-from circusplug._plugin.mailbox import Mailbox
+from circusplug._loop.mailbox import Mailbox
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_wait_may_be_as_long_as_one_likes(
 def test_a_long_wait_is_made_of_several(
     mailbox: Mailbox[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circusplug._plugin.mailbox._LONGEST_POLL", 0.001)
+    monkeypatch.setattr("circusplug._loop.mailbox._LONGEST_POLL", 0.001)
     assert mailbox.get(0.02) is None
     putter = threading.Timer(0.02, mailbox.put, ["item"])
     putter.start()

@@ -15,8 +15,8 @@ import zmq
 from patience import PATIENCE
 
 from circusplug._loop.plugin_loop import PluginLoop
-from circusplug._plugin import connection as connections
-from circusplug._plugin.connection import Connection
+from circusplug._plugin import event_connection as connections
+from circusplug._plugin.event_connection import Connection
 
 TOPIC = b"watcher."
 

@@ -17,7 +17,7 @@ from .._runners.stall_watch import StallWatch
 _SLACK = 1.25
 
 
-class Watchdog:
+class ChildStallWatch:
     """Watches the one plugin of this process.
 
     Args:

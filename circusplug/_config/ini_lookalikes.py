@@ -1,5 +1,6 @@
 # What Circus passes over without a word, and hardly anybody means: sections that look like a
-# plugin's and are none, and the host's options without their prefix.
+# plugin's and are none, and the host's options without their prefix. A misspelt key with the
+# prefix is host_options.py's to tell, one of [circusplug] ini_file.py's.
 
 from __future__ import annotations
 
