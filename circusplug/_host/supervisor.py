@@ -95,6 +95,10 @@ class Supervisor:
                 fresh.wait(max(0.0, deadline - time.monotonic()))
         return {plugin.spec.name: plugin.status(self.watch.is_stalled) for plugin in plugins}
 
+    def spec(self, name: str) -> PluginSpec:
+        """What a plugin is started by."""
+        return self._plugin(name).spec
+
     def instance(self, name: str) -> object | None:
         """The plugin object, if it lives in this process."""
         runner = self._plugin(name).runner

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from .._config.specs import PluginSpec
 from .._config.values import did_you_mean
-from .._errors import PluginLoadError, SpecError
+from .._errors import PluginLoadError, SpecError, describe
 from .base import CircusPlugin
 
 
@@ -162,3 +163,17 @@ def load_checked(spec: PluginSpec) -> type[Any]:
                 raise
             raise SpecError(error.message, where=spec.place, key=error.key) from None
     return plugin_class
+
+
+def load_problem(spec: PluginSpec) -> str:
+    """What `load_checked` finds wrong with a plugin's class or its options, or nothing.
+
+    It says which plugin it is, wherever that comes from.
+    """
+    try:
+        load_checked(replace(spec, where=spec.place))
+    except (PluginLoadError, SpecError) as error:
+        return str(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the plugin's own
+        return f"{spec.place}: {describe(error)}"
+    return ""
