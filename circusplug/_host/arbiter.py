@@ -267,7 +267,7 @@ class Arbiter:
         Raises:
             HostError: There is no such plugin, or the host does not run.
         """
-        self._started.order(lambda supervisor: (None, supervisor.start_plugin(name)))
+        Changes(self._started).start(name)
 
     def stop_plugin(self, name: str) -> None:
         """Stop a plugin, also one that waits for its restart; raises as `start_plugin`."""

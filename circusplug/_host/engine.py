@@ -12,7 +12,7 @@ import concurrent.futures
 import enum
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .._config.specs import HostConfig
@@ -177,21 +177,21 @@ class Engine:
         order.done.add_done_callback(log_failure)
         return None
 
-    def reconfigure(self, config: HostConfig) -> list[str]:
+    def reconfigure(self, config: HostConfig, edited: Collection[str]) -> list[str]:
         """Change to another configuration; what is done, a line each. Raises as `order`.
 
-        Not to be called where `may_wait` is false.
+        The plugins named in `edited` start again in any case. Only where `may_wait` is true.
         """
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
-                return self._change(config, None)
+                return self._change(config, None, edited)
             with self._factory.moved(config) as link:
-                return self._change(config, link)
+                return self._change(config, link, edited)
 
-    def _change(self, config: HostConfig, link: Any) -> list[str]:
+    def _change(self, config: HostConfig, link: Any, edited: Collection[str]) -> list[str]:
         def change(supervisor: Supervisor) -> tuple[list[str], Sequence[ManagedPlugin]]:
             self._guard.seconds = config.stop_timeout
-            todo, plugins = supervisor.reconfigure(config, link)
+            todo, plugins = supervisor.reconfigure(config, link, edited)
             return todo.lines, plugins
 
         return list(self.order(change))

@@ -20,7 +20,7 @@ from .process_setup import describe_main, environment_for
 def launch_for(spec: PluginSpec, around: Surroundings, only_check: bool) -> Launch:
     """The first message to a plugin's process; raises what pickling its options does."""
     config = replace(around.config, plugins=())
-    plugin = pickle.dumps((spec, config, replace(around.link, context=None)))
+    plugin = pickle.dumps((_named(spec), config, replace(around.link, context=None)))
     directory = _current_directory()
     return Launch(
         spec.host,
@@ -34,6 +34,16 @@ def launch_for(spec: PluginSpec, around: Surroundings, only_check: bool) -> Laun
         plugin=plugin,
         only_check=only_check,
     )
+
+
+def _named(spec: PluginSpec) -> PluginSpec:
+    """The plugin with its class by name, if its module was imported anew since it was given."""
+    use = spec.use
+    if isinstance(use, type):
+        now = getattr(sys.modules.get(use.__module__), use.__qualname__, use)
+        if now is not use and isinstance(now, type):  # pickle would refuse the old one
+            return replace(spec, use=spec.use_name)
+    return spec
 
 
 def _current_directory() -> str | None:
