@@ -20,6 +20,7 @@ from .._logs import logger
 from .._runners.runner import NO_HOOKS, Hooks
 from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .changes import Changes
 from .engine import Engine
 from .runner_factory import RunnerFactory
 
@@ -266,25 +267,33 @@ class Arbiter:
         Raises:
             HostError: There is no such plugin, or the host does not run.
         """
-        self._started.order(lambda supervisor: (None, supervisor.start_plugin(name)))
+        Changes(self._started).start(name)
 
     def stop_plugin(self, name: str) -> None:
         """Stop a plugin, also one that waits for its restart; raises as `start_plugin`."""
         self._started.order(lambda supervisor: (None, supervisor.stop_plugin(name)))
 
     def restart_plugin(self, name: str) -> None:
-        """Stop a plugin and start a new instance; raises as `start_plugin`."""
-        self._started.order(lambda supervisor: (None, supervisor.restart_plugin(name)))
+        """Stop a plugin and start a new instance.
+
+        Its class is loaded and checked first. If that fails, the plugin goes on as it is.
+
+        Raises:
+            ConfigError: Its class cannot be loaded, or an option does not fit.
+            HostError: As `start_plugin`.
+        """
+        Changes(self._started).restart(name)
 
     def add_plugin(self, plugin: PluginLike) -> str:
         """Add a plugin and start it; returns its name.
 
         Raises:
             SpecError: It is not valid.
+            ConfigError: It is active, and its class cannot be loaded, or an option does not fit.
             HostError: Its name is taken, or the host does not run.
         """
         spec = _make_spec(plugin)
-        self._started.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
+        Changes(self._started).add(spec)
         return spec.name
 
     def remove_plugin(self, name: str) -> None:
@@ -294,16 +303,22 @@ class Arbiter:
     def reconfigure(self, config: HostConfig) -> list[str]:
         """Change to another configuration, touching only the plugins that differ.
 
+        The classes of all that have to be started are loaded and checked first.
+
         Returns:
-            What was done, a line each.
+            What was done, a line each; nothing when a plugin calls this on its own thread.
+
+        Raises:
+            ConfigError: One cannot be loaded, or an option does not fit; all stays as it was.
+            HostError: There is no way to the new circusd, or the host does not run.
         """
-        return self._started.reconfigure(config)
+        return Changes(self._started).reconfigure(config)
 
     def reload(self) -> list[str]:
         """Read the configuration again and change to it; as SIGHUP does.
 
         Raises:
-            ConfigError: It has an error; everything stays as it was.
+            ConfigError: It has an error, or see `reconfigure`; everything stays as it was.
             HostError: The host was not made from a file, or does not run.
         """
         if self._read_config is None:
@@ -322,7 +337,8 @@ class Arbiter:
             with self._reloading:
                 done = self.reload()
         except CircusPlugError as error:
-            logger.error("not reloaded, all stays as it was: %s", error)
+            for line in str(error).splitlines():
+                logger.error("not reloaded, all stays as it was: %s", line)
         except Exception:  # noqa: BLE001 - the function that reads may be anybody's
             logger.exception("not reloaded, all stays as it was")
         else:

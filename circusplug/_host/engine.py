@@ -12,7 +12,7 @@ import concurrent.futures
 import enum
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .._config.specs import HostConfig
@@ -82,6 +82,8 @@ class Engine:
         self._closed_by_stop = False
         self._ready = threading.Event()
         self._over = threading.Event()
+        #: Done when the host is about to stop: nobody waits for anything else any more.
+        self.ends: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._failure: str | None = None
 
     # Running.
@@ -166,47 +168,40 @@ class Engine:
         Raises:
             HostError: The host has stopped, or is not set up yet.
         """
-        if not self.is_set_up:
-            raise HostError("the arbiter has not been started")
         order = Order(action, concurrent.futures.Future())
         with self._lock:
-            if self._stop_asked:
-                raise HostError("the host has stopped")
+            self.refuse_if_over()
             self._mailbox.put(order)
-        if self._may_wait:
+        if self.may_wait:
             return order.done.result()
         order.done.add_done_callback(log_failure)
         return None
 
-    def reconfigure(self, config: HostConfig) -> list[str]:
-        """Change to another configuration; what is done, a line each. Raises as `order`."""
-        if not self._may_wait:
-            threading.Thread(
-                target=self._reconfigure_aside,
-                args=(config,),
-                name="circusplug-change",
-                daemon=True,
-            ).start()
-            return []
+    def reconfigure(self, config: HostConfig, edited: Collection[str]) -> list[str]:
+        """Change to another configuration; what is done, a line each. Raises as `order`.
+
+        The plugins named in `edited` start again in any case. Only where `may_wait` is true.
+        """
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
-                return self._change(config, None)
+                return self._change(config, None, edited)
             with self._factory.moved(config) as link:
-                return self._change(config, link)
+                return self._change(config, link, edited)
 
-    def _change(self, config: HostConfig, link: Any) -> list[str]:
+    def _change(self, config: HostConfig, link: Any, edited: Collection[str]) -> list[str]:
         def change(supervisor: Supervisor) -> tuple[list[str], Sequence[ManagedPlugin]]:
             self._guard.seconds = config.stop_timeout
-            todo, plugins = supervisor.reconfigure(config, link)
+            todo, plugins = supervisor.reconfigure(config, link, edited)
             return todo.lines, plugins
 
         return list(self.order(change))
 
-    def _reconfigure_aside(self, config: HostConfig) -> None:
-        try:
-            self.reconfigure(config)
-        except HostError as error:
-            logger.error("what a plugin asked of its host was not done: %s", error)
+    def refuse_if_over(self) -> None:
+        """Raise as `order` does."""
+        if not self.is_set_up:
+            raise HostError("the arbiter has not been started")
+        if self._stop_asked:
+            raise HostError("the host has stopped")
 
     # Looking, from any thread.
 
@@ -242,9 +237,14 @@ class Engine:
         return self._supervisor is not None and self._supervisor.owns_current_thread
 
     @property
-    def _may_wait(self) -> bool:
+    def may_wait(self) -> bool:
         """Whether the caller's thread is not needed for what it would wait for."""
-        return not (self.supervises_here or self._guard.running_here or self.in_plugin_thread)
+        return not (self.is_needed_here or self.in_plugin_thread)
+
+    @property
+    def is_needed_here(self) -> bool:
+        """Whether the caller has the supervising thread, or that of a `handle_stop`."""
+        return self.supervises_here or self._guard.running_here
 
     def _take_signal(self, number: int) -> None:
         """Have a signal handed on to plugins; from any thread."""
@@ -375,6 +375,7 @@ class Engine:
         self._supervising = threading.get_ident()
         with self._lock:
             self._stop_asked = True  # no order comes in from here on
+        self.ends.set_result(None)
         waiting = [pending.done for pending in self._pending]
         while (item := self._mailbox.get(0.0)) is not None:
             if isinstance(item, Order):

@@ -103,6 +103,11 @@ class ManagedPlugin:
         """Whether nothing more will happen in it by itself."""
         return self.runner is None and self._restart_at is None and not self.awaits_launch
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs or will run, and is not about to stop."""
+        return not self.is_over and self._stop_due is None
+
     def settled(self, now: float) -> bool:
         """Whether what was asked of it is done; a start counts as done when it takes long."""
         if self.awaits_launch or self._stop_due is not None:
