@@ -191,6 +191,7 @@ def run_watchers(plan: dict[str, Any]) -> None:
         SystemExit: With status 0 if it was told to quit.
         PlanError: It cannot be run.
     """
+    import zmq
     from circus import get_arbiter, logger
     from circus.util import check_future_exception_and_log, configure_logger, resolve_name
 
@@ -214,12 +215,15 @@ def run_watchers(plan: dict[str, Any]) -> None:
                 if plan["options"].get(key):
                     options[key] = make(plan["options"][key])
             place = ""
-            arbiter = get_arbiter(watchers(), **options)
+            context = zmq.Context()
+            arbiter = get_arbiter(watchers(), context=context, **options)
         except Exception as error:
             raise PlanError(f"{place}{type(error).__name__}: {error}") from error
         if check_future_exception_and_log(arbiter.start()) is not None:
             sys.exit(1)
         restart = arbiter._restarting
+        if restart:
+            context.destroy(linger=0)  # which waits until the addresses are free
     sys.exit(0)
 
 

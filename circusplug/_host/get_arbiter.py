@@ -75,9 +75,7 @@ def get_arbiter(
         raise SpecError("'loop' cannot be used: circusd is a process of its own; leave it out")
     for key, value in (("env", env), ("name", name)):
         if value is not None:
-            logger.warning(
-                "'%s' does nothing, as in Circus; give it to a watcher", key
-            )
+            logger.warning("'%s' does nothing, as in Circus; give it to a watcher", key)
     of_arbiter = {key: options.pop(key) for key in _OF_ARBITER if key in options}
     circusd = {
         "statsd": statsd,

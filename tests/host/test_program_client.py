@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from members import MakeHost, hosting, member
+from members import MakeHost, Member, hosting, member
 from patience import PATIENCE
 
 from circusplug import CallConflict, CallError, CallTimeout, HostError
 from circusplug.testing import FakeCircusd
+
+CONFLICT = {
+    "status": "error",
+    "errno": 5,
+    "reason": "arbiter is already running watcher_restart command",
+}
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -67,9 +74,9 @@ def test_errors_are_those_of_a_plugin_s_calls(host: MakeHost, fake_circusd: Fake
 def test_a_conflict_is_tried_again(host: MakeHost, fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("web")
     with host() as arbiter:
-        fake_circusd.conflict("incr", times=1)
+        fake_circusd.reply("incr", CONFLICT, count=1)
         assert arbiter.client.call("incr", name="web")["status"] == "ok"
-        fake_circusd.conflict("incr", times=1)
+        fake_circusd.reply("incr", CONFLICT, count=1)
         with pytest.raises(CallConflict):
             arbiter.client.call("incr", name="web", patience=0)
 
@@ -97,8 +104,6 @@ def test_a_call_under_way_when_the_host_stops_fails_at_once(
 
 
 def test_a_plugin_that_stops_may_use_it(host: MakeHost, fake_circusd: FakeCircusd) -> None:
-    from members import Member
-
     found: list[Any] = []
 
     class Asks(Member):
@@ -112,8 +117,6 @@ def test_a_plugin_that_stops_may_use_it(host: MakeHost, fake_circusd: FakeCircus
 
 
 def test_it_follows_the_host_to_another_circusd(host: MakeHost) -> None:
-    from dataclasses import replace
-
     with host() as arbiter, FakeCircusd() as other:
         arbiter.client.call("list")
         other.add_watcher("there")

@@ -24,7 +24,7 @@ from command import Fifo, Running, environment
 from members import Journal, Member
 from patience import PATIENCE
 
-from circusplug import Arbiter, CallError, HostError, SpecError, get_arbiter
+from circusplug import Arbiter, CallError, HostError, get_arbiter
 from circusplug._host.get_arbiter import BackgroundArbiter
 
 pytestmark = pytest.mark.skipif(
@@ -138,7 +138,7 @@ def test_everything_that_a_watcher_can_be_told_gets_there(
     watcher = {
         "name": "told",
         "cmd": Path("/bin/sh"),
-        "args": ["-c", script, "sh", "it's  a $HOME; \\ \"thing\" # ; no comment"],
+        "args": ["-c", script, "sh", 'it\'s  a $HOME; \\ "thing" # ; no comment'],
         "working_dir": tmp_path,
         "env": {"GREETING": "a b'c\n;d", "TOLD": str(text), "PATH": os.environ["PATH"]},
         "rlimits": {"nofile": 123},
@@ -257,8 +257,9 @@ def test_a_taken_port_is_told_and_no_plugin_is_started(
         arbiter = Arbiter([plugin], watchers=[], circusd=QUIET, **ends)
         with pytest.raises(HostError) as caught:
             arbiter.start()
-        with pytest.raises(HostError, match="Address already in use"), Arbiter(
-            watchers=[], circusd=QUIET, **ends
+        with (
+            pytest.raises(HostError, match="Address already in use"),
+            Arbiter(watchers=[], circusd=QUIET, **ends),
         ):
             pass
     told = str(caught.value)
@@ -449,8 +450,3 @@ def test_circusd_finds_what_was_said_in_a_file_that_others_cannot_read(
         circusd = psutil.Process(circusd_pid(log))
         lines = [*circusd.cmdline(), *circusd.parents()[0].cmdline()]
         assert "s3cret" not in json.dumps(lines)
-
-
-def test_ssh_server_and_watchers_exclude_each_other() -> None:
-    with pytest.raises(SpecError, match="^'ssh_server' leads to a circusd on another machine"):
-        Arbiter(watchers=[], ssh_server="me@there")

@@ -46,7 +46,10 @@ class Stuck:
     [
         ({"name": "web"}, "watcher 'web': 'cmd' is missing; give the command to run as text"),
         ({}, "watchers[0]: 'cmd' is missing; give the command to run as text"),
-        (web(cmd=["a", "b"]), "watcher 'web': 'cmd' is ['a', 'b']; give the command to run as text"),
+        (
+            web(cmd=["a", "b"]),
+            "watcher 'web': 'cmd' is ['a', 'b']; give the command to run as text",
+        ),
         (
             {"use": "a.B"},
             "watchers[0]: 'cmd' is missing; give the command to run as text; what has a 'use' is "
@@ -54,7 +57,7 @@ class Stuck:
         ),
         (
             "serve",
-            "watchers[0]: 'serve' is no watcher; write {\"name\": ..., \"cmd\": ...} (plugins go "
+            'watchers[0]: \'serve\' is no watcher; write {"name": ..., "cmd": ...} (plugins go '
             "into 'plugins')",
         ),
         (web(name=3), "watcher 3: 'name' is not text"),
@@ -150,9 +153,7 @@ def test_a_watcher_is_named_after_its_command_as_in_circus() -> None:
         ({"watchers": [], "endpoint": "nonsense"}, "'endpoint': 'nonsense' is no ZMQ endpoint"),
     ],
 )
-def test_what_is_wrong_with_circusd_s_options_is_told(
-    arguments: dict[str, Any], told: str
-) -> None:
+def test_what_is_wrong_with_circusd_s_options_is_told(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(SpecError) as caught:
         Arbiter(**arguments)
     assert str(caught.value).startswith(told)
