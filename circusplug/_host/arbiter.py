@@ -138,7 +138,8 @@ class Arbiter:
         """Host the plugins on the calling thread's watch, until stopped.
 
         On the main thread SIGINT and SIGTERM stop the host cleanly, a second SIGINT ends
-        the process at once, and SIGHUP reads the configuration again.
+        the process at once, and SIGHUP reads the configuration again, or has the circusd that
+        belongs to the host reload its watchers.
 
         Raises:
             HostError: It was started before, a plugin with ``host.critical`` gave up, or the
@@ -340,6 +341,9 @@ class Arbiter:
         threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
 
     def _reload_aside(self) -> None:
+        if self._circusd is not None:
+            self._reload_watchers()
+            return
         if self._read_config is None:
             logger.warning("SIGHUP: this host was not made from a configuration file")
             return
@@ -352,6 +356,15 @@ class Arbiter:
             logger.exception("not reloaded, all stays as it was")
         else:
             logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")
+
+    def _reload_watchers(self) -> None:
+        """Do what Circus's arbiter does for a SIGHUP."""
+        try:
+            self.client.call("reload")
+        except CircusPlugError as error:
+            logger.error("SIGHUP: the watchers are not reloaded: %s", error)
+        else:
+            logger.info("SIGHUP: the watchers are being reloaded")
 
 
 def _make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:

@@ -373,6 +373,16 @@ def test_a_program_for_circus_changes_one_line(
     fifo.wait_unheld()
 
 
+def test_sighup_reloads_the_watchers_as_in_circus(program: Any, fifo: Fifo) -> None:
+    with program("from circusplug import get_arbiter") as running:
+        fifo.wait_held()
+        running.signal(signal.SIGHUP)
+        fifo.wait_held()
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+    fifo.wait_unheld()
+
+
 def test_a_killed_program_takes_circusd_and_the_watchers_along(program: Any, fifo: Fifo) -> None:
     with program("from circusplug import get_arbiter") as running:
         fifo.wait_held()
@@ -413,6 +423,9 @@ def test_get_arbiter_in_the_background_returns_when_all_is_there(
     arbiter = get_arbiter([holder(fifo)], plugins=plugins, background=True, **circus_ends)
     assert isinstance(arbiter, BackgroundArbiter)
     assert not arbiter.is_alive()
+    config = arbiter.config
+    assert config.endpoint == circus_ends["controller"]
+    assert config.pubsub_endpoint == circus_ends["pubsub_endpoint"]
     arbiter.start()
     try:
         assert arbiter.is_alive()
@@ -425,6 +438,19 @@ def test_get_arbiter_in_the_background_returns_when_all_is_there(
     arbiter.join()
     assert not arbiter.is_alive()
     fifo.wait_unheld()
+
+
+def test_get_arbiter_s_defaults_are_circus_s_own() -> None:
+    from circus.util import DEFAULT_ENDPOINT_DEALER, DEFAULT_ENDPOINT_SUB
+
+    arbiter = get_arbiter([])
+    assert not isinstance(arbiter, BackgroundArbiter)
+    config = arbiter.config
+    assert (config.endpoint, config.pubsub_endpoint) == (
+        DEFAULT_ENDPOINT_DEALER,
+        DEFAULT_ENDPOINT_SUB,
+    )
+    assert config.check_delay == 1.0
 
 
 def test_get_arbiter_takes_the_arguments_of_circus_s_own() -> None:
