@@ -182,7 +182,7 @@ def test_a_program_s_circusd_can_be_restarted_from_within(
     plugin = {"use": Member, "name": "one", "journal": journal}
     with Arbiter([plugin], watchers=[holder(fifo)], circusd=QUIET, **ends) as arbiter:
         fifo.wait_held()
-        arbiter.client.call("restart")
+        arbiter.client.cast("restart")  # circusd may be gone before its reply has left
         fifo.wait_held()
         assert arbiter.client.call("list")["watchers"] == ["holds"]
     fifo.wait_unheld()
@@ -410,8 +410,7 @@ def test_in_the_background_it_keeps_the_program_from_ending(program: Any, fifo: 
         running.wait_for("started ['sh']")
         fifo.wait_held()
         (guard,) = psutil.Process(running.pid).children()
-        (circusd,) = guard.children()
-        circusd.send_signal(signal.SIGTERM)  # which circus takes as a quit
+        guard.send_signal(signal.SIGTERM)  # which has circusd quit, however busy that is
         assert running.end() == 0
     fifo.wait_unheld()
 
