@@ -1,6 +1,5 @@
-# An Arbiter in somebody's program that starts a circusd for its watchers, and Circus's own
-# `get_arbiter`. The processes of the watchers hold a FIFO open: its end says that every last one
-# is gone.
+# An Arbiter in somebody's program that starts a circusd for its watchers. The processes of the
+# watchers hold a FIFO open: its end says that every last one is gone.
 
 from __future__ import annotations
 
@@ -10,9 +9,8 @@ import logging
 import os
 import signal
 import sys
-import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,11 @@ import psutil
 import pytest
 import zmq
 from circusd_real import free_endpoints
-from command import Fifo, Running, environment
+from command import Fifo, holder
 from members import Journal, Member
 from patience import PATIENCE
 
-from circusplug import Arbiter, CallError, HostError, get_arbiter
-from circusplug._host.get_arbiter import BackgroundArbiter
+from circusplug import Arbiter, CallError, HostError
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
@@ -57,30 +54,6 @@ class Stream:
 
 
 @pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    with Fifo(tmp_path / "fifo") as fifo:
-        yield fifo
-
-
-@pytest.fixture
-def ends() -> dict[str, Any]:
-    """Where circusd shall be; nobody is asked to discover it."""
-    endpoint, pubsub_endpoint = free_endpoints(2)
-    return {"endpoint": endpoint, "pubsub_endpoint": pubsub_endpoint, "check_delay": 0.2}
-
-
-@pytest.fixture
-def circus_ends(ends: dict[str, Any]) -> dict[str, Any]:
-    """The same under Circus's names."""
-    return {
-        "controller": ends["endpoint"],
-        "pubsub_endpoint": ends["pubsub_endpoint"],
-        "multicast_endpoint": "",
-        "check_delay": 0.2,
-    }
-
-
-@pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module of the program's, which only its own sys.path leads to."""
     name = f"of_program_{os.getpid()}"
@@ -89,12 +62,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
     yield __import__(name)
     del sys.modules[name]
-
-
-def holder(fifo: Fifo, name: str = "holds", **options: Any) -> dict[str, Any]:
-    """A watcher whose processes hold the FIFO, until they are told to end."""
-    script = f"exec 3>{fifo.path}; echo up >&3; exec sleep 120"
-    return {"name": name, "cmd": "sh", "args": ["-c", script], "graceful_timeout": 5, **options}
 
 
 QUIET = {"multicast_endpoint": ""}
@@ -323,147 +290,6 @@ def test_without_circus_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "circus", None)
     with pytest.raises(HostError, match=r"^'watchers' need .*pip install 'circusplug\[circusd\]'$"):
         Arbiter(watchers=[], **ends).start()
-
-
-#: A program of a user's; its arguments are circusd's two endpoints.
-PROGRAM = """
-import sys
-{imports}
-
-if __name__ == "__main__":
-    watchers = [{{"cmd": "sh", "args": ["-c", {script!r}], "graceful_timeout": 5}}]
-    controller, pubsub = sys.argv[1:]
-    arbiter = get_arbiter(watchers, controller, pubsub, multicast_endpoint="")
-    try:
-        arbiter.start()
-    finally:
-        arbiter.stop()
-    print("over", flush=True)
-"""
-
-
-@pytest.fixture
-def program(
-    tmp_path: Path, fifo: Fifo
-) -> Callable[..., contextlib.AbstractContextManager[Running]]:
-    """Runs `PROGRAM` with a watcher that holds the FIFO."""
-
-    def run(imports: str, text: str = PROGRAM) -> Running:
-        script = f"exec 3>{fifo.path}; echo up >&3; exec sleep 120"
-        path = tmp_path / "program.py"
-        path.write_text(textwrap.dedent(text).format(imports=imports, script=script))
-        return Running(
-            tmp_path, *free_endpoints(2), program=[sys.executable, str(path)],
-            env=environment(PYTHONWARNINGS=""),
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_program_for_circus_changes_one_line(
-    program: Any, fifo: Fifo, number: signal.Signals
-) -> None:
-    with program("from circusplug import get_arbiter") as running:
-        fifo.wait_held()
-        running.signal(number)
-        running.wait_for("over")
-        assert running.end() == 0
-        assert "Traceback" not in running.output
-    fifo.wait_unheld()
-
-
-def test_sighup_reloads_the_watchers_as_in_circus(program: Any, fifo: Fifo) -> None:
-    with program("from circusplug import get_arbiter") as running:
-        fifo.wait_held()
-        running.signal(signal.SIGHUP)
-        fifo.wait_held()
-        running.signal(signal.SIGTERM)
-        assert running.end() == 0
-    fifo.wait_unheld()
-
-
-def test_a_killed_program_takes_circusd_and_the_watchers_along(program: Any, fifo: Fifo) -> None:
-    with program("from circusplug import get_arbiter") as running:
-        fifo.wait_held()
-        running.signal(signal.SIGKILL)
-        assert running.end() == -signal.SIGKILL
-        running.wait_silent()
-    fifo.wait_unheld()
-
-
-BACKGROUND = """
-import sys
-{imports}
-
-if __name__ == "__main__":
-    watchers = [{{"cmd": "sh", "args": ["-c", {script!r}], "graceful_timeout": 5}}]
-    controller, pubsub = sys.argv[1:]
-    arbiter = get_arbiter(watchers, controller, pubsub, multicast_endpoint="", background=True)
-    arbiter.start()
-    print("started", arbiter.client.call("list")["watchers"], flush=True)
-"""
-
-
-def test_in_the_background_it_keeps_the_program_from_ending(program: Any, fifo: Fifo) -> None:
-    with program("from circusplug import get_arbiter", BACKGROUND) as running:
-        running.wait_for("started ['sh']")
-        fifo.wait_held()
-        (guard,) = psutil.Process(running.pid).children()
-        guard.send_signal(signal.SIGTERM)  # which has circusd quit, however busy that is
-        assert running.end() == 0
-    fifo.wait_unheld()
-
-
-def test_get_arbiter_in_the_background_returns_when_all_is_there(
-    fifo: Fifo, circus_ends: dict[str, Any], journal: Journal
-) -> None:
-    plugins = [{"use": Member, "name": "one", "journal": journal}]
-    arbiter = get_arbiter([holder(fifo)], plugins=plugins, background=True, **circus_ends)
-    assert isinstance(arbiter, BackgroundArbiter)
-    assert not arbiter.is_alive()
-    config = arbiter.config
-    assert config.endpoint == circus_ends["controller"]
-    assert config.pubsub_endpoint == circus_ends["pubsub_endpoint"]
-    arbiter.start()
-    try:
-        assert arbiter.is_alive()
-        assert arbiter.plugins["one"].state == "running"
-        assert arbiter.client.call("list")["watchers"] == ["holds"]
-        arbiter.join(0)
-        assert arbiter.is_alive()
-    finally:
-        arbiter.stop()
-    arbiter.join()
-    assert not arbiter.is_alive()
-    fifo.wait_unheld()
-
-
-def test_get_arbiter_s_defaults_are_circus_s_own() -> None:
-    from circus.util import DEFAULT_ENDPOINT_DEALER, DEFAULT_ENDPOINT_SUB
-
-    arbiter = get_arbiter([])
-    assert not isinstance(arbiter, BackgroundArbiter)
-    config = arbiter.config
-    assert (config.endpoint, config.pubsub_endpoint) == (
-        DEFAULT_ENDPOINT_DEALER,
-        DEFAULT_ENDPOINT_SUB,
-    )
-    assert config.check_delay == 1.0
-
-
-def test_get_arbiter_takes_the_arguments_of_circus_s_own() -> None:
-    import inspect
-
-    import circus
-    import circus.arbiter
-
-    ours = inspect.signature(get_arbiter).parameters
-    theirs = inspect.signature(type(circus.get_arbiter).__call__).parameters
-    names = list(theirs)[1:-1]
-    assert list(ours)[:-1] == names
-    for name in names:
-        assert ours[name].default == theirs[name].default, name
 
 
 def test_circusd_finds_what_was_said_in_a_file_that_others_cannot_read(
