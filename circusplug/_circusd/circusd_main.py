@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import logging
 import os
 import signal
@@ -12,8 +14,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 #: Seconds between two requests to quit: circusd drops one that comes while it is busy with
 #: a command that excludes others, such as starting its watchers.
@@ -177,6 +180,59 @@ def kill_descendants() -> None:
         psutil.wait_procs(children, timeout=KILL_TIMEOUT)
 
 
+class PlanError(Exception):
+    """A program has asked for what Circus refuses; says what, and why."""
+
+
+def run_watchers(plan: dict[str, Any]) -> None:
+    """Run what a program has said (see watcher_options.py), as Circus's main runs an ini file.
+
+    Raises:
+        SystemExit: With status 0 if it was told to quit.
+        PlanError: It cannot be run.
+    """
+    import zmq
+    from circus import get_arbiter, logger
+    from circus.util import check_future_exception_and_log, configure_logger, resolve_name
+
+    options = dict(plan["options"])
+    level = options.get("loglevel") or plan["loglevel"]
+    configure_logger(logger, level, options.get("logoutput") or "-", options.get("loggerconfig"))
+    place = ""
+
+    def watchers() -> Iterator[dict[str, Any]]:
+        nonlocal place
+        for watcher in copy.deepcopy(plan["watchers"]):  # Circus takes them apart
+            place = f"watcher {watcher['name']!r}: "
+            yield watcher
+        place = ""
+
+    restart = True
+    while restart:
+        try:
+            for key, make in (("sockets", _sockets), ("prereload_fn", resolve_name)):
+                place = f"'{key}': "
+                if plan["options"].get(key):
+                    options[key] = make(plan["options"][key])
+            place = ""
+            context = zmq.Context()
+            arbiter = get_arbiter(watchers(), context=context, **options)
+        except Exception as error:
+            raise PlanError(f"{place}{type(error).__name__}: {error}") from error
+        if check_future_exception_and_log(arbiter.start()) is not None:
+            sys.exit(1)
+        restart = arbiter._restarting
+        if restart:
+            context.destroy(linger=0)  # which waits until the addresses are free
+    sys.exit(0)
+
+
+def _sockets(options: list[dict[str, Any]]) -> list[Any]:
+    from circus.sockets import CircusSocket
+
+    return [CircusSocket.load_from_config(item) for item in options]
+
+
 def main() -> None:
     """Run with: the ini file, the grace time in seconds, the life pipe, the report pipe."""
     ini = sys.argv[1]
@@ -186,6 +242,11 @@ def main() -> None:
     os.set_inheritable(report_fd, False)
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]  # not a place where circusd or a hook should find modules
+    with open(ini, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    plan = json.loads(text) if text.startswith("{") else None  # of a program, not an ini
+    if plan is not None:
+        sys.path[:] = plan["path"]  # where the program finds hooks and streams
     watch = GuardWatch(life, grace)
     report = Report(report_fd)
     sys.argv = ["circusd", ini]
@@ -199,10 +260,15 @@ def main() -> None:
         logger.addFilter(report.filter)
         app_log.addFilter(is_worth_logging)
         IOLoop.current().add_callback(report.ready)
+        if plan is not None:
+            run_watchers(plan)
         circusd.main()
     except SystemExit:
         report.failed()
         raise
+    except PlanError as error:
+        report.failed(str(error))
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever it was, the host must hear of it
         report.failed(f"{type(error).__name__}: {error}")
         traceback.print_exc()

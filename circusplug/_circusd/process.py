@@ -43,7 +43,7 @@ class CircusdProcess:
 
     Args:
         ini: The text of circus.ini that circusd shall run, without plugin sections and
-            includes.
+            includes; or the text of a `CircusdPlan`.
         source: What to call that text in an error, usually the path it comes from.
         grace: How long circusd may take to stop its watchers when the host is killed, or
             when the guard gets a SIGTERM, in seconds.

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -22,7 +22,12 @@ from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .changes import Changes
 from .engine import Engine
+from .program_client import ProgramClient
 from .runner_factory import RunnerFactory
+
+if TYPE_CHECKING:
+    from .._circusd.embedded import EmbeddedCircusd
+    from .._circusd.watcher_options import CircusdPlan
 
 PluginLike = Mapping[str, Any] | PluginSpec | type
 
@@ -42,11 +47,22 @@ class Arbiter:
         ssh_server: ``user@host:port`` to tunnel both sockets through, or None.
         context: The ZMQ context to use, which is then not ended here; by default one is made.
         stop_timeout: How long stopping all plugins may take, in seconds.
+        watchers: What a circusd shall run that is started here and ends with the host, each a
+            mapping as Circus's `get_arbiter` takes it: ``{"name": ..., "cmd": ...}``. None:
+            there is a circusd. Its hooks and streams are in circusd's process, not in this one.
+        circusd: Further options of that circusd's, as Circus names them: ``statsd``, ``sockets``
+            (mappings), ``loglevel``, ...
         exit_when_done: Whether `start` returns when no plugin is left that runs.
 
+    Attributes:
+        client: Sends circusd commands for the program, while the host runs.
+
     Raises:
-        SpecError: A plugin or an option is not valid.
+        SpecError: A plugin, a watcher or an option is not valid.
     """
+
+    _circusd: CircusdPlan | None = None
+    _strict = True
 
     def __init__(
         self,
@@ -57,22 +73,21 @@ class Arbiter:
         ssh_server: str | None = None,
         context: zmq.Context[Any] | None = None,
         *,
+        watchers: Iterable[Mapping[str, Any]] | None = None,
+        circusd: Mapping[str, Any] | None = None,
         stop_timeout: float = 10.0,
         exit_when_done: bool = False,
     ) -> None:
         specs = _make_specs(plugins)
-        self._setup(
-            HostConfig(
-                specs,
-                endpoint,
-                pubsub_endpoint,
-                check_delay,
-                ssh_server,
-                stop_timeout=stop_timeout,
-            ),
-            context,
-            exit_when_done,
-        )
+        ends = endpoint, pubsub_endpoint
+        config = HostConfig(specs, *ends, check_delay, ssh_server, stop_timeout=stop_timeout)
+        self._setup(config, context, exit_when_done)
+        if watchers is not None:
+            from .._circusd.watcher_options import plan_circusd
+
+            self._circusd = plan_circusd(config, watchers, circusd or {}, strict=self._strict)
+        elif circusd:
+            raise SpecError("'circusd' is for one that is started here; give 'watchers', too")
 
     @classmethod
     def from_config(
@@ -116,6 +131,7 @@ class Arbiter:
         self._engine: Engine | None = None
         self._stopped = False
         self._failure: str | None = None
+        self.client = ProgramClient()
 
     # Running.
 
@@ -123,10 +139,13 @@ class Arbiter:
         """Host the plugins on the calling thread's watch, until stopped.
 
         On the main thread SIGINT and SIGTERM stop the host cleanly, a second SIGINT ends
-        the process at once, and SIGHUP reads the configuration again.
+        the process at once, and SIGHUP reads the configuration again, or has the circusd that
+        belongs to the host reload its watchers.
 
         Raises:
-            HostError: It was started before, or a plugin with ``host.critical`` gave up.
+            HostError: It was started before, a plugin with ``host.critical`` gave up, or the
+                circusd that belongs to it did not start, or crashed. One that is told to quit
+                stops the host.
         """
         self._make_engine().run()
         if self.failure:
@@ -136,7 +155,7 @@ class Arbiter:
         """Host in the background; returns when every plugin is ready, or too slow.
 
         Raises:
-            HostError: It was started before.
+            HostError: It was started before, or its circusd did not start.
         """
         self._make_engine().run_aside()
         return self
@@ -179,7 +198,7 @@ class Arbiter:
                 raise HostError("an arbiter can be started once; make a new one")
             engine = self._engine = Engine(
                 self._config,
-                RunnerFactory(self._config, self._context),
+                RunnerFactory(self._config, self._context, self.client, self._make_circusd()),
                 self._exit_when_done,
                 self._reload_on_signal,
                 self._tell_changed,
@@ -188,6 +207,13 @@ class Arbiter:
         if self._failure is not None:
             engine.fail(self._failure)
         return engine
+
+    def _make_circusd(self) -> EmbeddedCircusd | None:
+        if self._circusd is None:
+            return None
+        from .._circusd.embedded import EmbeddedCircusd
+
+        return EmbeddedCircusd(self._circusd)
 
     @property
     def _started(self) -> Engine:
@@ -330,6 +356,9 @@ class Arbiter:
         threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
 
     def _reload_aside(self) -> None:
+        if self._circusd is not None:
+            self._reload_watchers()
+            return
         if self._read_config is None:
             logger.warning("SIGHUP: this host was not made from a configuration file")
             return
@@ -344,30 +373,14 @@ class Arbiter:
         else:
             logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")
 
-
-def get_arbiter(
-    plugins: Iterable[PluginLike] = (), *, background: bool = False, **options: Any
-) -> Arbiter:
-    """Make an arbiter, with `background` one whose `start` returns at once.
-
-    Args:
-        plugins: See `Arbiter`.
-        background: Whether `start` hosts in the background, as ``with`` does.
-        options: What else `Arbiter` takes.
-    """
-    return BackgroundArbiter(plugins, **options) if background else Arbiter(plugins, **options)
-
-
-class BackgroundArbiter(Arbiter):
-    """An arbiter whose `start` returns when the plugins are ready."""
-
-    def start(self) -> None:
-        """Host in the background, until `stop` is called.
-
-        Raises:
-            HostError: It was started before.
-        """
-        self.__enter__()
+    def _reload_watchers(self) -> None:
+        """Do what Circus's arbiter does for a SIGHUP."""
+        try:
+            self.client.call("reload")
+        except CircusPlugError as error:
+            logger.error("SIGHUP: the watchers are not reloaded: %s", error)
+        else:
+            logger.info("SIGHUP: the watchers are being reloaded")
 
 
 def _make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:

@@ -81,7 +81,7 @@ class Engine:
         self._all_ended = False
         self._closed_by_stop = False
         self._ready = threading.Event()
-        self._over = threading.Event()
+        self.over = threading.Event()  # all is given back
         #: Done when the host is about to stop: nobody waits for anything else any more.
         self.ends: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._failure: str | None = None
@@ -145,10 +145,10 @@ class Engine:
         if aside is not None:
             aside.join()
             with self._closing:
-                if not self._over.is_set():
+                if not self.over.is_set():
                     self._close_aside()
         elif not within:
-            self._over.wait()
+            self.over.wait()
 
     def fail(self, reason: str) -> None:
         """Have the host stop because of a failure; from any thread, returns at once."""
@@ -272,9 +272,8 @@ class Engine:
                     ) from error
             link = self._factory.open(
                 on_up=lambda: self._mailbox.put(_Signal.REACHABLE),
-                on_failed=lambda why: self.fail(
-                    f"no ssh tunnel through {self._config.ssh_server}: {why}"
-                ),
+                on_failed=self.fail,
+                on_quit=lambda: self._mailbox.put(_Signal.STOP),
             )
         except BaseException:
             self._stop_asked = True
@@ -392,7 +391,7 @@ class Engine:
     def _give_back(self, all_ended: bool) -> None:
         self._factory.close(all_ended)
         self._all_ended = all_ended
-        self._over.set()
+        self.over.set()
         self._on_change()
 
     def _give_back_mailbox(self) -> None:
