@@ -419,12 +419,14 @@ def host(ini: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], lis
 @pytest.mark.parametrize("arguments", [["10"], ["10", "fork"]], ids=["plain", "forked"])
 @pytest.mark.parametrize("script", [WITH_GRANDCHILD, WITH_DETACHED])
 def test_killing_the_host_ends_everything(bench: Bench, script: str, arguments: list[str]) -> None:
-    with host(bench.ini(script), *arguments) as (process, words):
-        with Exits(*map(int, words)) as exits:
-            bench.wait_started()
-            process.kill()
-            bench.wait_all_gone()
-            exits.wait()
+    with (
+        host(bench.ini(script), *arguments) as (process, words),
+        Exits(*map(int, words)) as exits,
+    ):
+        bench.wait_started()
+        process.kill()
+        bench.wait_all_gone()
+        exits.wait()
 
 
 def test_killing_the_host_ends_what_ignores_sigterm_too(bench: Bench) -> None:
