@@ -1,6 +1,7 @@
 # The program that becomes circusd, started by the guard (see guard_main.py) and run by
 # its path. It runs Circus's own circusd unchanged, and adds what a managed child needs: it
-# tells the host when it is ready or why it failed, and it quits when the guard dies.
+# tells the host when it is ready or why it failed, it quits when the guard dies, and its children
+# end with it even if the guard is killed at the same time.
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ NUDGE_INTERVAL = 1.0
 _REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: How long processes may take to go after SIGKILL, in seconds.
 KILL_TIMEOUT = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class Report:
@@ -166,6 +168,39 @@ def is_worth_logging(record: logging.LogRecord) -> bool:
     return type(error).__name__ != "ConflictError"
 
 
+def note_crashes(circusd: Any, crashes: list[object]) -> None:
+    """Collect what ends circusd's loop; it logs that, and exits with status 0 all the same."""
+    look = circusd.check_future_exception_and_log
+
+    def look_and_note(future: object) -> object:
+        crash = look(future)
+        if crash is not None:
+            crashes.append(crash)
+        return crash
+
+    circusd.check_future_exception_and_log = look_and_note
+
+
+def tie_children_to_this_process() -> None:
+    """Have the kernel send SIGTERM to each child when this process dies, however it dies.
+
+    It does not reach one that runs as another user: becoming that user undoes it.
+    """
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    parent, thread = os.getpid(), threading.get_ident()
+
+    def tie() -> None:
+        if threading.get_ident() != thread:
+            return  # a child of another thread would be ended with that thread
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=tie)
+
+
 def kill_descendants() -> None:
     """Kill every process below this one."""
     import psutil
@@ -234,14 +269,16 @@ def _sockets(options: list[dict[str, Any]]) -> list[Any]:
 
 
 def main() -> None:
-    """Run with: the ini file, the grace time in seconds, the life pipe, the report pipe."""
+    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes."""
     ini = sys.argv[1]
     grace = float(sys.argv[2])
     life, report_fd = map(int, sys.argv[3:5])
+    os.set_inheritable(int(os.path.basename(ini)), False)
     os.set_inheritable(life, False)
     os.set_inheritable(report_fd, False)
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]  # not a place where circusd or a hook should find modules
+    tie_children_to_this_process()
     with open(ini, encoding="utf-8", errors="replace") as file:
         text = file.read()
     plan = json.loads(text) if text.startswith("{") else None  # of a program, not an ini
@@ -252,6 +289,7 @@ def main() -> None:
     sys.argv = ["circusd", ini]
     logging.setLoggerClass(OrderlyLogger)
     late_signals = LateSignals(lambda: report.is_ready)
+    crashes: list[object] = []
     try:
         from circus import circusd, logger
         from tornado.ioloop import IOLoop
@@ -260,11 +298,14 @@ def main() -> None:
         logger.addFilter(report.filter)
         app_log.addFilter(is_worth_logging)
         IOLoop.current().add_callback(report.ready)
+        note_crashes(circusd, crashes)
         if plan is not None:
             run_watchers(plan)
         circusd.main()
     except SystemExit:
         report.failed()
+        if crashes:
+            sys.exit(1)
         raise
     except PlanError as error:
         report.failed(str(error))
