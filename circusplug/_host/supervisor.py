@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import HostError
@@ -33,7 +34,7 @@ from .timers import Timers
 #: How long all isolated plugins together may take to tell their counters, in seconds.
 _REFRESH_WAIT = 0.25
 
-MakeRunner = Callable[[PluginSpec, Surroundings, Counters], Runner]
+MakeRunner = Callable[[PluginSpec, Surroundings, Counters, Any], Runner]
 
 
 class Supervisor:
@@ -72,7 +73,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._services = Services(
             self._queue.add,
-            lambda spec, counters: self._make_runner(spec, self._around, counters),
+            lambda spec, *more: self._make_runner(spec, self._around, *more),
             self._plugin_changed,
             self._leave_behind,
             self._gave_up,
@@ -187,7 +188,7 @@ class Supervisor:
     def restart_plugin(self, name: str, sharing: Collection[str] = ()) -> list[ManagedPlugin]:
         """Stop a plugin if it runs and start a new instance; restart others if they run."""
         plugin = self._plugin(name)
-        plugin.stop(then=plugin.start)
+        plugin.restart()
         return [plugin, *self._restart(name for name in sharing if name != plugin.spec.name)]
 
     def _restart(self, names: Iterable[str]) -> list[ManagedPlugin]:
@@ -196,7 +197,7 @@ class Supervisor:
         everyone = self._plugins.values()
         running = [item for item in everyone if item.spec.name in wanted and item.is_alive]
         for plugin in reversed(running):
-            plugin.stop(then=plugin.start)
+            plugin.restart()
         return running
 
     def add_plugin(self, spec: PluginSpec) -> list[ManagedPlugin]:
@@ -234,7 +235,7 @@ class Supervisor:
             concerned.append(plugin)
         for spec in todo.changed:
             plugin = self._plugins[spec.name]
-            plugin.stop(then=functools.partial(plugin.become, spec))
+            plugin.restart(spec)
             concerned.append(plugin)
         concerned += [self._add(spec) for spec in todo.added]
         concerned += [plugin for name in todo.again for plugin in self.start_plugin(name)]
