@@ -22,6 +22,7 @@ from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .engine import Engine
 from .runner_factory import RunnerFactory
+from .systemd_notify import SystemdNotify
 
 PluginLike = Mapping[str, Any] | PluginSpec | type
 
@@ -82,6 +83,7 @@ class Arbiter:
         reload: Callable[[], HostConfig] | None = None,
         exit_when_done: bool = False,
         hooks: Hooks = NO_HOOKS,
+        systemd: SystemdNotify | None = None,
     ) -> Arbiter:
         """Make an arbiter of a configuration that was read or built before.
 
@@ -91,9 +93,10 @@ class Arbiter:
             reload: Reads the configuration again, on SIGHUP and for `reload()`.
             exit_when_done: See the class.
             hooks: What the plugins' threads tell somebody, for a test kit.
+            systemd: Told what happens to the host, for a process that is its service.
         """
         arbiter = cls.__new__(cls)
-        arbiter._setup(config, context, exit_when_done, reload, hooks)
+        arbiter._setup(config, context, exit_when_done, reload, hooks, systemd)
         return arbiter
 
     def _setup(
@@ -103,8 +106,10 @@ class Arbiter:
         exit_when_done: bool,
         reload: Callable[[], HostConfig] | None = None,
         hooks: Hooks = NO_HOOKS,
+        systemd: SystemdNotify | None = None,
     ) -> None:
         self._hooks = hooks
+        self._systemd = systemd or SystemdNotify()
         self._config = config
         self._context = context
         self._exit_when_done = exit_when_done
@@ -183,6 +188,7 @@ class Arbiter:
                 self._reload_on_signal,
                 self._tell_changed,
                 self._hooks,
+                self._systemd,
             )
         if self._failure is not None:
             engine.fail(self._failure)
@@ -308,7 +314,8 @@ class Arbiter:
         """
         if self._read_config is None:
             raise HostError("this host was not made from a configuration file")
-        return self.reconfigure(self._read_config())
+        with self._systemd.reloading():
+            return self.reconfigure(self._read_config())
 
     def _reload_on_signal(self) -> None:
         # On a thread of its own: to read the file and to import what is new in it takes time.
