@@ -29,6 +29,7 @@ from .managed_plugin import ManagedPlugin, Services
 from .resources import raise_descriptor_limit
 from .start_queue import StartQueue
 from .stop_all import stop_all
+from .systemd_notify import SystemdNotify
 from .timers import Timers
 
 #: How long all isolated plugins together may take to tell their counters, in seconds.
@@ -46,6 +47,7 @@ class Supervisor:
         make_runner: Makes a runner.
         wake: Has `begin_watch` called on the supervising thread soon; from any thread.
         changed: Called whenever a plugin's state has changed, on the supervising thread.
+        systemd: Told of the plugins' states.
 
     Attributes:
         failure: Why the host shall stop: a critical plugin has failed for good; or None.
@@ -59,13 +61,15 @@ class Supervisor:
         make_runner: MakeRunner,
         wake: Callable[[], object],
         changed: Callable[[], object],
+        systemd: SystemdNotify,
     ) -> None:
         self.config = config
         self.failure: str | None = None
         self.watch = StallWatch(wake)
         self._around = replace(around, activity=self.watch.activity)
         self._make_runner = make_runner
-        self._changed = changed
+        self._tell_changed = changed
+        self._systemd = systemd
         self._queue = StartQueue()
         self._timers: Timers[ManagedPlugin] = Timers()
         self._left_behind: list[Runner] = []
@@ -123,7 +127,12 @@ class Supervisor:
 
     def next_timer(self) -> float | None:
         """When `run_timers` is due, in seconds of `time.monotonic`; None: never."""
-        times = (self.watch.next_look, self._queue.next_timer(), self._timers.next())
+        times = (
+            self.watch.next_look,
+            self._queue.next_timer(),
+            self._timers.next(),
+            self._systemd.next_timer(),
+        )
         return min((moment for moment in times if moment is not None), default=None)
 
     def run_timers(self) -> None:
@@ -132,10 +141,14 @@ class Supervisor:
         for plugin in self._timers.take_due(now):
             plugin.run_timers(now)
         self._queue.advance()
+        look = self.watch.next_look
         for runner, seconds in self.watch.look(self._on_threads()):
             stalled = self._plugin_of(runner)
             if stalled is not None:
                 stalled.stalls(seconds, runner.stack())
+        if self.watch.next_look != look:  # the end of a stall is told by nobody else
+            self._systemd.changed()
+        self._systemd.run_timers(self._states)
 
     def begin_watch(self) -> None:
         """Watch for stalls from now on; what to do after `wake`."""
@@ -280,6 +293,18 @@ class Supervisor:
             self._plugins = {name: self._plugins[name] for name in names}
 
     # Helpers.
+
+    def _changed(self) -> None:
+        self._tell_changed()
+        self._systemd.changed()
+
+    def _states(self) -> list[str]:
+        """Each plugin's state; one that stalls in a process of its own counts as running."""
+        stalled = {runner for runner in self._on_threads() if self.watch.is_stalled(runner)}
+        return [
+            "stalled" if item.state == "running" and item.runner in stalled else item.state
+            for item in self._plugins.values()
+        ]
 
     def _on_threads(self) -> Iterator[Runner]:
         """The runners to be watched from here; a process watches its own."""
