@@ -62,12 +62,20 @@ class Systemd:
         self._socket.settimeout(PATIENCE)
         self._socket.bind(address.replace("@", "\0"))
 
-    def wait_for(self, text: str) -> str:
-        """Listen until a datagram that holds *text* has come; returns that one."""
+    def wait_for(self, text: str, since: int | None = None) -> str:
+        """Listen until a datagram that holds *text* has come; returns that one.
+
+        Args:
+            text: What to wait for.
+            since: From which of those that were heard on one counts; None: only a new one does.
+        """
+        heard = len(self.told) if since is None else since
         while True:
+            for words in self.told[heard:]:
+                if text in words:
+                    return words
+            heard = len(self.told)
             self.told.append(self._socket.recv(4096).decode())
-            if text in self.told[-1]:
-                return self.told[-1]
 
     @property
     def words(self) -> list[str]:
@@ -119,7 +127,7 @@ def test_it_is_ready_when_all_plugins_had_their_chance_and_tells_of_its_stop(
     with Running(tmp_path, "run", path, program=PATIENT, env=env) as command:
         systemd.wait_for("READY=1")
         first = systemd.words
-        systemd.wait_for("STATUS=3 plugins: 2 running, 1 failed")
+        systemd.wait_for("STATUS=3 plugins: 2 running, 1 failed", since=0)
         command.signal(signal.SIGTERM)
         systemd.wait_for("a stop")
         assert command.end() == 0
@@ -191,7 +199,7 @@ def test_a_plugin_that_stalls_is_told_of_and_not_fed_to_the_watchdog(
         systemd.wait_for("goes on")
         assert systemd.told[since:] == ["plugin:a goes on"]
         systemd.wait_for("WATCHDOG=1")
-        systemd.wait_for("STATUS=1 plugin: 1 running")
+        systemd.wait_for("STATUS=1 plugin: 1 running", since)
         command.interrupt()
         assert command.end() == 0
 
