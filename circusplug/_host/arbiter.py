@@ -281,9 +281,11 @@ class Arbiter:
 
         Raises:
             SpecError: It is not valid.
-            HostError: Its name is taken, or the host does not run.
+            HostError: Its name is taken, its user has no way through the ssh tunnel, or the host
+                does not run.
         """
         spec = _make_spec(plugin)
+        self._started.check_users([spec])
         self._started.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
         return spec.name
 

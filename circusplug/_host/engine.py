@@ -73,6 +73,7 @@ class Engine:
         self._mailbox: Mailbox[Notice | Order | _Signal] = Mailbox()
         self._pending: list[PendingOrder] = []
         self._factory = factory
+        self.check_users = factory.check_users
         self._guard = StopGuard(config.stop_timeout)
         self._supervisor: Supervisor | None = None
         self._aside: threading.Thread | None = None
@@ -182,14 +183,12 @@ class Engine:
         """Change to another configuration; what is done, a line each. Raises as `order`."""
         if not self._may_wait:
             threading.Thread(
-                target=self._reconfigure_aside,
-                args=(config,),
-                name="circusplug-change",
-                daemon=True,
+                target=self._reconfigure_aside, args=[config], name="circusplug-change", daemon=True
             ).start()
             return []
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
+                self.check_users(config.plugins)
                 return self._change(config, None)
             with self._factory.moved(config) as link:
                 return self._change(config, link)

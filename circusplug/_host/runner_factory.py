@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from .._config.specs import HostConfig, PluginSpec
+from .._errors import HostError
 from .._runners.runner import Runner, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._status import Counters
@@ -77,6 +78,19 @@ class RunnerFactory:
         if self._tunnel is not None and spec.host.uid is not None:
             around = replace(around, link=self._tunnel.link(spec.host.uid))
         return ProcessRunner(spec, around, counters, self._pipes)
+
+    def check_users(self, specs: Iterable[PluginSpec]) -> None:
+        """Refuse plugins that run as a user who cannot get into the tunnel; from any thread.
+
+        Raises:
+            HostError: There is such a plugin.
+        """
+        for spec in specs:
+            if self._tunnel is not None and spec.active and spec.host.uid is not None:
+                try:
+                    self._tunnel.link(spec.host.uid)
+                except HostError as error:
+                    raise HostError(f"{spec.place}: {error}") from None
 
     @contextlib.contextmanager
     def moved(self, config: HostConfig) -> Iterator[Link]:
