@@ -18,6 +18,7 @@ from .._runners.runner import Runner, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._status import Counters
 from .._wire.endpoints import Link, connectable
+from .endpoint_check import EndpointCheck
 from .resources import keep_context, make_context
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class RunnerFactory:
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
+        self._check: EndpointCheck | None = None
 
     def open(self, on_up: Callable[[], object], on_failed: Callable[[str], object]) -> Link:
         """Make what is shared; returns what the plugins shall connect to, once it can be.
@@ -54,9 +56,14 @@ class RunnerFactory:
         """
         if self._context is None:
             self._context = make_context()
-        self._tunnel = self._make_tunnel(self._config, on_up, on_failed)
-        if self._tunnel is None:
+
+        def reachable() -> None:
+            self._check_endpoints(self._config)
             on_up()
+
+        self._tunnel = self._make_tunnel(self._config, reachable, on_failed)
+        if self._tunnel is None:
+            reachable()
             return self._link(self._config)
         self._tunnel.start()
         return self._tunnel.link()
@@ -108,6 +115,7 @@ class RunnerFactory:
                 new.close()
                 raise
         old, self._tunnel = self._tunnel, new
+        self._check_endpoints(config)
         try:
             yield new.link() if new is not None else self._link(config)
         finally:
@@ -124,6 +132,8 @@ class RunnerFactory:
         self._shared.close()
         if self._tunnel is not None:
             self._tunnel.close()
+        if self._check is not None:
+            self._check.close()
         if self._context is None:
             return
         if not all_ended:
@@ -146,6 +156,14 @@ class RunnerFactory:
         return Tunnel(
             config.ssh_server, *ends, self._context, uids, on_up=on_up, on_failed=on_failed
         )
+
+    def _check_endpoints(self, config: HostConfig) -> None:
+        """Have it told if circusd is not where `config` says; there is a way to that place."""
+        if self._check is not None:
+            self._check.close()
+        link = self._link(config) if self._tunnel is None else self._tunnel.link()
+        self._check = EndpointCheck(link, config.endpoint, config.pubsub_endpoint)
+        self._check.start()
 
     def _link(self, config: HostConfig) -> Link:
         ends = connectable(config.endpoint), connectable(config.pubsub_endpoint)
