@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hosts import circusd_on_unix_sockets
 from hypothesis import HealthCheck, settings
 from members import Journal, MakeHost
 from patience import PATIENCE
@@ -75,6 +76,14 @@ def root_logger_as_before() -> Iterator[None]:
     for handler in logging.getLogger().handlers[:]:
         if type(handler) is logging.StreamHandler and handler not in before:
             logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def fake_circusd(request: pytest.FixtureRequest) -> Iterator[FakeCircusd]:
+    """The test kit's own; on Unix sockets, with the marker ``circusd_leaves``."""
+    leaves = request.node.get_closest_marker("circusd_leaves") is not None
+    with circusd_on_unix_sockets() if leaves else FakeCircusd() as circusd:
+        yield circusd
 
 
 @pytest.fixture

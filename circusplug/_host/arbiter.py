@@ -322,9 +322,11 @@ class Arbiter:
         Raises:
             SpecError: It is not valid.
             ConfigError: It is active, and its class cannot be loaded, or an option does not fit.
-            HostError: Its name is taken, or the host does not run.
+            HostError: Its name is taken, its user has no way through the ssh tunnel, or the host
+                does not run.
         """
         spec = _make_spec(plugin)
+        self._started.check_users([spec])
         Changes(self._started).add(spec)
         return spec.name
 

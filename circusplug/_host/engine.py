@@ -77,6 +77,7 @@ class Engine:
         self._mailbox: Mailbox[Notice | Order | _Signal] = Mailbox()
         self._pending: list[PendingOrder] = []
         self._factory = factory
+        self.check_users = factory.check_users
         self._guard = StopGuard(config.stop_timeout)
         self._supervisor: Supervisor | None = None
         self._aside: threading.Thread | None = None
@@ -188,6 +189,7 @@ class Engine:
         """
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
+                self.check_users(config.plugins)
                 return self._change(config, None, edited)
             with self._factory.moved(config) as link:
                 return self._change(config, link, edited)

@@ -118,7 +118,7 @@ class Host(CircusPlugin):
 
 def _log_of_circusd() -> tuple[str, str]:
     """Level and place of the log, as circusd has told Circus's starter on its command line."""
-    import argparse
+    import argparse  # which nobody else needs
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-level", default="info")

@@ -39,7 +39,6 @@ class Services:
         changed: To be called when a plugin's state or its next timer has changed.
         left_behind: Takes a runner whose thread does not end.
         gave_up: Told of a plugin that has failed for good, and why.
-        circusd_missed: Told that a plugin runs without a connection to circusd.
         stop_timeout: How long a stop may take, in seconds.
     """
 
@@ -48,7 +47,6 @@ class Services:
     changed: Callable[[ManagedPlugin], object]
     left_behind: Callable[[Runner], object]
     gave_up: Callable[[ManagedPlugin, str], object]
-    circusd_missed: Callable[[], object]
     stop_timeout: Callable[[], float]
 
 
@@ -268,8 +266,6 @@ class ManagedPlugin:
             self._start_deadline = self._state = None
             self._policy.running()
             self._enter("running")
-            if not notice.runner.connected:
-                self._services.circusd_missed()
         elif kind is Kind.WAITING:
             self.begun = True
             self._start_deadline = None

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from .._config.specs import HostConfig, PluginSpec
+from .._errors import HostError
 from .._runners.runner import Runner, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._status import Counters
 from .._wire.endpoints import Link, connectable
+from .endpoint_check import EndpointCheck
 from .program_client import ProgramClient
 from .resources import keep_context, make_context
 
@@ -51,6 +53,7 @@ class RunnerFactory:
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
+        self._check: EndpointCheck | None = None
 
     def open(
         self,
@@ -72,16 +75,21 @@ class RunnerFactory:
         """
         if self._context is None:
             self._context = make_context()
-        self._tunnel = self._make_tunnel(self._config, on_up, on_failed)
+
+        def reachable() -> None:
+            self._check_endpoints(self._config)
+            on_up()
+
+        self._tunnel = self._make_tunnel(self._config, reachable, on_failed)
         if self._tunnel is not None:
             self._tunnel.start()
             link = self._tunnel.link()
         else:
             link = self._link(self._config)
             if self._circusd is not None:
-                self._circusd.start(on_up, on_failed, on_quit)
+                self._circusd.start(reachable, on_failed, on_quit)
             else:
-                on_up()
+                reachable()
         self._client.open(link)
         return link
 
@@ -107,6 +115,19 @@ class RunnerFactory:
             around = replace(around, link=self._tunnel.link(spec.host.uid))
         return ProcessRunner(spec, around, counters, self._pipes, state)
 
+    def check_users(self, specs: Iterable[PluginSpec]) -> None:
+        """Refuse plugins that run as a user who cannot get into the tunnel; from any thread.
+
+        Raises:
+            HostError: There is such a plugin.
+        """
+        for spec in specs:
+            if self._tunnel is not None and spec.active and spec.host.uid is not None:
+                try:
+                    self._tunnel.link(spec.host.uid)
+                except HostError as error:
+                    raise HostError(f"{spec.place}: {error}") from None
+
     @contextlib.contextmanager
     def moved(self, config: HostConfig) -> Iterator[Link]:
         """Connect to where `config` says; the way to the old place is kept until the block ends.
@@ -123,6 +144,7 @@ class RunnerFactory:
                 new.close()
                 raise
         old, self._tunnel = self._tunnel, new
+        self._check_endpoints(config)
         try:
             link = new.link() if new is not None else self._link(config)
             self._client.move(link)
@@ -144,6 +166,8 @@ class RunnerFactory:
             self._circusd.close()
         if self._tunnel is not None:
             self._tunnel.close()
+        if self._check is not None:
+            self._check.close()
         if self._context is None:
             return
         if not all_ended:
@@ -171,6 +195,14 @@ class RunnerFactory:
             on_up=on_up,
             on_failed=lambda why: on_failed(f"no ssh tunnel through {server}: {why}"),
         )
+
+    def _check_endpoints(self, config: HostConfig) -> None:
+        """Have it told if circusd is not where `config` says; there is a way to that place."""
+        if self._check is not None:
+            self._check.close()
+        link = self._link(config) if self._tunnel is None else self._tunnel.link()
+        self._check = EndpointCheck(link, config.endpoint, config.pubsub_endpoint)
+        self._check.start()
 
     def _link(self, config: HostConfig) -> Link:
         ends = connectable(config.endpoint), connectable(config.pubsub_endpoint)

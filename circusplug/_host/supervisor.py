@@ -18,7 +18,6 @@ from typing import Any
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import HostError
 from .._logs import logger
-from .._plugin.owner import tell_no_circusd
 from .._plugin.plugin_thread import PARK_WAIT
 from .._runners.runner import Notice, Runner, Surroundings
 from .._runners.stall_watch import StallWatch
@@ -73,7 +72,6 @@ class Supervisor:
         self._queue = StartQueue()
         self._timers: Timers[ManagedPlugin] = Timers()
         self._left_behind: list[Runner] = []
-        self._missed: Link | None = None  # of which it has been said
         self._lock = threading.Lock()
         self._services = Services(
             self._queue.add,
@@ -81,7 +79,6 @@ class Supervisor:
             self._plugin_changed,
             self._leave_behind,
             self._gave_up,
-            self._circusd_missed,
             lambda: self.config.stop_timeout,
         )
         self._plugins = {spec.name: ManagedPlugin(spec, self._services) for spec in config.plugins}
@@ -322,13 +319,6 @@ class Supervisor:
         if found is None:
             raise HostError(f"there is no plugin named {name!r}; there are: {known or 'none'}")
         return found
-
-    def _circusd_missed(self) -> None:
-        """Say once that there is no circusd, and not for each of fifty plugins."""
-        link = self._around.link
-        if self._missed is not link:
-            self._missed = link
-            tell_no_circusd(logger, link)
 
     def _gave_up(self, plugin: ManagedPlugin, error: str) -> None:
         if plugin.spec.host.critical and self.failure is None:

@@ -38,12 +38,12 @@ class Hooks(Protocol):
     def handle_reconnect(self) -> Any: ...
 
 
-def tell_no_circusd(logger: logging.Logger, link: Link) -> None:
+def tell_no_circusd(logger: logging.Logger, endpoint: str, pubsub_endpoint: str) -> None:
     """Log that plugins go on without a circusd."""
     logger.warning(
         "no circusd at %s yet (events: %s); going on, and receiving once it is there",
-        link.endpoint,
-        link.pubsub_endpoint,
+        endpoint,
+        pubsub_endpoint,
     )
 
 
@@ -64,7 +64,7 @@ class Owner:
 
     def circusd_missed(self, logger: logging.Logger, link: Link) -> None:
         """It goes on without a connection, which may come later."""
-        tell_no_circusd(logger, link)
+        tell_no_circusd(logger, link.endpoint, link.pubsub_endpoint)
 
     def run_own_stop(self, stop: Callable[[], object]) -> None:
         """Run the `stop` of a plugin that nobody waits for any longer."""

@@ -276,7 +276,7 @@ class ThreadRunner(Owner):
             self._notify(Kind.TOO_MANY_ERRORS, f"{what}: {describe(error)}")
 
     def circusd_missed(self, logger: logging.Logger, link: Link) -> None:
-        """The host tells of it, once for all its plugins."""
+        """The host looks for itself, once for all its plugins (_host/endpoint_check.py)."""
 
     def stop_requested(self) -> None:
         self._notify(Kind.STOP_ASKED)

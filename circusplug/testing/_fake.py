@@ -38,6 +38,9 @@ class FakeCircusd:
         check_delay: What ``globaloptions`` says of it, in seconds.
         sndhwm: How many events are kept for a slow subscriber before further ones are
             dropped. 0, the default, keeps all; circusd keeps 1000.
+        endpoint: Where it takes commands; by default a free port of this machine, which somebody
+            else may take while it is stopped, but not ``ipc://PATH``.
+        pubsub_endpoint: The same for its events.
     """
 
     def __init__(
@@ -46,8 +49,12 @@ class FakeCircusd:
         *,
         check_delay: float = DEFAULT_CHECK_DELAY,
         sndhwm: int = 0,
+        endpoint: str = "",
+        pubsub_endpoint: str = "",
     ) -> None:
         self._core = Core(check_delay, sndhwm)
+        self._core.server.endpoint = endpoint
+        self._core.server.pubsub_endpoint = pubsub_endpoint
         configured = watchers if isinstance(watchers, Mapping) else {name: {} for name in watchers}
         for name, options in configured.items():
             self._core.fleet.configure(name, options)

@@ -26,6 +26,7 @@ from command import (
     run,
     write_ini,
 )
+from hosts import circusd_on_unix_sockets
 from patience import PATIENCE
 
 import circusplug
@@ -948,7 +949,7 @@ def test_sighup_takes_another_log_level_and_restarts_nobody(tmp_path: Path) -> N
 
 def test_a_circusd_that_comes_later_is_waited_for_with_one_warning(tmp_path: Path) -> None:
     sections = [plugin("a"), plugin("b"), plugin("c")]
-    with FakeCircusd() as circusd:
+    with circusd_on_unix_sockets() as circusd:
         circusd.stop()
         with hosted(tmp_path, circusd, *sections) as command:
             line = command.wait_for("no circusd at ")
@@ -967,7 +968,7 @@ def test_a_circusd_that_comes_later_is_waited_for_with_one_warning(tmp_path: Pat
 @pytest.mark.parametrize("later", [False, True])
 def test_run_warns_when_circusd_runs_the_same_plugin(tmp_path: Path, later: bool) -> None:
     sections = [plugin("Twice"), plugin("once"), plugin("resting", active="no")]
-    with FakeCircusd(["web", "plugin:Twice", "plugin:resting"]) as circusd:
+    with circusd_on_unix_sockets(["web", "plugin:Twice", "plugin:resting"]) as circusd:
         if later:
             circusd.stop()
         with hosted(tmp_path, circusd, *sections) as command:

@@ -68,6 +68,7 @@ def test_the_counters_told_do_not_change_afterwards(
         assert before.received == 0
 
 
+@pytest.mark.circusd_leaves
 def test_a_plugin_that_was_disconnected_says_so_and_counts_its_reconnects(
     host: MakeHost, fake_circusd: FakeCircusd
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_plugin_that_was_disconnected_says_so_and_counts_its_reconnects(
         assert status.connected
 
 
+@pytest.mark.circusd_leaves
 def test_without_circusd_plugins_run_and_receive_once_it_is_there(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hosts import Host, hosts
+from hosts import Host, circusd_on_unix_sockets, hosts
 from scene import Scene, scene
 
 from circusplug.testing import FakeCircusd
@@ -18,8 +18,9 @@ def stage() -> Iterator[Scene]:
 
 
 @pytest.fixture
-def circusd() -> Iterator[FakeCircusd]:
-    with FakeCircusd(["web"]) as circusd:
+def circusd(request: pytest.FixtureRequest) -> Iterator[FakeCircusd]:
+    leaves = request.node.get_closest_marker("circusd_leaves") is not None
+    with circusd_on_unix_sockets(["web"]) if leaves else FakeCircusd(["web"]) as circusd:
         yield circusd
 
 

@@ -116,6 +116,7 @@ def test_its_counters_go_on_over_a_restart(host: Host, circusd: FakeCircusd) -> 
     assert status.counters.calls == 3  # two inits, one stop
 
 
+@pytest.mark.circusd_leaves
 def test_it_notices_that_circusd_is_gone_and_back(host: Host, circusd: FakeCircusd) -> None:
     arbiter = host({"use": Talker, "name": "one"})
     circusd.stop()

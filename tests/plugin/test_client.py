@@ -505,6 +505,7 @@ def until_unreachable(send: Callable[[float], Any]) -> None:
         timeout *= 2
 
 
+@pytest.mark.circusd_leaves
 def test_a_command_for_a_circusd_that_is_down_is_never_sent(
     way: Way, bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
@@ -516,6 +517,7 @@ def test_a_command_for_a_circusd_that_is_down_is_never_sent(
     assert [command.command for command in fake_circusd.commands] == ["list", "numwatchers"]
 
 
+@pytest.mark.circusd_leaves
 def test_a_call_made_while_circusd_is_down_is_answered_when_it_comes_back_in_time(
     way: Way, bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
@@ -527,6 +529,7 @@ def test_a_call_made_while_circusd_is_down_is_answered_when_it_comes_back_in_tim
     assert len(fake_circusd.commands) == 1
 
 
+@pytest.mark.circusd_leaves
 def test_an_awaited_call_that_waits_for_circusd_does_not_hold_up_the_loop(
     bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
@@ -541,6 +544,7 @@ def test_an_awaited_call_that_waits_for_circusd_does_not_hold_up_the_loop(
     assert future.result(PATIENCE)["watchers"] == []
 
 
+@pytest.mark.circusd_leaves
 def test_a_call_that_gave_up_waiting_for_circusd_is_cancelled_for_good(
     bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
@@ -560,6 +564,7 @@ def test_a_call_that_gave_up_waiting_for_circusd_is_cancelled_for_good(
     assert [command.command for command in fake_circusd.commands] == ["list"]
 
 
+@pytest.mark.circusd_leaves
 def test_a_command_whose_deadline_passed_while_the_owner_was_busy_is_not_sent_when_it_goes_on(
     bench: Bench, fake_circusd: FakeCircusd
 ) -> None:
@@ -726,6 +731,7 @@ def test_a_cast_is_sent_with_an_id_and_no_reply_is_waited_for(
     assert bench.sent == 1
 
 
+@pytest.mark.circusd_leaves
 @pytest.mark.parametrize("where", ["other thread", "own thread", "parked"])
 def test_a_cast_that_cannot_be_sent_fails_and_is_not_sent_later(
     where: str, bench: Bench, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,8 @@ from patience import PATIENCE
 from circusplug import Arbiter
 from circusplug.testing import FakeCircusd
 
+pytestmark = pytest.mark.circusd_leaves
+
 
 class Asks(Member):
     """Needs circusd in its `handle_init`."""

@@ -545,6 +545,7 @@ def test_the_events_of_circusds_own_plugins_can_be_left_out(
     assert seen.take_all(1 if ignored else 2) == (["spawn"] if ignored else ["start", "spawn"])
 
 
+@pytest.mark.circusd_leaves
 @pytest.mark.parametrize("unseen", [False, True], ids=["seen", "unseen"])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_handle_reconnect_runs_before_the_events_that_follow_it(
@@ -588,6 +589,7 @@ def look_away_from_new_connections(running: RunningPlugin, fake_circusd: FakeCir
     assert done.wait(PATIENCE)
 
 
+@pytest.mark.circusd_leaves
 def test_when_circusd_comes_back_calls_need_not_wait_for_the_old_connection(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -605,6 +607,7 @@ def test_when_circusd_comes_back_calls_need_not_wait_for_the_old_connection(
     assert seen.take() == []
 
 
+@pytest.mark.circusd_leaves
 def test_a_handle_reconnect_that_fails_is_contained(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:
@@ -683,6 +686,7 @@ def wait_unreachable(plugin: CircusPlugin) -> None:
         timeout *= 2
 
 
+@pytest.mark.circusd_leaves
 @pytest.mark.parametrize("where", ["another thread", "its own thread", "handle_stop"])
 def test_a_command_for_a_circusd_that_is_down_does_not_fire_when_it_comes_back(
     where: str,
@@ -780,6 +784,7 @@ def test_watcher_name_asks_again_wherever_it_was_asked_first(
     assert seen.take() == "My App"
 
 
+@pytest.mark.circusd_leaves
 def test_watcher_name_asks_again_after_circusd_was_away(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:

@@ -148,6 +148,7 @@ class TestOptions:
         assert (text.max_processes, text.period) == (typed.max_processes, typed.period) == (9, 7.0)
 
 
+@pytest.mark.circusd_leaves
 @pytest.mark.usefixtures("utc")
 class TestLogger:
     def test_an_event_is_a_line_of_text(self, run_plugin: Run, tmp_path: Path) -> None:
@@ -348,6 +349,7 @@ class TestDeathWatch:
         assert text == f"My App: 3 processes died within 4 s, the last one (pid 7) {words}"
 
 
+@pytest.mark.circusd_leaves
 class TestFlappingAlert:
     def test_the_log_gets_a_warning_with_the_real_name(
         self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from patience import PATIENCE
@@ -17,6 +18,17 @@ Host = Callable[..., Arbiter]
 def all_run(now: Mapping[str, PluginStatus]) -> bool:
     """For `Arbiter.wait`: whether every plugin runs."""
     return all(status.state == "running" for status in now.values())
+
+
+@contextlib.contextmanager
+def circusd_on_unix_sockets(watchers: Iterable[str] = ()) -> Iterator[FakeCircusd]:
+    """A fake circusd whose place nobody else takes while it is away, as happens to ports."""
+    with tempfile.TemporaryDirectory() as directory:  # a test's own has too long a path
+        ends = (f"ipc://{directory}/{name}" for name in ("commands", "events"))
+        with FakeCircusd(
+            watchers, **dict(zip(("endpoint", "pubsub_endpoint"), ends, strict=True))
+        ) as circusd:
+            yield circusd
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import types
 from collections.abc import Iterator
@@ -475,3 +476,12 @@ class TestLife:
 
     def test_the_kit_says_what_it_offers(self) -> None:
         assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+def test_it_stands_where_it_is_told_to_and_keeps_that_place() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        ends = f"ipc://{directory}/commands", f"ipc://{directory}/events"
+        with FakeCircusd(endpoint=ends[0], pubsub_endpoint=ends[1]) as fake, Wire(fake) as wire:
+            assert (fake.endpoint, fake.pubsub_endpoint) == ends
+            fake.restart()
+            assert wire.call("list")["status"] == "ok"

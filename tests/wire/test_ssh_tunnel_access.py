@@ -15,19 +15,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from patience import PATIENCE
+from troublemakers import Talker
 
-from circusplug import HostError
+from circusplug import Arbiter, HostError, PluginSpec
 from circusplug._logs import logger
 from circusplug._wire.endpoints import Link
 from circusplug._wire.ssh_tunnel import Tunnel, open_tunnel
 
-NOBODY, SOMEBODY, STRANGER = 65534, 54321, 54322
+DAEMON, NOBODY, SOMEBODY, STRANGER = 1, 65534, 54321, 54322
 ENDS = "tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556"
 
 #: As much of ssh as a tunnel takes. It tells of its start, and does what a file beside it says.
@@ -223,6 +225,24 @@ def test_a_user_who_was_not_meant_gets_an_error_and_no_link(ssh: StandIn) -> Non
         pytest.raises(HostError, match=f"opened without user {SOMEBODY}"),
     ):
         opening.tunnel.link(SOMEBODY)
+
+
+def test_a_plugin_of_a_user_without_a_way_is_refused_before_anything_changes(
+    ssh: StandIn,
+) -> None:
+    as_root()
+    known = {"use": Talker, "name": "known", "isolate": True, "host.uid": NOBODY}
+    new = {**known, "name": "new", "host.uid": DAEMON}
+    specs = [PluginSpec.from_options({**options, "active": False}) for options in (known, new)]
+    wanted = PluginSpec.from_options(new)
+    words = f"new.*: the ssh tunnel was opened without user {DAEMON}; start the host again"
+    with Arbiter(specs[:1], *ENDS, ssh_server="host") as arbiter:
+        with pytest.raises(HostError, match=words):
+            arbiter.reconfigure(replace(arbiter.config, plugins=(wanted,)))
+        with pytest.raises(HostError, match=words):
+            arbiter.add_plugin(wanted)
+        assert list(arbiter.plugins) == ["known"]
+        arbiter.add_plugin(specs[1])  # one that does not run needs no way
 
 
 def test_who_is_not_root_lets_nobody_in_and_runs_nobody_else(
