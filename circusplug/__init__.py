@@ -30,7 +30,8 @@ from ._errors import (
     PluginStateError,
     SpecError,
 )
-from ._host.arbiter import Arbiter, BackgroundArbiter, get_arbiter
+from ._host.arbiter import Arbiter
+from ._host.get_arbiter import BackgroundArbiter, get_arbiter
 from ._host.host_plugin import Host
 from ._loop.periodic import Periodic
 from ._plugin.base import CircusPlugin

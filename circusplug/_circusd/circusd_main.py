@@ -1,10 +1,13 @@
 # The program that becomes circusd, started by the guard (see guard_main.py) and run by
 # its path. It runs Circus's own circusd unchanged, and adds what a managed child needs: it
-# tells the host when it is ready or why it failed, and it quits when the guard dies.
+# tells the host when it is ready or why it failed, it quits when the guard dies, and its children
+# end with it even if the guard is killed at the same time.
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import logging
 import os
 import signal
@@ -12,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 #: Seconds between two requests to quit: circusd drops one that comes while it is busy with
 #: a command that excludes others, such as starting its watchers.
@@ -22,6 +26,7 @@ NUDGE_INTERVAL = 1.0
 _REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: How long processes may take to go after SIGKILL, in seconds.
 KILL_TIMEOUT = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class Report:
@@ -163,6 +168,39 @@ def is_worth_logging(record: logging.LogRecord) -> bool:
     return type(error).__name__ != "ConflictError"
 
 
+def note_crashes(circusd: Any, crashes: list[object]) -> None:
+    """Collect what ends circusd's loop; it logs that, and exits with status 0 all the same."""
+    look = circusd.check_future_exception_and_log
+
+    def look_and_note(future: object) -> object:
+        crash = look(future)
+        if crash is not None:
+            crashes.append(crash)
+        return crash
+
+    circusd.check_future_exception_and_log = look_and_note
+
+
+def tie_children_to_this_process() -> None:
+    """Have the kernel send SIGTERM to each child when this process dies, however it dies.
+
+    It does not reach one that runs as another user: becoming that user undoes it.
+    """
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    parent, thread = os.getpid(), threading.get_ident()
+
+    def tie() -> None:
+        if threading.get_ident() != thread:
+            return  # a child of another thread would be ended with that thread
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=tie)
+
+
 def kill_descendants() -> None:
     """Kill every process below this one."""
     import psutil
@@ -177,20 +215,81 @@ def kill_descendants() -> None:
         psutil.wait_procs(children, timeout=KILL_TIMEOUT)
 
 
+class PlanError(Exception):
+    """A program has asked for what Circus refuses; says what, and why."""
+
+
+def run_watchers(plan: dict[str, Any]) -> None:
+    """Run what a program has said (see watcher_options.py), as Circus's main runs an ini file.
+
+    Raises:
+        SystemExit: With status 0 if it was told to quit.
+        PlanError: It cannot be run.
+    """
+    import zmq
+    from circus import get_arbiter, logger
+    from circus.util import check_future_exception_and_log, configure_logger, resolve_name
+
+    options = dict(plan["options"])
+    level = options.get("loglevel") or plan["loglevel"]
+    configure_logger(logger, level, options.get("logoutput") or "-", options.get("loggerconfig"))
+    place = ""
+
+    def watchers() -> Iterator[dict[str, Any]]:
+        nonlocal place
+        for watcher in copy.deepcopy(plan["watchers"]):  # Circus takes them apart
+            place = f"watcher {watcher['name']!r}: "
+            yield watcher
+        place = ""
+
+    restart = True
+    while restart:
+        try:
+            for key, make in (("sockets", _sockets), ("prereload_fn", resolve_name)):
+                place = f"'{key}': "
+                if plan["options"].get(key):
+                    options[key] = make(plan["options"][key])
+            place = ""
+            context = zmq.Context()
+            arbiter = get_arbiter(watchers(), context=context, **options)
+        except Exception as error:
+            raise PlanError(f"{place}{type(error).__name__}: {error}") from error
+        if check_future_exception_and_log(arbiter.start()) is not None:
+            sys.exit(1)
+        restart = arbiter._restarting
+        if restart:
+            context.destroy(linger=0)  # which waits until the addresses are free
+    sys.exit(0)
+
+
+def _sockets(options: list[dict[str, Any]]) -> list[Any]:
+    from circus.sockets import CircusSocket
+
+    return [CircusSocket.load_from_config(item) for item in options]
+
+
 def main() -> None:
-    """Run with: the ini file, the grace time in seconds, the life pipe, the report pipe."""
+    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes."""
     ini = sys.argv[1]
     grace = float(sys.argv[2])
     life, report_fd = map(int, sys.argv[3:5])
+    os.set_inheritable(int(os.path.basename(ini)), False)
     os.set_inheritable(life, False)
     os.set_inheritable(report_fd, False)
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]  # not a place where circusd or a hook should find modules
+    tie_children_to_this_process()
+    with open(ini, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    plan = json.loads(text) if text.startswith("{") else None  # of a program, not an ini
+    if plan is not None:
+        sys.path[:] = plan["path"]  # where the program finds hooks and streams
     watch = GuardWatch(life, grace)
     report = Report(report_fd)
     sys.argv = ["circusd", ini]
     logging.setLoggerClass(OrderlyLogger)
     late_signals = LateSignals(lambda: report.is_ready)
+    crashes: list[object] = []
     try:
         from circus import circusd, logger
         from tornado.ioloop import IOLoop
@@ -199,10 +298,18 @@ def main() -> None:
         logger.addFilter(report.filter)
         app_log.addFilter(is_worth_logging)
         IOLoop.current().add_callback(report.ready)
+        note_crashes(circusd, crashes)
+        if plan is not None:
+            run_watchers(plan)
         circusd.main()
     except SystemExit:
         report.failed()
+        if crashes:
+            sys.exit(1)
         raise
+    except PlanError as error:
+        report.failed(str(error))
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever it was, the host must hear of it
         report.failed(f"{type(error).__name__}: {error}")
         traceback.print_exc()

@@ -213,8 +213,9 @@ def become_subreaper() -> bool:
 def start_circusd(program: str, ini: str, grace: float, report: int) -> int:
     """Start *program* with the ini file; return its process id.
 
-    It gets the read end of a pipe that ends with this process, and the report pipe. It is a
-    subreaper as well, so that it can clear up if this process gets killed.
+    It gets the read end of a pipe that ends with this process, the report pipe, and the file, which
+    is a descriptor that it inherits. It is a subreaper as well, so that it can clear up if this
+    process gets killed.
     """
     life, ours = os.pipe()
     pid = os.fork()
@@ -243,12 +244,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     subreaper = become_subreaper()
     circusd = start_circusd(program, ini, grace, report)
-    try:
-        status = Guard(circusd, grace, host, control, report, subreaper).run()
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(ini)
-            os.rmdir(os.path.dirname(ini))
+    status = Guard(circusd, grace, host, control, report, subreaper).run()
     return status if status >= 0 else 128 - status
 
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -43,7 +42,7 @@ class CircusdProcess:
 
     Args:
         ini: The text of circus.ini that circusd shall run, without plugin sections and
-            includes.
+            includes; or the text of a `CircusdPlan`.
         source: What to call that text in an error, usually the path it comes from.
         grace: How long circusd may take to stop its watchers when the host is killed, or
             when the guard gets a SIGTERM, in seconds.
@@ -84,6 +83,14 @@ class CircusdProcess:
         """The guard's process id; None before the start."""
         return self._guard.pid if self._guard else None
 
+    @property
+    def has_quit(self) -> bool:
+        """Whether it has ended as one that was told to: by ``circusctl quit`` or a signal.
+
+        One that crashed, was killed, or whose guard was, has not.
+        """
+        return self._exit_status == 0
+
     def start(self) -> None:
         """Start circusd; it is not ready yet when this returns.
 
@@ -103,13 +110,6 @@ class CircusdProcess:
 
     def _start(self) -> None:
         with contextlib.ExitStack() as undo:
-            directory = tempfile.mkdtemp(prefix="circusplug-")
-            undo.callback(os.rmdir, directory)
-            self._path = os.path.join(directory, "circus.ini")
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            undo.callback(os.unlink, self._path)
-            with open(fd, "w", encoding="utf-8") as file:
-                file.write(self._ini)
             control, control_write = os.pipe()
             undo.callback(os.close, control_write)
             with contextlib.ExitStack() as theirs:
@@ -117,11 +117,16 @@ class CircusdProcess:
                 report, report_write = os.pipe()
                 undo.callback(os.close, report)
                 theirs.callback(os.close, report_write)
+                # In memory: whoever is killed, no file is left, and nobody else can read it.
+                file = theirs.enter_context(open(os.memfd_create("circus.ini"), "wb"))
+                file.write(self._ini.encode("utf-8"))
+                file.flush()
+                self._path = f"/proc/self/fd/{file.fileno()}"
                 numbers = [str(n) for n in (self._grace, os.getpid(), control, report_write)]
                 self._guard = subprocess.Popen(
                     [sys.executable, _GUARD, _CHILD, self._path, *numbers],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(control, report_write),
+                    pass_fds=(control, report_write, file.fileno()),
                     start_new_session=True,
                 )
             self._control = control_write
@@ -203,10 +208,6 @@ class CircusdProcess:
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(self._path))
         return self._exit_status
 
     def __enter__(self) -> CircusdProcess:

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from .._config.specs import PluginSpec
-from .._errors import PluginLoadError, SpecError, describe
-from .._plugin.load import load_checked
+from .._plugin.load import load_problem
 
 #: Stands before the problem in what a process of its own prints; one that ended by itself has none.
 _DONE = "\0done:"
@@ -24,14 +23,8 @@ def import_problem(spec: PluginSpec) -> str:
 
 
 def _here(spec: PluginSpec) -> str:
-    try:
-        with _output_to_stderr():
-            load_checked(spec)
-    except (PluginLoadError, SpecError) as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - it is the plugin's own, and may raise anything
-        return f"{spec.place}: {describe(error)}"
-    return ""
+    with _output_to_stderr():
+        return load_problem(spec)
 
 
 def _in_a_process(spec: PluginSpec) -> str:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -21,6 +21,9 @@ from .._wire.commands import decode_reply, encode_command
 from .._wire.endpoints import connectable
 from .plugin_path import find_plugins_beside
 from .process_signals import signals_of_process
+
+if TYPE_CHECKING:
+    from .._circusd.process import CircusdProcess
 
 #: How long a plugin that computes keeps the interpreter from the others at a time, in seconds: a
 #: tenth of Python's own value, which neighbours of such a plugin feel at once.
@@ -44,7 +47,8 @@ def host_file(
     Raises:
         ConfigError: The file has errors.
         CircusdError: A circusd was to be started, and did not.
-        HostError: A critical plugin or all plugins failed for good, or circusd ended.
+        HostError: A critical plugin or all plugins failed for good, or circusd ended and was not
+            told to.
     """
     from .._config import ini_file, ini_for_circusd
     from .._config.ini_includes import read_ini
@@ -77,16 +81,22 @@ def host_file(
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
     arbiter = Arbiter.from_config(config, reload=read, exit_when_done=config.exit_when_done)
     sys.setswitchinterval(config.switch_interval or SWITCH_INTERVAL)
+    circusd: CircusdProcess | None = None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_of_process(arbiter))
         if with_circusd:
             # The circusd that was started stays where it is, whatever the file says later.
             fixed.update(endpoint=config.endpoint, pubsub_endpoint=config.pubsub_endpoint)
-            _start_circusd(stack, arbiter, path, config.circusd_timeout)
+            circusd = _start_circusd(stack, arbiter, path, config.circusd_timeout)
         elif not config.ssh_server:
             stack.enter_context(_warning_of_doubles(config))
         signals.host_takes_over()
-        arbiter.start()
+        try:
+            arbiter.start()
+        except HostError:
+            if circusd is None or not circusd.has_quit:
+                raise
+            _logs.logger.info("circusd was told to quit, and so the host has stopped")
     failed = [name for name, status in arbiter.plugins.items() if status.state == "failed"]
     if failed and len(failed) == sum(spec.active for spec in arbiter.config.plugins):
         have = "have" if len(failed) > 1 else "has"
@@ -146,7 +156,7 @@ def _refuse_hosts(config: HostConfig) -> None:
 
 def _start_circusd(
     stack: contextlib.ExitStack, arbiter: Arbiter, path: str, timeout: float
-) -> None:
+) -> CircusdProcess:
     from .._circusd.process import CircusdProcess, describe_status
     from .._config import ini_for_circusd
 
@@ -155,6 +165,7 @@ def _start_circusd(
     )
     circusd.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
     _logs.logger.info("circusd runs, process %s", circusd.pid)
+    return circusd
 
 
 def host_plugin(

@@ -19,6 +19,7 @@ from .._errors import HostError
 #: Ends the name of a control socket, and of the one for events beside it.
 _SUFFIX, _EVENTS_SUFFIX = ".sock", ".events.sock"
 
+
 def directories() -> list[str]:
     """Where control sockets may be, the first one where they are made."""
     own = f"/tmp/circusplug-{os.geteuid()}"

@@ -210,7 +210,7 @@ def _stack(watchers: PluginWatchers, properties: Properties) -> Reply:
     return {"stacks": {name: watchers.host.stack(name) for name in names}}
 
 
-def _options_of(watchers: PluginWatchers, spec: PluginSpec) -> dict[str, Any]:
+def _options_of(spec: PluginSpec) -> dict[str, Any]:
     own = {key: MASK if is_secret(key) else _shown(value) for key, value in spec.config.items()}
     host = {f"host.{key}": _shown(value) for key, value in spec.host.to_dict().items()}
     return dict(
@@ -238,11 +238,11 @@ def _shown(value: Any) -> Any:
 
 
 def _options(watchers: PluginWatchers, properties: Properties) -> Reply:
-    return {"options": _options_of(watchers, watchers.find(properties))}
+    return {"options": _options_of(watchers.find(properties))}
 
 
 def _get(watchers: PluginWatchers, properties: Properties) -> Reply:
-    found = _options_of(watchers, watchers.find(properties))
+    found = _options_of(watchers.find(properties))
     for key in properties["keys"]:
         if key not in found:
             raise RefusedError(f"{key!r} option not found{did_you_mean(key, found)}")

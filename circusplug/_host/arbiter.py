@@ -10,20 +10,27 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from .._config.specs import HostConfig, PluginSpec
-from .._errors import CircusPlugError, HostError, SpecError
-from .._logs import logger
+from .._config.control import AUTO, OFF
+from .._config.specs import HostConfig, PluginLike, make_spec, make_specs
+from .._errors import HostError, SpecError
 from .._runners.runner import NO_HOOKS, Hooks
 from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .changes import Changes
 from .engine import Engine
+from .managed_plugin import ManagedPlugin
+from .program_client import ProgramClient
+from .reloads import Reloads
 from .runner_factory import RunnerFactory
+from .steering import Steering
 
-PluginLike = Mapping[str, Any] | PluginSpec | type
+if TYPE_CHECKING:
+    from .._circusd.embedded import EmbeddedCircusd
+    from .._circusd.watcher_options import CircusdPlan
 
 
 class Arbiter:
@@ -41,11 +48,26 @@ class Arbiter:
         ssh_server: ``user@host:port`` to tunnel both sockets through, or None.
         context: The ZMQ context to use, which is then not ended here; by default one is made.
         stop_timeout: How long stopping all plugins may take, in seconds.
+        watchers: What a circusd shall run that is started here and ends with the host, each a
+            mapping as Circus's `get_arbiter` takes it: ``{"name": ..., "cmd": ...}``. None:
+            there is a circusd. Its hooks and streams are in circusd's process, not in this one.
+        circusd: Further options of that circusd's, as Circus names them: ``statsd``, ``sockets``
+            (mappings), ``loglevel``, ...
         exit_when_done: Whether `start` returns when no plugin is left that runs.
+        control: Where the host takes circusctl's commands, ``ipc:///PATH`` or a port of this
+            machine's loopback; ``off``.
+        control_pubsub: Where it publishes what happens to its plugins; ``auto`` is beside an
+            ``ipc`` endpoint.
+
+    Attributes:
+        client: Sends circusd commands for the program, while the host runs.
 
     Raises:
-        SpecError: A plugin or an option is not valid.
+        SpecError: A plugin, a watcher or an option is not valid.
     """
+
+    _circusd: CircusdPlan | None = None
+    _strict = True
 
     def __init__(
         self,
@@ -56,22 +78,31 @@ class Arbiter:
         ssh_server: str | None = None,
         context: zmq.Context[Any] | None = None,
         *,
+        watchers: Iterable[Mapping[str, Any]] | None = None,
+        circusd: Mapping[str, Any] | None = None,
         stop_timeout: float = 10.0,
         exit_when_done: bool = False,
+        control: str = OFF,
+        control_pubsub: str = AUTO,
     ) -> None:
-        specs = _make_specs(plugins)
-        self._setup(
-            HostConfig(
-                specs,
-                endpoint,
-                pubsub_endpoint,
-                check_delay,
-                ssh_server,
-                stop_timeout=stop_timeout,
-            ),
-            context,
-            exit_when_done,
+        specs = make_specs(plugins)
+        ends = endpoint, pubsub_endpoint
+        config = HostConfig(
+            specs,
+            *ends,
+            check_delay,
+            ssh_server,
+            stop_timeout=stop_timeout,
+            control=control,
+            control_pubsub=control_pubsub,
         )
+        self._setup(config, context, exit_when_done)
+        if watchers is not None:
+            from .._circusd.watcher_options import plan_circusd
+
+            self._circusd = plan_circusd(config, watchers, circusd or {}, strict=self._strict)
+        elif circusd:
+            raise SpecError("'circusd' is for one that is started here; give 'watchers', too")
 
     @classmethod
     def from_config(
@@ -110,11 +141,13 @@ class Arbiter:
         self._exit_when_done = exit_when_done
         self._read_config = reload
         self._lock = threading.Lock()
-        self._reloading = threading.Lock()  # one SIGHUP after the other
+        self._reloads = Reloads(self)
+        self._steering: Steering | None = None
         self._changed = threading.Condition()
         self._engine: Engine | None = None
         self._stopped = False
         self._failure: str | None = None
+        self.client = ProgramClient()
 
     # Running.
 
@@ -122,10 +155,13 @@ class Arbiter:
         """Host the plugins on the calling thread's watch, until stopped.
 
         On the main thread SIGINT and SIGTERM stop the host cleanly, a second SIGINT ends
-        the process at once, and SIGHUP reads the configuration again.
+        the process at once, and SIGHUP reads the configuration again, or has the circusd that
+        belongs to the host reload its watchers.
 
         Raises:
-            HostError: It was started before, or a plugin with ``host.critical`` gave up.
+            HostError: It was started before, a plugin with ``host.critical`` gave up, or the
+                circusd that belongs to it did not start, or crashed. One that is told to quit
+                stops the host.
         """
         self._make_engine().run()
         if self.failure:
@@ -135,7 +171,7 @@ class Arbiter:
         """Host in the background; returns when every plugin is ready, or too slow.
 
         Raises:
-            HostError: It was started before.
+            HostError: It was started before, or its circusd did not start.
         """
         self._make_engine().run_aside()
         return self
@@ -176,17 +212,25 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
+            self._steering = Steering.opened(self, self._reloads, self._config)
             engine = self._engine = Engine(
                 self._config,
-                RunnerFactory(self._config, self._context),
+                RunnerFactory(self._config, self._context, self.client, self._make_circusd()),
                 self._exit_when_done,
-                self._reload_on_signal,
+                self._reloads.begin,
                 self._tell_changed,
                 self._hooks,
             )
         if self._failure is not None:
             engine.fail(self._failure)
         return engine
+
+    def _make_circusd(self) -> EmbeddedCircusd | None:
+        if self._circusd is None:
+            return None
+        from .._circusd.embedded import EmbeddedCircusd
+
+        return EmbeddedCircusd(self._circusd)
 
     @property
     def _started(self) -> Engine:
@@ -199,8 +243,12 @@ class Arbiter:
     @property
     def plugins(self) -> dict[str, PluginStatus]:
         """What each plugin is doing, by name, in the order of start."""
+        return self.statuses()
+
+    def statuses(self, fresh: bool = True) -> dict[str, PluginStatus]:
+        """The same; those of isolated plugins may be older if they need not be `fresh`."""
         if self._engine is not None and self._engine.is_set_up:
-            return self._engine.supervisor.statuses()
+            return self._engine.supervisor.statuses(fresh)
         return {
             spec.name: PluginStatus(
                 spec.name,
@@ -222,6 +270,14 @@ class Arbiter:
     def failure(self) -> str | None:
         """Why the host stopped by itself, or None."""
         return self._engine.failure if self._engine is not None else self._failure
+
+    def stack(self, name: str) -> str:
+        """What a plugin is doing right now, as a traceback; empty if it does not run.
+
+        Raises:
+            HostError: There is no such plugin.
+        """
+        return self._started.supervisor.stack(name)
 
     def instance(self, name: str) -> Any:
         """The plugin object of a plugin on a thread; None if it is isolated or does not run.
@@ -251,7 +307,11 @@ class Arbiter:
                 # A state tells when it changes; counters do not, so they are looked at.
                 self._changed.wait(min(left, 0.02))
 
-    def _tell_changed(self) -> None:
+    def _tell_changed(self, plugin: ManagedPlugin | None) -> None:
+        if self._steering is not None:
+            self._steering.note(plugin)
+            if self._engine is not None and self._engine.over.is_set():
+                self._steering.close()
         with self._changed:
             self._changed.notify_all()
 
@@ -266,25 +326,33 @@ class Arbiter:
         Raises:
             HostError: There is no such plugin, or the host does not run.
         """
-        self._started.order(lambda supervisor: (None, supervisor.start_plugin(name)))
+        Changes(self._started).start(name)
 
     def stop_plugin(self, name: str) -> None:
         """Stop a plugin, also one that waits for its restart; raises as `start_plugin`."""
         self._started.order(lambda supervisor: (None, supervisor.stop_plugin(name)))
 
     def restart_plugin(self, name: str) -> None:
-        """Stop a plugin and start a new instance; raises as `start_plugin`."""
-        self._started.order(lambda supervisor: (None, supervisor.restart_plugin(name)))
+        """Stop a plugin and start a new instance.
+
+        Its class is loaded and checked first. If that fails, the plugin goes on as it is.
+
+        Raises:
+            ConfigError: Its class cannot be loaded, or an option does not fit.
+            HostError: As `start_plugin`.
+        """
+        Changes(self._started).restart(name)
 
     def add_plugin(self, plugin: PluginLike) -> str:
         """Add a plugin and start it; returns its name.
 
         Raises:
             SpecError: It is not valid.
+            ConfigError: It is active, and its class cannot be loaded, or an option does not fit.
             HostError: Its name is taken, or the host does not run.
         """
-        spec = _make_spec(plugin)
-        self._started.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
+        spec = make_spec(plugin)
+        Changes(self._started).add(spec)
         return spec.name
 
     def remove_plugin(self, name: str) -> None:
@@ -294,77 +362,34 @@ class Arbiter:
     def reconfigure(self, config: HostConfig) -> list[str]:
         """Change to another configuration, touching only the plugins that differ.
 
+        The classes of all that have to be started are loaded and checked first.
+
         Returns:
-            What was done, a line each.
+            What was done, a line each; nothing when a plugin calls this on its own thread.
+
+        Raises:
+            ConfigError: One cannot be loaded, or an option does not fit; all stays as it was.
+            HostError: There is no way to the new circusd, or the host does not run.
         """
-        return self._started.reconfigure(config)
+        return Changes(self._started).reconfigure(config)
 
     def reload(self) -> list[str]:
         """Read the configuration again and change to it; as SIGHUP does.
 
         Raises:
-            ConfigError: It has an error; everything stays as it was.
+            ConfigError: It has an error, or see `reconfigure`; everything stays as it was.
             HostError: The host was not made from a file, or does not run.
         """
         if self._read_config is None:
             raise HostError("this host was not made from a configuration file")
         return self.reconfigure(self._read_config())
 
-    def _reload_on_signal(self) -> None:
-        # On a thread of its own: to read the file and to import what is new in it takes time.
-        threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
+    @property
+    def can_reload(self) -> bool:
+        """Whether there is a configuration file to read again."""
+        return self._read_config is not None
 
-    def _reload_aside(self) -> None:
-        if self._read_config is None:
-            logger.warning("SIGHUP: this host was not made from a configuration file")
-            return
-        try:
-            with self._reloading:
-                done = self.reload()
-        except CircusPlugError as error:
-            logger.error("not reloaded, all stays as it was: %s", error)
-        except Exception:  # noqa: BLE001 - the function that reads may be anybody's
-            logger.exception("not reloaded, all stays as it was")
-        else:
-            logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")
-
-
-def get_arbiter(
-    plugins: Iterable[PluginLike] = (), *, background: bool = False, **options: Any
-) -> Arbiter:
-    """Make an arbiter, with `background` one whose `start` returns at once.
-
-    Args:
-        plugins: See `Arbiter`.
-        background: Whether `start` hosts in the background, as ``with`` does.
-        options: What else `Arbiter` takes.
-    """
-    return BackgroundArbiter(plugins, **options) if background else Arbiter(plugins, **options)
-
-
-class BackgroundArbiter(Arbiter):
-    """An arbiter whose `start` returns when the plugins are ready."""
-
-    def start(self) -> None:
-        """Host in the background, until `stop` is called.
-
-        Raises:
-            HostError: It was started before.
-        """
-        self.__enter__()
-
-
-def _make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:
-    if isinstance(plugins, Mapping | str):
-        raise SpecError("'plugins' is a list; write plugins=[{\"use\": ...}]")
-    return tuple(_make_spec(plugin) for plugin in plugins)
-
-
-def _make_spec(plugin: PluginLike) -> PluginSpec:
-    if isinstance(plugin, PluginSpec):
-        return plugin
-    if isinstance(plugin, type):
-        return PluginSpec.from_options({"use": plugin})
-    if not isinstance(plugin, Mapping):
-        raise SpecError(f'{plugin!r} is no plugin; write a class, or {{"use": "module.Class"}}')
-    return PluginSpec.from_options(plugin)
+    @property
+    def has_circusd(self) -> bool:
+        """Whether a circusd belongs to it."""
+        return self._circusd is not None

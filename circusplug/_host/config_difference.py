@@ -17,12 +17,14 @@ class Difference:
         changed: Those whose life ends and that begin another by these specifications.
         added: New ones.
         again: Names of plugins that have failed for good, and are tried once more.
+        edited: Names of those that start again only because their code was edited.
     """
 
     removed: tuple[str, ...]
     changed: tuple[PluginSpec, ...]
     added: tuple[PluginSpec, ...]
     again: tuple[str, ...]
+    edited: tuple[str, ...]
 
     @property
     def lines(self) -> list[str]:
@@ -32,32 +34,39 @@ class Difference:
             *(f"changed {spec.name}" for spec in self.changed),
             *(f"added {spec.name}" for spec in self.added),
             *(f"tried {name} again" for name in self.again),
+            *(f"restarted {name} with edited code" for name in self.edited),
         ]
 
 
-def difference(old: HostConfig, new: HostConfig, failed: Collection[str]) -> Difference:
+def difference(
+    old: HostConfig, new: HostConfig, failed: Collection[str], edited: Collection[str]
+) -> Difference:
     """Compare two configurations.
 
     Args:
         old: What the host runs.
         new: What it shall run.
         failed: Names of the plugins that have failed for good; what they lacked may be there.
+        edited: Names of the plugins that have to start again as their code was edited.
     """
     before = {spec.name: spec for spec in old.plugins}
     wanted = {spec.name for spec in new.plugins}
     all_differ = what_plugins_are_told(old) != what_plugins_are_told(new)
-    changed, again = [], []
+    changed, again, restarted = [], [], []
     for spec in new.plugins:
         if spec.name in before:
             if all_differ or spec != before[spec.name]:
                 changed.append(spec)
             elif spec.name in failed:
                 again.append(spec.name)
+            elif spec.name in edited:
+                restarted.append(spec.name)
     return Difference(
         removed=tuple(name for name in before if name not in wanted),
         changed=tuple(changed),
         added=tuple(spec for spec in new.plugins if spec.name not in before),
         again=tuple(again),
+        edited=tuple(restarted),
     )
 
 

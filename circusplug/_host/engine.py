@@ -12,7 +12,7 @@ import concurrent.futures
 import enum
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .._config.specs import HostConfig
@@ -49,7 +49,7 @@ class Engine:
         factory: Makes the runners; it is opened and closed here.
         exit_when_done: Whether to end when no plugin is left that runs.
         on_reload: Called on the supervising thread for a SIGHUP; must not wait.
-        on_change: Called whenever a plugin's state has changed, and at the end.
+        on_change: Told of each plugin whose state has changed; of None if more has, and at the end.
         hooks: What the plugins' threads tell somebody.
     """
 
@@ -59,7 +59,7 @@ class Engine:
         factory: RunnerFactory,
         exit_when_done: bool,
         on_reload: Callable[[], object],
-        on_change: Callable[[], object],
+        on_change: Callable[[ManagedPlugin | None], object],
         hooks: Hooks,
     ) -> None:
         self._config = config
@@ -81,7 +81,9 @@ class Engine:
         self._all_ended = False
         self._closed_by_stop = False
         self._ready = threading.Event()
-        self._over = threading.Event()
+        self.over = threading.Event()  # all is given back
+        #: Done when the host is about to stop: nobody waits for anything else any more.
+        self.ends: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._failure: str | None = None
 
     # Running.
@@ -143,10 +145,10 @@ class Engine:
         if aside is not None:
             aside.join()
             with self._closing:
-                if not self._over.is_set():
+                if not self.over.is_set():
                     self._close_aside()
         elif not within:
-            self._over.wait()
+            self.over.wait()
 
     def fail(self, reason: str) -> None:
         """Have the host stop because of a failure; from any thread, returns at once."""
@@ -166,47 +168,40 @@ class Engine:
         Raises:
             HostError: The host has stopped, or is not set up yet.
         """
-        if not self.is_set_up:
-            raise HostError("the arbiter has not been started")
         order = Order(action, concurrent.futures.Future())
         with self._lock:
-            if self._stop_asked:
-                raise HostError("the host has stopped")
+            self.refuse_if_over()
             self._mailbox.put(order)
-        if self._may_wait:
+        if self.may_wait:
             return order.done.result()
         order.done.add_done_callback(log_failure)
         return None
 
-    def reconfigure(self, config: HostConfig) -> list[str]:
-        """Change to another configuration; what is done, a line each. Raises as `order`."""
-        if not self._may_wait:
-            threading.Thread(
-                target=self._reconfigure_aside,
-                args=(config,),
-                name="circusplug-change",
-                daemon=True,
-            ).start()
-            return []
+    def reconfigure(self, config: HostConfig, edited: Collection[str]) -> list[str]:
+        """Change to another configuration; what is done, a line each. Raises as `order`.
+
+        The plugins named in `edited` start again in any case. Only where `may_wait` is true.
+        """
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
-                return self._change(config, None)
+                return self._change(config, None, edited)
             with self._factory.moved(config) as link:
-                return self._change(config, link)
+                return self._change(config, link, edited)
 
-    def _change(self, config: HostConfig, link: Any) -> list[str]:
+    def _change(self, config: HostConfig, link: Any, edited: Collection[str]) -> list[str]:
         def change(supervisor: Supervisor) -> tuple[list[str], Sequence[ManagedPlugin]]:
             self._guard.seconds = config.stop_timeout
-            todo, plugins = supervisor.reconfigure(config, link)
+            todo, plugins = supervisor.reconfigure(config, link, edited)
             return todo.lines, plugins
 
         return list(self.order(change))
 
-    def _reconfigure_aside(self, config: HostConfig) -> None:
-        try:
-            self.reconfigure(config)
-        except HostError as error:
-            logger.error("what a plugin asked of its host was not done: %s", error)
+    def refuse_if_over(self) -> None:
+        """Raise as `order` does."""
+        if not self.is_set_up:
+            raise HostError("the arbiter has not been started")
+        if self._stop_asked:
+            raise HostError("the host has stopped")
 
     # Looking, from any thread.
 
@@ -242,9 +237,14 @@ class Engine:
         return self._supervisor is not None and self._supervisor.owns_current_thread
 
     @property
-    def _may_wait(self) -> bool:
+    def may_wait(self) -> bool:
         """Whether the caller's thread is not needed for what it would wait for."""
-        return not (self.supervises_here or self._guard.running_here or self.in_plugin_thread)
+        return not (self.is_needed_here or self.in_plugin_thread)
+
+    @property
+    def is_needed_here(self) -> bool:
+        """Whether the caller has the supervising thread, or that of a `handle_stop`."""
+        return self.supervises_here or self._guard.running_here
 
     def _take_signal(self, number: int) -> None:
         """Have a signal handed on to plugins; from any thread."""
@@ -272,9 +272,8 @@ class Engine:
                     ) from error
             link = self._factory.open(
                 on_up=lambda: self._mailbox.put(_Signal.REACHABLE),
-                on_failed=lambda why: self.fail(
-                    f"no ssh tunnel through {self._config.ssh_server}: {why}"
-                ),
+                on_failed=self.fail,
+                on_quit=lambda: self._mailbox.put(_Signal.STOP),
             )
         except BaseException:
             self._stop_asked = True
@@ -375,6 +374,7 @@ class Engine:
         self._supervising = threading.get_ident()
         with self._lock:
             self._stop_asked = True  # no order comes in from here on
+        self.ends.set_result(None)
         waiting = [pending.done for pending in self._pending]
         while (item := self._mailbox.get(0.0)) is not None:
             if isinstance(item, Order):
@@ -391,8 +391,8 @@ class Engine:
     def _give_back(self, all_ended: bool) -> None:
         self._factory.close(all_ended)
         self._all_ended = all_ended
-        self._over.set()
-        self._on_change()
+        self.over.set()
+        self._on_change(None)
 
     def _give_back_mailbox(self) -> None:
         if self._all_ended:  # else threads left behind may still use it; it goes with the process

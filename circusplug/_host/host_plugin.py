@@ -1,24 +1,27 @@
 # The host as a plugin of Circus's: one section of a circus.ini stands for all plugins.
 #
-# circusd starts it as it starts its own plugins, and Circus's starter has configured logging
-# by then; that stays as it is, but for the name in front of each message.
+# circusd starts it as it starts its own plugins, and Circus's starter has set up logging by then.
+# The host sets it up anew: to the same place, unless its file names another.
 #
 # Owner: the main thread of that process.
 
 from __future__ import annotations
 
-import logging
+import argparse
 import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from .. import _logs
-from .._config.specs import HostConfig
+from .._config.specs import PLUGIN_PREFIX, HostConfig
 from .._errors import CircusPlugError, ConfigError, PluginLoadError
 from .._logs import logger
 from .._plugin.base import CircusPlugin
 from .._plugin.receiver import Frames
 from .arbiter import Arbiter
+from .circusd_watch import watching_circusd
 
 
 class Host(CircusPlugin):
@@ -31,9 +34,13 @@ class Host(CircusPlugin):
     That file is a circus.ini like any other, but the endpoints are those of the circusd. A
     relative path is relative to the section's ``working_dir``, or to where circusd was started.
 
-    It logs to where circusd logs if ``[circus]`` there has a ``logoutput``. If not, circusd has
-    closed its standard output and error (stream options in a plugin's section do not help), and
-    the host's file should say where: ``[circus]`` there with ``logoutput``, and ``loglevel``.
+    Its log goes where ``[circus]`` of its own file says: ``logoutput``, ``loglevel``, and
+    ``log_format`` in ``[circusplug]``; SIGHUP reads them again. If the file does not say, it goes
+    where circusd's goes, but a circusd that has carried out ``reloadconfig`` does not tell its
+    plugins any more where that is; and without a log of circusd's, circusd has closed standard
+    output and error. So the file should say.
+
+    It ends, and stops its plugins, when the circusd that has started it has ended, however.
     """
 
     name = "circusplug"
@@ -58,13 +65,10 @@ class Host(CircusPlugin):
                 the log.
         """
         self.loop.close()  # each hosted plugin has its own
-        _show_plugin_names()
         try:
-            config = self._read()
-            if config.logoutput != HostConfig.logoutput:
-                _logs.configure(config.loglevel, config.logoutput)
-            self._arbiter = Arbiter.from_config(config, reload=self._read)
-            self._arbiter.start()
+            arbiter = self._arbiter = Arbiter.from_config(self._read(), reload=self._read)
+            with self._watching_circusd(arbiter):
+                arbiter.start()
         except CircusPlugError as error:
             for line in str(error).splitlines():
                 logger.error("%s", line)
@@ -89,6 +93,12 @@ class Host(CircusPlugin):
             )
         ini = read_ini(os.path.expanduser(path))
         config = ini_file.build(ini)
+        level, output = _log_of_circusd()
+        if ini.circus_option("loglevel") is not None:
+            level = config.loglevel
+        if config.logoutput != HostConfig.logoutput:
+            output = config.logoutput
+        _logs.configure(level, output, config.log_format)
         ini_file.log_warnings(ini)
         if ini.circus_option("check_delay") is None:
             config = replace(config, check_delay=self.check_delay)
@@ -99,12 +109,19 @@ class Host(CircusPlugin):
             ssh_server=self.ssh_server,
         )
 
+    def _watching_circusd(self, arbiter: Arbiter) -> AbstractContextManager[None]:
+        name = str(self.config.get("name", ""))
+        if not name.startswith(PLUGIN_PREFIX):  # somebody else has started this
+            return nullcontext()
+        endpoint = None if self.ssh_server else self.endpoint
+        return watching_circusd(endpoint, name, arbiter.fail)
 
-def _show_plugin_names() -> None:
-    """Have what is logged begin with the plugin's name instead of the logger's."""
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_logs.PluginFilter())
-        formatter = handler.formatter
-        if formatter is not None and formatter._fmt is not None:
-            shown = formatter._fmt.replace("%(name)s", "%(plugin)s")
-            handler.setFormatter(_logs.Formatter(shown, formatter.datefmt))
+
+def _log_of_circusd() -> tuple[str, str]:
+    """Level and place of the log, as circusd has told Circus's starter on its command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-output", default=HostConfig.logoutput)
+    told, _ = parser.parse_known_args(sys.argv[1:])
+    # Circus takes a level that it does not know for "info".
+    return told.log_level if told.log_level.lower() in _logs.LEVELS else "info", told.log_output

@@ -1,5 +1,5 @@
-# Makes the runners of a host, and holds what they share: the ZMQ context, the tunnel, the
-# thread that reads what isolated plugins say.
+# Makes the runners of a host, and holds what they share: the ZMQ context, the tunnel, a circusd
+# of its own, the thread that reads what isolated plugins say.
 #
 # Owner: the supervising thread.
 
@@ -17,9 +17,11 @@ from .._runners.runner import Runner, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._status import Counters
 from .._wire.endpoints import Link, connectable
+from .program_client import ProgramClient
 from .resources import keep_context, make_context
 
 if TYPE_CHECKING:
+    from .._circusd.embedded import EmbeddedCircusd
     from .._isolated.pipes import Pipes
     from .._wire.ssh_tunnel import Tunnel
 
@@ -30,35 +32,58 @@ class RunnerFactory:
     Args:
         config: The host's.
         context: The ZMQ context to use, which is not ended here; None: make one.
+        client: The program's, which is opened and closed with the way to circusd.
+        circusd: The circusd to start and end; None: there is one.
     """
 
-    def __init__(self, config: HostConfig, context: zmq.Context[Any] | None) -> None:
+    def __init__(
+        self,
+        config: HostConfig,
+        context: zmq.Context[Any] | None,
+        client: ProgramClient,
+        circusd: EmbeddedCircusd | None = None,
+    ) -> None:
         self._config = config
         self._owns_context = context is None
         self._context = context
+        self._client = client
+        self._circusd = circusd
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
 
-    def open(self, on_up: Callable[[], object], on_failed: Callable[[str], object]) -> Link:
+    def open(
+        self,
+        on_up: Callable[[], object],
+        on_failed: Callable[[str], object],
+        on_quit: Callable[[], object],
+    ) -> Link:
         """Make what is shared; returns what the plugins shall connect to, once it can be.
 
         Args:
-            on_up: Called when it can be: at once, or when the ssh tunnel stands that the
-                configuration asks for, on a thread of that.
-            on_failed: Called with the reason if the tunnel does not come to stand, likewise.
+            on_up: Called when it can be: at once, or when the ssh tunnel or the circusd that was
+                asked for stands, on a thread of that.
+            on_failed: Called with the reason if that does not come to stand, or circusd crashes,
+                likewise.
+            on_quit: Called if that circusd is told to quit.
 
         Raises:
-            HostError: That tunnel cannot even be tried.
+            HostError: The tunnel or circusd cannot even be tried.
         """
         if self._context is None:
             self._context = make_context()
         self._tunnel = self._make_tunnel(self._config, on_up, on_failed)
-        if self._tunnel is None:
-            on_up()
-            return self._link(self._config)
-        self._tunnel.start()
-        return self._tunnel.link()
+        if self._tunnel is not None:
+            self._tunnel.start()
+            link = self._tunnel.link()
+        else:
+            link = self._link(self._config)
+            if self._circusd is not None:
+                self._circusd.start(on_up, on_failed, on_quit)
+            else:
+                on_up()
+        self._client.open(link)
+        return link
 
     def make(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> Runner:
         """Make a runner of the kind that `spec` asks for; it is not started yet.
@@ -95,7 +120,9 @@ class RunnerFactory:
                 raise
         old, self._tunnel = self._tunnel, new
         try:
-            yield new.link() if new is not None else self._link(config)
+            link = new.link() if new is not None else self._link(config)
+            self._client.move(link)
+            yield link
         finally:
             if old is not None:
                 old.close()
@@ -108,6 +135,9 @@ class RunnerFactory:
                 still use goes with the process.
         """
         self._shared.close()
+        self._client.close()
+        if self._circusd is not None:
+            self._circusd.close()
         if self._tunnel is not None:
             self._tunnel.close()
         if self._context is None:
@@ -127,10 +157,15 @@ class RunnerFactory:
             return None
         from .._wire.ssh_tunnel import Tunnel
 
-        ends = config.endpoint, config.pubsub_endpoint
+        server, ends = config.ssh_server, (config.endpoint, config.pubsub_endpoint)
         uids = [spec.host.uid for spec in config.plugins if spec.host.uid is not None]
         return Tunnel(
-            config.ssh_server, *ends, self._context, uids, on_up=on_up, on_failed=on_failed
+            server,
+            *ends,
+            self._context,
+            uids,
+            on_up=on_up,
+            on_failed=lambda why: on_failed(f"no ssh tunnel through {server}: {why}"),
         )
 
     def _link(self, config: HostConfig) -> Link:

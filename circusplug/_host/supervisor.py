@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
@@ -44,7 +44,8 @@ class Supervisor:
         around: What each runner gets.
         make_runner: Makes a runner.
         wake: Has `begin_watch` called on the supervising thread soon; from any thread.
-        changed: Called whenever a plugin's state has changed, on the supervising thread.
+        changed: Told of each plugin whose state has changed, on the supervising thread; of None
+            if which there are has.
 
     Attributes:
         failure: Why the host shall stop: a critical plugin has failed for good; or None.
@@ -57,7 +58,7 @@ class Supervisor:
         around: Surroundings,
         make_runner: MakeRunner,
         wake: Callable[[], object],
-        changed: Callable[[], object],
+        changed: Callable[[ManagedPlugin | None], object],
     ) -> None:
         self.config = config
         self.failure: str | None = None
@@ -83,17 +84,36 @@ class Supervisor:
 
     # Reading, from any thread.
 
-    def statuses(self) -> dict[str, PluginStatus]:
-        """What each plugin is doing, by name, in the order of their start."""
+    def statuses(self, fresh: bool = True) -> dict[str, PluginStatus]:
+        """What each plugin is doing, by name, in the order of their start.
+
+        Args:
+            fresh: Whether processes are asked for their counters, which takes a moment.
+        """
         with self._lock:
             plugins = list(self._plugins.values())
         runners = [plugin.runner for plugin in plugins]  # one may be gone a moment later
-        asked = [runner.refresh() for runner in runners if runner is not None]
+        asked = [runner.refresh() for runner in runners if fresh and runner is not None]
         deadline = time.monotonic() + _REFRESH_WAIT
-        for fresh in asked:
-            if fresh is not None:
-                fresh.wait(max(0.0, deadline - time.monotonic()))
+        for answered in asked:
+            if answered is not None:
+                answered.wait(max(0.0, deadline - time.monotonic()))
         return {plugin.spec.name: plugin.status(self.watch.is_stalled) for plugin in plugins}
+
+    def spec(self, name: str) -> PluginSpec:
+        """What a plugin is started by."""
+        return self._plugin(name).spec
+
+    @property
+    def alive(self) -> set[str]:
+        """The names of the plugins that run or will run, and are not about to stop."""
+        with self._lock:
+            return {name for name, plugin in self._plugins.items() if plugin.is_alive}
+
+    def stack(self, name: str) -> str:
+        """What a plugin's thread is at; empty if it does not run, or that cannot be told."""
+        runner = self._plugin(name).runner
+        return runner.stack() if runner is not None else ""
 
     def instance(self, name: str) -> object | None:
         """The plugin object, if it lives in this process."""
@@ -162,11 +182,11 @@ class Supervisor:
         limit = max(self.config.stop_timeout, PARK_WAIT)
         stop_all(self._plugins.values(), time.monotonic() + limit)
 
-    def start_plugin(self, name: str) -> list[ManagedPlugin]:
-        """Start a plugin that does not run; its failures are forgotten."""
+    def start_plugin(self, name: str, sharing: Collection[str] = ()) -> list[ManagedPlugin]:
+        """Start a plugin that does not run, and restart others; its failures are forgotten."""
         plugin = self._plugin(name)
         plugin.start()
-        return [plugin]
+        return [plugin, *self._restart(sharing)]
 
     def stop_plugin(self, name: str) -> list[ManagedPlugin]:
         """Stop a plugin, or the attempts to restart it."""
@@ -174,11 +194,20 @@ class Supervisor:
         plugin.stop()
         return [plugin]
 
-    def restart_plugin(self, name: str) -> list[ManagedPlugin]:
-        """Stop a plugin if it runs and start a new instance."""
+    def restart_plugin(self, name: str, sharing: Collection[str] = ()) -> list[ManagedPlugin]:
+        """Stop a plugin if it runs and start a new instance; restart others if they run."""
         plugin = self._plugin(name)
         plugin.stop(then=plugin.start)
-        return [plugin]
+        return [plugin, *self._restart(name for name in sharing if name != plugin.spec.name)]
+
+    def _restart(self, names: Iterable[str]) -> list[ManagedPlugin]:
+        """Restart those of some plugins that have not ended meanwhile."""
+        wanted = set(names)
+        everyone = self._plugins.values()
+        running = [item for item in everyone if item.spec.name in wanted and item.is_alive]
+        for plugin in reversed(running):
+            plugin.stop(then=plugin.start)
+        return running
 
     def add_plugin(self, spec: PluginSpec) -> list[ManagedPlugin]:
         """Add a plugin, after all others in the order of start, and start it if active."""
@@ -195,16 +224,17 @@ class Supervisor:
         return [plugin]
 
     def reconfigure(
-        self, config: HostConfig, link: Link | None
+        self, config: HostConfig, link: Link | None, edited: Collection[str] = ()
     ) -> tuple[Difference, list[ManagedPlugin]]:
         """Bring the plugins to what `config` says, touching only those that differ.
 
         Args:
             config: The new configuration; if circusd is elsewhere now, all plugins differ.
             link: What to connect to in that case; None: what it was.
+            edited: Names of plugins that have to start again as their code was edited.
         """
         failed = {name for name, item in self._plugins.items() if item.state == "failed"}
-        todo = difference(self.config, config, failed)
+        todo = difference(self.config, config, failed, edited)
         self.config = config
         self._around = replace(self._around, config=config, link=link or self._around.link)
         concerned = []
@@ -218,8 +248,9 @@ class Supervisor:
             concerned.append(plugin)
         concerned += [self._add(spec) for spec in todo.added]
         concerned += [plugin for name in todo.again for plugin in self.start_plugin(name)]
+        concerned += self._restart(todo.edited)
         self._sort()
-        self._changed()
+        self._changed(None)
         return todo, concerned
 
     def _add(self, spec: PluginSpec) -> ManagedPlugin:
@@ -231,21 +262,21 @@ class Supervisor:
         with self._lock:
             self._plugins[spec.name] = plugin
         raise_descriptor_limit(len(self._plugins))
-        self._changed()
+        self._changed(None)
         if spec.active:
             plugin.start()
         return plugin
 
     def _plugin_changed(self, plugin: ManagedPlugin) -> None:
         self._timers.set(plugin, plugin.next_timer())
-        self._changed()
+        self._changed(plugin)
 
     def _forget(self, plugin: ManagedPlugin) -> None:
         self._timers.set(plugin, None)
         with self._lock:
             if self._plugins.get(plugin.spec.name) is plugin:
                 del self._plugins[plugin.spec.name]
-        self._changed()
+        self._changed(None)
 
     def _configured(self, specs: Iterable[PluginSpec]) -> None:
         self.config = replace(self.config, plugins=tuple(specs))

@@ -21,6 +21,7 @@ from typing import Any
 
 from .._errors import describe
 from .._loop.mailbox import Mailbox
+from .._plugin.load import load_problem
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._signals import ignore, take_signal
@@ -90,6 +91,10 @@ class _Child:
             doing = "load the plugin's class or options"
             import_main(launch.main)
             spec, config, link = pickle.loads(launch.plugin)
+            if launch.only_check:
+                problem = messages.one_line(load_problem(spec))
+                self._say(messages.Ended(problem or None, permanent=bool(problem), retry=False))
+                return 0
             doing = "run it"
             self._watch = ChildStallWatch(spec.host.stall_timeout, pipes[3], self._mailbox.put)
             around = Surroundings(config, link, self._mailbox.put, activity=self._watch.activity)

@@ -48,6 +48,8 @@ class Launch:
             empty if the plugin does not come from there.
         plugin: Its `PluginSpec`, `HostConfig` and `Link`, pickled. To unpickle them imports the
             plugin's module, which comes after the process is as it shall be.
+        only_check: Whether it shall only look at the plugin's class and options, and tell what
+            is wrong with them by `Ended.error`.
     """
 
     host: HostOptions
@@ -59,6 +61,7 @@ class Launch:
     log_level: int
     main: dict[str, Any]
     plugin: bytes
+    only_check: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import os
-import pickle
 import signal
-import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._config.specs import PluginSpec
@@ -25,12 +21,10 @@ from .._runners.runner import Kind, Notice, Surroundings
 from .._status import Counters
 from . import messages
 from .child_main import LAST_WAIT
-from .child_output import lowest_level
 from .child_process import ChildProcess
 from .forkserver import describe_status
-from .messages import Launch
+from .launch import launch_for
 from .pipes import Pipes
-from .process_setup import describe_main, environment_for
 
 #: How long a signal is given before the next one, and a killed process to be gone, in seconds.
 _SIGNAL_WAIT = 1.0
@@ -96,12 +90,23 @@ class _Life:
 
 
 class ProcessRunner:
-    """One life of one plugin, in a process of its own."""
+    """One life of one plugin, in a process of its own.
+
+    Args:
+        only_check: See `messages.Launch`.
+    """
 
     def __init__(
-        self, spec: PluginSpec, around: Surroundings, counters: Counters, pipes: Pipes
+        self,
+        spec: PluginSpec,
+        around: Surroundings,
+        counters: Counters,
+        pipes: Pipes,
+        *,
+        only_check: bool = False,
     ) -> None:
         self.spec = spec
+        self._only_check = only_check
         self.counters = counters
         self._around = around
         self._reader = pipes.reader
@@ -238,25 +243,10 @@ class ProcessRunner:
     # Starting, on a thread of its own.
 
     def _launch(self) -> None:
-        options, config = self.spec.host, self._around.config
         try:
-            config_of_child = replace(config, plugins=())
-            link = replace(self._around.link, context=None)
-            plugin = pickle.dumps((self.spec, config_of_child, link))
-            directory = _current_directory()
-            launch = Launch(
-                options,
-                config.stop_timeout,
-                path=[entry or directory or os.sep for entry in sys.path],
-                argv=sys.argv[:],
-                directory=directory,
-                environment=environment_for(options),
-                log_level=lowest_level(self.spec.name),
-                main=describe_main() if b"__main__" in plugin else {},
-                plugin=plugin,
-            )
+            launch = launch_for(self.spec, self._around, self._only_check)
             # A little longer than it gives itself, see child_main.py.
-            longest = max(options.graceful_timeout, config.stop_timeout)
+            longest = max(launch.host.graceful_timeout, launch.stop_timeout)
             self._child.launch(launch, longest + 2 * LAST_WAIT)
         except Exception as error:  # noqa: BLE001 - whatever it is, this plugin has failed
             self._end(f"its process cannot be started: {describe(error)}")
@@ -386,9 +376,3 @@ def _for_signals(deadline: float) -> float:
     """What is kept for signals of the time until then, in seconds."""
     part = (deadline - time.monotonic()) * _SIGNAL_PART
     return min(_SIGNAL_WAIT, max(_SIGNAL_LEAST, part))
-
-
-def _current_directory() -> str | None:
-    with contextlib.suppress(OSError):  # somebody has removed it
-        return os.getcwd()
-    return None

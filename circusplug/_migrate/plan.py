@@ -5,8 +5,9 @@
 #
 # What moves: [plugin:...] and [circusplug] of the main file, each with the comments that
 # touch it; comments an empty line away stay. What the moved sections use is copied: [env] if
-# they refer to variables, [DEFAULT], and the check delay. Included files are not edited, as
-# others may include them too: if plugins live there, the plan is refused.
+# they refer to variables, [DEFAULT], the check delay, and where the log goes, which circusd does
+# not tell its plugins after a `reloadconfig`. Included files are not edited, as others may include
+# them too: if plugins live there, the plan is refused.
 
 from __future__ import annotations
 
@@ -224,10 +225,12 @@ def _copies(ini: Ini, target: str, moved: list[str], ending: str) -> list[str]:
     lines = [line for _, lines in [ini.files[0], *_included(ini).items()] for line in lines]
     name = os.path.basename(ini.path)
     copies = []
+    keys = ["check_delay", *(("loglevel", "logoutput") if _may_say_log(ini) else ())]
     circus = [
         f"{key} = {value}"
-        for key in ("check_delay", *(["loglevel"] if _needs_log(ini) else []))
+        for key in keys
         if (value := ini.circus_option(key)) is not None
+        and not (key == "logoutput" and value in _NO_LOG)
     ]
     if circus:
         copies.append(ending.join([f"[{CIRCUS_SECTION}]", *circus, ""]))
@@ -247,11 +250,15 @@ def _copies(ini: Ini, target: str, moved: list[str], ending: str) -> list[str]:
     return copies
 
 
+def _may_say_log(ini: Ini) -> bool:
+    """Whether the new file may say where the log goes."""
+    # Else a section of ours would get options that it has not got there.
+    return CIRCUS_SECTION in ini.sections or not ini.sections.own(DEFAULT_SECTION)
+
+
 def _needs_log(ini: Ini) -> bool:
     """Whether circusd has no log that the host could share."""
-    if CIRCUS_SECTION not in ini.sections and ini.sections.own(DEFAULT_SECTION):
-        return False  # a section of ours would get options that it has not got there
-    return ini.circus_option("logoutput") in _NO_LOG
+    return _may_say_log(ini) and ini.circus_option("logoutput") in _NO_LOG
 
 
 def _verify(ini: Ini, host: HostConfig, target: str, new_main: str, new_target: str) -> None:
@@ -282,7 +289,8 @@ def _verify(ini: Ini, host: HostConfig, target: str, new_main: str, new_target: 
     place = os.path.abspath(target)
     if config != [(HOST_USE, place)] or has_variable(place) or ":::" in place:
         raise ConfigError(f"{target}: Circus cannot hand on this path; choose a simpler one")
-    if after.logoutput not in (HostConfig.logoutput, _log_file(target)):
-        raise ConfigError(f"{target}: 'logoutput' cannot name this directory; choose a simpler one")
+    log = _log_file(target) if _needs_log(ini) else host.logoutput
+    if _may_say_log(ini) and (after.loglevel, after.logoutput) != (host.loglevel, log):
+        raise ConfigError(f"{target}: 'logoutput' cannot name {log} there; choose a simpler path")
     if sections_of_circusd(rest) != sections_of_circusd(ini):
         raise ConfigError(f"{ini.path}: its other sections would not stay; nothing was done")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from .._config.specs import PluginSpec
 from .._config.values import did_you_mean
-from .._errors import PluginLoadError, SpecError
+from .._errors import PluginLoadError, SpecError, describe
 from .base import CircusPlugin
+from .edited_code import remember, wait_until_imported
 
 
 def load_plugin_class(use: str | type, where: str = "") -> type[Any]:
@@ -81,7 +83,7 @@ def is_circus_plugin(cls: type) -> bool:
 
 
 def _resolve(use: str, where: str) -> type[Any]:
-    module_name, _, class_name = use.replace(":", ".").rpartition(".")
+    module_name, class_name = _split(use)
     if not module_name or not class_name:
         raise _error(
             where, f"'use' names {use!r}, which is no dotted name; write package.module.Class"
@@ -146,7 +148,7 @@ def load_checked(spec: PluginSpec) -> type[Any]:
         PluginLoadError: See `load_plugin_class`; or the constructor does not take the options.
         SpecError: An option does not fit.
     """
-    plugin_class = load_plugin_class(spec.use, spec.where)
+    plugin_class = _load(spec)
     # What circusd's endpoints and its check delay will be is no matter here.
     if refusal := _refusal(plugin_class.__init__, object(), "", "", 1.0, None, **spec.config):
         raise _error(
@@ -162,3 +164,38 @@ def load_checked(spec: PluginSpec) -> type[Any]:
                 raise
             raise SpecError(error.message, where=spec.place, key=error.key) from None
     return plugin_class
+
+
+def _load(spec: PluginSpec) -> type[Any]:
+    module = module_of(spec)
+    if module is None:
+        return load_plugin_class(spec.use, spec.where)
+    wait_until_imported(module)
+    try:
+        return load_plugin_class(spec.use, spec.where)
+    finally:
+        remember(module)
+
+
+def module_of(spec: PluginSpec) -> str | None:
+    """The module that a plugin's class is imported from; None if the class itself was given."""
+    return _split(spec.use)[0] if isinstance(spec.use, str) else None
+
+
+def _split(use: str) -> tuple[str, str]:
+    module, _, name = use.strip().replace(":", ".").rpartition(".")
+    return module, name
+
+
+def load_problem(spec: PluginSpec) -> str:
+    """What `load_checked` finds wrong with a plugin's class or its options, or nothing.
+
+    It says which plugin it is, wherever that comes from.
+    """
+    try:
+        load_checked(replace(spec, where=spec.place))
+    except (PluginLoadError, SpecError) as error:
+        return str(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the plugin's own
+        return f"{spec.place}: {describe(error)}"
+    return ""

@@ -22,7 +22,7 @@ from .._errors import CircusPlugError, SpecError, describe
 from .._logs import Repeats
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
-from .._wire.endpoints import Link, configure_link
+from .._wire.endpoints import Link, command_socket
 from .._wire.events import PREFIX
 from .client import Client
 from .event_connection import Connection
@@ -184,13 +184,7 @@ class Worker:
 
     def _make_dealer(self) -> zmq.Socket[bytes]:
         assert self._context is not None
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        configure_link(socket, self.link.endpoint, self.link.max_message)
-        # Without a connection a command is refused at once, instead of waiting in a queue
-        # for a circusd that is down and firing minutes later.
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.connect(self.link.endpoint)
-        return socket
+        return command_socket(self._context, self.link)
 
     def _initialize(self, plugin: Hooks) -> None:
         try:

@@ -16,8 +16,9 @@ from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
 from .._plugin.construction import worker_for_construction
+from .._plugin.edited_code import remember
 from .._plugin.hints import hint_for
-from .._plugin.load import load_checked
+from .._plugin.load import load_checked, module_of
 from .._plugin.owner import CircusdAway, Owner, Phase
 from .._plugin.plugin_thread import PluginThread
 from .._plugin.worker import Worker
@@ -217,8 +218,11 @@ class ThreadRunner(Owner):
             )
 
     def phase_entered(self, phase: Phase) -> None:
-        if phase is Phase.RUNNING and self._around.activity is not None:
-            self._around.activity()  # the loop's first round does not wait, so it tells nobody
+        if phase is Phase.RUNNING:
+            if (module := module_of(self.spec)) is not None:
+                remember(module)  # again: `handle_init` may have imported more
+            if self._around.activity is not None:
+                self._around.activity()  # the loop's first round does not wait: it tells nobody
         if phase in _NOTICES:
             self._notify(_NOTICES[phase])
 

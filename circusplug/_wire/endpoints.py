@@ -68,3 +68,18 @@ def configure_link(socket: zmq.Socket[Any], endpoint: str, max_message: int = MA
     # The local kernel reports a death at once; another machine's may never do.
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+
+
+def command_socket(context: zmq.Context[Any], link: Link) -> zmq.Socket[bytes]:
+    """Make a connected DEALER socket for commands.
+
+    Raises:
+        zmq.ZMQError: That cannot be done.
+    """
+    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+    configure_link(socket, link.endpoint, link.max_message)
+    # Without a connection a command is refused at once, instead of waiting in a queue
+    # for a circusd that is down and firing minutes later.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.connect(link.endpoint)
+    return socket

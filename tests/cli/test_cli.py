@@ -884,6 +884,50 @@ def test_sighup_with_a_faulty_file_changes_nothing_and_tells_why(tmp_path: Path)
     assert command.output.count("init\n") == 1
 
 
+def test_sighup_with_classes_that_cannot_be_started_changes_nothing_and_says_what_check_says(
+    tmp_path: Path,
+) -> None:
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, plugin("one")) as command:
+        circusd.wait_subscribed(1, timeout=PATIENCE)
+        sections = [plugin("one", "tellers.Telller"), plugin("two", "no.such", isolate="yes")]
+        path = write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, *sections)
+        problems = run(tmp_path, "check", path, timeout=PATIENCE).stderr.splitlines()
+        command.signal(signal.SIGHUP)
+        assert len(problems) == 2
+        for problem in problems:
+            line = command.wait_for(problem)
+            assert line.endswith(f"not reloaded, all stays as it was: {problem}\n")
+        circusd.publish("web", "spawn", process_pid=1)
+        command.wait_for("plugin:one: got web spawn")
+        command.interrupt()
+        assert command.end() == 0
+    assert command.output.count("init\n") == 1
+
+
+def test_sighup_loads_edited_code_or_tells_why_not(tmp_path: Path) -> None:
+    with FakeCircusd() as circusd:
+        sections = [plugin("edited", "mine.Mine"), plugin("same")]
+        (tmp_path / "mine.py").write_text("from tellers import Teller as Mine\n")
+        with hosted(tmp_path, circusd, *sections) as command:
+            command.wait_for_all("plugin:edited: init", "plugin:same: init")
+            (tmp_path / "mine.py").write_text("from tellers import Tellers as Mine\n")
+            command.signal(signal.SIGHUP)
+            line = command.wait_for("not reloaded, all stays as it was: ")
+            assert "[plugin:edited]: 'use' names mine.Mine, but importing mine failed: " in line
+            (tmp_path / "mine.py").write_text(
+                "from tellers import Teller\n"
+                "class Mine(Teller):\n"
+                "    def handle_init(self): self.say('new init')\n"
+            )
+            command.signal(signal.SIGHUP)
+            command.wait_for("reloaded: restarted edited with edited code")
+            command.wait_for("plugin:edited: new init")
+            command.interrupt()
+            assert command.end() == 0
+    assert command.output.count("plugin:edited: stop") == 2
+    assert command.output.count("plugin:same: stop") == 1
+
+
 def test_sighup_takes_another_log_level_and_restarts_nobody(tmp_path: Path) -> None:
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, plugin("one")) as command:
         command.wait_for("plugin:one: init")

@@ -13,7 +13,7 @@ import zmq
 from members import Acts, Journal, MakeHost, Member, StopsItself, hosting, member
 from patience import PATIENCE
 
-from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError, get_arbiter
+from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -161,24 +161,6 @@ def test_a_host_can_be_started_once_only(host: MakeHost) -> None:
         arbiter.start()
     with pytest.raises(HostError, match="once"), arbiter:
         pass
-
-
-def test_get_arbiter_in_the_background_starts_and_returns(
-    fake_circusd: FakeCircusd, journal: Journal
-) -> None:
-    arbiter = get_arbiter(
-        [member("a", journal=journal)],
-        background=True,
-        endpoint=fake_circusd.endpoint,
-        pubsub_endpoint=fake_circusd.pubsub_endpoint,
-    )
-    arbiter.start()
-    try:
-        assert arbiter.plugins["a"].state == "running"
-    finally:
-        arbiter.stop()
-    assert journal.of("a") == ["init", "stop"]
-    assert type(get_arbiter([])) is Arbiter
 
 
 def test_a_host_without_plugins_runs_until_stopped(host: MakeHost) -> None:

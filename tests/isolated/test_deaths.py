@@ -149,7 +149,8 @@ def test_a_process_that_cannot_be_forked_is_its_plugins_failure_alone(
     with scene() as stage:
         monkeypatch.setattr(FORKSERVER, "request", refuse)
         late = {"use": Talker, "name": "late", "isolate": True, "host.restart": "never"}
-        stage.arbiter.add_plugin(late)
+        stage.arbiter.add_plugin({**late, "active": False})
+        stage.arbiter.start_plugin("late")
         after = stage.arbiter.wait(lambda now: now["late"].state == "failed", PATIENCE)
         assert "its process cannot be started: BlockingIOError" in str(after["late"].last_error)
         stage.assert_siblings_work()
@@ -346,7 +347,9 @@ def test_a_request_that_a_dying_forkserver_took_is_made_again(
     ) as arbiter:  # fmt: skip
         FORKSERVER.start()
         monkeypatch.setattr(FORKSERVER, "request", ask_dying)
-        arbiter.add_plugin({"use": Talker, "name": "one", "isolate": True, "host.restart": "never"})
+        one = {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
+        arbiter.add_plugin({**one, "active": False})
+        arbiter.start_plugin("one")
         arbiter.wait(lambda now: now["one"].state == "running", PATIENCE)
         assert len(asked) == 2
         assert forkserver() != asked[0]
@@ -368,7 +371,8 @@ def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is
     with scene() as stage:
         os.kill(forkserver(), signal.SIGSTOP)
         try:
-            stage.arbiter.add_plugin({**late, "host.start_timeout": 0.2})
+            stage.arbiter.add_plugin({**late, "host.start_timeout": 0.2, "active": False})
+            stage.arbiter.start_plugin("late")
             after = stage.arbiter.wait(lambda now: now["late"].state == "failed", PATIENCE)
             assert after["late"].last_error == "not initialised after 0.2 s"
             stage.assert_siblings_work()

@@ -20,6 +20,7 @@ from troublemakers import (
     Troublemaker,
 )
 
+from circusplug import ConfigError
 from circusplug._isolated import process_runner
 from circusplug.testing import FakeCircusd
 
@@ -220,7 +221,10 @@ def test_a_class_that_cannot_be_sent_is_a_failure_that_says_so(host: Host) -> No
 
     spec = {"use": Local, "name": "one", "isolate": True, "host.restart": "never"}
     arbiter = host()
-    arbiter.add_plugin(spec)
+    with pytest.raises(ConfigError, match=r"its process cannot be started: .*Local"):
+        arbiter.add_plugin(spec)
+    arbiter.add_plugin({**spec, "active": False})
+    arbiter.start_plugin("one")
     status = wait(arbiter, lambda status: status.state == "failed")
     assert "its process cannot be started" in str(status.last_error)
     assert "Local" in str(status.last_error)
@@ -230,9 +234,11 @@ def test_an_import_that_fails_in_the_process_is_a_failure_that_says_so(
     host: Host, circusd: FakeCircusd
 ) -> None:
     arbiter = host()
-    arbiter.add_plugin(
-        {"use": "troublemakers.Talkr", "name": "one", "isolate": True, "host.restart": "never"}
-    )
+    spec = {"use": "troublemakers.Talkr", "name": "one", "isolate": True, "host.restart": "never"}
+    with pytest.raises(ConfigError, match=r"^plugin 'one': .*did you mean 'Talker'"):
+        arbiter.add_plugin(spec)
+    arbiter.add_plugin({**spec, "active": False})
+    arbiter.start_plugin("one")
     status = wait(arbiter, lambda status: status.state == "failed")
     assert "did you mean 'Talker'?" in str(status.last_error)
 

@@ -161,9 +161,10 @@ def test_a_link_in_place_of_its_output_leads_no_further_than_its_user_may_go(
     os.lchown(output, pwd.getpwnam("nobody").pw_uid, -1)
     arbiter = host()
     arbiter.add_plugin(
-        {**modest, "isolate": True, "print": "hello", "host.uid": "nobody"}
+        {**modest, "isolate": True, "print": "hello", "host.uid": "nobody", "active": False}
         | {"host.stdout": str(output), "host.restart": "never"}
     )
+    arbiter.start_plugin("one")
     status = wait(arbiter, lambda status: status.state == "failed")
     assert "its process cannot be set up: PermissionError" in str(status.last_error)
     assert not target.exists()
@@ -256,9 +257,10 @@ def test_what_the_system_refuses_is_a_failure_that_says_so(host: Host) -> None:
     fifo = "/proc/nothing-can-be-made-here"
     spec = PluginSpec.from_options(
         {"use": Talker, "name": "one", "isolate": True, "host.restart": "never"}
-        | {"host.stdout": fifo, "host.rlimit_nofile": hard}
+        | {"host.stdout": fifo, "host.rlimit_nofile": hard, "active": False}
     )
     arbiter.add_plugin(spec)
+    arbiter.start_plugin("one")
     status = wait(arbiter, lambda status: status.state == "failed")
     assert "its process cannot be set up: FileNotFoundError" in str(status.last_error)
 

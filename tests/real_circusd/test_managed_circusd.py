@@ -10,7 +10,6 @@ import os
 import queue
 import select
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from patience import PATIENCE
 
 from circusplug._circusd.process import CircusdProcess
 from circusplug._errors import CircusdError
+from circusplug._wire.commands import encode_command
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
@@ -82,14 +82,18 @@ class Bench:
         assert self._poll.poll(PATIENCE * 1000), "nothing happened to the watchers' processes"
         return os.read(self._alive, 1000)
 
-    def list_watchers(self) -> list[str]:
+    def call(self, command: str, **properties: Any) -> dict[str, Any]:
         with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
             dealer.linger = 0
             dealer.connect(self.endpoint)
-            dealer.send(json.dumps({"id": 1, "command": "list"}).encode())
+            dealer.send(encode_command(1, command, properties))
             assert dealer.poll(int(PATIENCE * 1000)), "no answer from circusd"
-            watchers: list[str] = json.loads(dealer.recv())["watchers"]
-            return watchers
+            reply: dict[str, Any] = json.loads(dealer.recv())
+            return reply
+
+    def list_watchers(self) -> list[str]:
+        watchers: list[str] = self.call("list")["watchers"]
+        return watchers
 
 
 class Exits:
@@ -154,11 +158,14 @@ def test_nothing_is_done_before_the_start(bench: Bench, private: Path) -> None:
     assert (circusd.pid, circusd.guard_pid, circusd.stop()) == (None, None, None)
 
 
-def test_its_file_is_private_and_removed_at_the_end(bench: Bench, private: Path) -> None:
-    with running(bench.ini()):
-        (directory,) = private.iterdir()
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert stat.S_IMODE((directory / "circus.ini").stat().st_mode) == 0o600
+def test_its_file_is_nowhere_on_disk_and_can_be_read_again(bench: Bench, private: Path) -> None:
+    with running(bench.ini(IDLE)) as circusd:
+        bench.wait_started()
+        assert not list(private.iterdir())
+        while bench.call("reloadconfig", waiting=True)["status"] != "ok":
+            pass  # it is busy
+        assert bench.list_watchers() == ["w0"]
+        assert not circusd.has_quit
     assert not list(private.iterdir())
 
 
@@ -225,6 +232,22 @@ stream = sys.stderr
 """
 
 
+#: What ends circusd's loop with an error, of which Circus makes exit status 0.
+CRASHING = """
+import sys
+from circus.arbiter import Arbiter
+
+start_io_loop = Arbiter.start_io_loop
+
+def crash(self):
+    start_io_loop(self)
+    raise RuntimeError("out of order")
+
+Arbiter.start_io_loop = crash
+stream = sys.stderr
+"""
+
+
 #: A circusd, and what lets it go on.
 Held = tuple[CircusdProcess, Callable[[], object]]
 #: Keeps circusd from being ready until somebody writes into the FIFO.
@@ -278,6 +301,16 @@ def test_a_signal_while_circusd_logs_is_logged_after_that(
     assert "Traceback" not in said
 
 
+def test_a_circusd_that_crashes_has_not_quit(bench: Bench, nagged: Callable[[str], Path]) -> None:
+    exits: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    with running(bench.ini(IDLE, loggerconfig=nagged(CRASHING))) as circusd:
+        circusd.on_exit(exits.put)
+        bench.wait_started()
+        os.kill(circusd.guard_pid or 0, signal.SIGTERM)
+        assert exits.get(timeout=PATIENCE) == 1
+        assert not circusd.has_quit
+
+
 @pytest.mark.parametrize("victim", ["guard_pid", "pid"])
 def test_the_callback_learns_how_circusd_ended(bench: Bench, victim: str) -> None:
     # A SIGTERM to the guard is a request to stop, passed on for as long as it takes.
@@ -294,6 +327,7 @@ def test_the_callback_learns_how_circusd_ended(bench: Bench, victim: str) -> Non
         circusd.on_exit(exits.put)
         assert exits.get_nowait() == status
         assert circusd.stop() == status
+        assert circusd.has_quit is (status == 0)
 
 
 @pytest.mark.parametrize("script", [IDLE, WITH_GRANDCHILD, WITH_DETACHED])
@@ -326,6 +360,14 @@ def test_killing_the_guard_ends_circusd_and_its_watchers_processes(
         assert exits.get(timeout=PATIENCE) is None
 
 
+def test_killing_circusd_and_its_guard_at_once_ends_its_watchers_processes(bench: Bench) -> None:
+    with running(bench.ini(IDLE, IDLE)) as circusd:
+        bench.wait_started(2)
+        os.kill(circusd.guard_pid or 0, signal.SIGKILL)
+        os.kill(circusd.pid or 0, signal.SIGKILL)
+        bench.wait_all_gone()
+
+
 def test_the_end_of_the_hosts_pipe_is_enough_where_there_is_no_pidfd(bench: Bench) -> None:
     with running(bench.ini(IDLE)) as circusd, Exits(circusd.pid, circusd.guard_pid) as exits:
         bench.wait_started()
@@ -345,7 +387,7 @@ circusd.wait_ready()
 if "fork" in sys.argv and os.fork() == 0:
     signal.pause()  # as a process that a plugin forked, with all the host's pipes
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-print(circusd.pid, circusd.guard_pid, circusd._path, flush=True)
+print(circusd.pid, circusd.guard_pid, flush=True)
 signal.sigwait([signal.SIGUSR1])  # and then it leaves
 """
 
@@ -377,14 +419,14 @@ def host(ini: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], lis
 @pytest.mark.parametrize("arguments", [["10"], ["10", "fork"]], ids=["plain", "forked"])
 @pytest.mark.parametrize("script", [WITH_GRANDCHILD, WITH_DETACHED])
 def test_killing_the_host_ends_everything(bench: Bench, script: str, arguments: list[str]) -> None:
-    with host(bench.ini(script), *arguments) as (process, words):
-        circusd, guard, path = words
-        with Exits(int(circusd), int(guard)) as exits:
-            bench.wait_started()
-            process.kill()
-            bench.wait_all_gone()
-            exits.wait()
-        assert not Path(path).parent.exists()
+    with (
+        host(bench.ini(script), *arguments) as (process, words),
+        Exits(*map(int, words)) as exits,
+    ):
+        bench.wait_started()
+        process.kill()
+        bench.wait_all_gone()
+        exits.wait()
 
 
 def test_killing_the_host_ends_what_ignores_sigterm_too(bench: Bench) -> None:
@@ -438,7 +480,7 @@ def test_a_bad_ini_text_is_reported_in_one_line_that_names_the_users_file(
     assert message.startswith("/etc/mine.ini: circusd did not start: ")
     assert words in message
     assert "\n" not in message
-    assert "circusplug-" not in message
+    assert "/proc/" not in message
     assert not list(private.iterdir())
 
 

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +17,6 @@ import pytest
 import zmq
 from circusd_real import free_endpoints
 from command import COMMAND, Fifo, Running, environment, plugin, run, write_ini
-
-from circusplug._wire.commands import encode_command
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
@@ -100,20 +98,26 @@ def test_killing_circusd_stops_the_plugins_and_the_host_fails(up: Up, fifo: Fifo
     fifo.wait_unheld()
 
 
-def test_a_circusd_that_is_told_to_quit_takes_the_host_with_it(up: Up) -> None:
+def test_circusctl_quit_ends_circusd_and_host_cleanly(up: Up) -> None:
     endpoints = free_endpoints(2)
-    with up(IDLE, plugin("one"), endpoints=endpoints) as command:
-        command.wait_for("plugin:one: init")
-        with zmq.Context() as context, context.socket(zmq.DEALER) as client:
-            client.linger = 0
-            client.connect(endpoints[0])
-            status = ""
-            while status != "ok":  # it refuses while it starts its watchers
-                client.send(encode_command(1, "quit", {}))
-                status = json.loads(client.recv())["status"]
-            assert command.end() == 1
-    assert "circusplug: circusd exited with status 0\n" in command.lines
-    assert "plugin:one: stop\n" in command.lines
+    quit_it = [sys.executable, "-c", "from circus.circusctl import main; main()"]
+    with up(IDLE, plugin("one"), plugin("two", isolate=1), endpoints=endpoints) as command:
+        command.wait_for_all("plugin:one: init", "plugin:two: init")
+        while (
+            "ok"
+            not in subprocess.run(
+                [*quit_it, "--endpoint", endpoints[0], "quit", "--waiting"],
+                capture_output=True,
+                env=QUIET,
+                text=True,
+            ).stdout
+        ):
+            pass  # it refuses while it starts its watchers
+        assert command.end() == 0
+    command.wait_for("circusd was told to quit")
+    assert not [line for line in command.lines if line.startswith("circusplug: ")]
+    for name in ("one", "two"):
+        assert f"plugin:{name}: stop\n" in command.output
 
 
 def test_killing_the_host_leaves_no_circusd_no_watcher_and_no_isolated_plugin(

@@ -321,6 +321,12 @@ class Fifo:
             pass
 
 
+def holder(fifo: Fifo, name: str = "holds", **options: Any) -> dict[str, Any]:
+    """A watcher whose processes hold the FIFO, until they are told to end."""
+    script = f"exec 3>{fifo.path}; echo up >&3; exec sleep 120"
+    return {"name": name, "cmd": "sh", "args": ["-c", script], "graceful_timeout": 5, **options}
+
+
 def assert_ends(*pids: int) -> None:
     """Wait until processes are gone, or would be if somebody reaped them."""
     for pid in pids:

@@ -1,0 +1,42 @@
+# What the tests under a real circusd share: where it is, what tells that the processes of its
+# watchers are gone, and plugins that record what they see.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import circus_like_plugins
+import pytest
+from circusd_real import free_endpoints
+from command import Fifo
+from record import Record
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    with Fifo(tmp_path / "fifo") as fifo:
+        yield fifo
+
+
+@pytest.fixture
+def ends() -> dict[str, Any]:
+    """Where circusd shall be; nobody is asked to discover it."""
+    endpoint, pubsub_endpoint = free_endpoints(2)
+    return {"endpoint": endpoint, "pubsub_endpoint": pubsub_endpoint, "check_delay": 0.2}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    with Record(tmp_path / "record") as record:
+        yield record
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The sample plugins on our base, also for the processes that are started."""
+    places = [os.getcwd(), str(Path(circus_like_plugins.__file__).parent), str(tmp_path)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
+    return circus_like_plugins.write_on_our_base(tmp_path)
