@@ -10,7 +10,7 @@ from typing import Any
 
 from .._errors import SpecError
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from .control import AUTO, OFF, control_endpoint
+from .control import AUTO, control_endpoint
 from .host_options import (
     CIRCUS_OPTIONS,
     CIRCUS_PROCESS_OPTIONS,
@@ -179,6 +179,10 @@ def _interval(value: Any) -> float | None:
     return None if value is None else positive_seconds(value)
 
 
+def _control(value: Any) -> str | None:
+    return None if value is None else control_endpoint(value)
+
+
 _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
     "check_delay": number,
     "stop_timeout": seconds,
@@ -187,7 +191,7 @@ _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
     "circusd_timeout": seconds,
     "python_path": search_path,
     "log_format": choice("text", "json"),
-    "control": control_endpoint,
+    "control": _control,
     "control_pubsub": control_endpoint,
 }
 
@@ -212,7 +216,7 @@ class HostConfig:
         python_path: Where else to look for plugins, after everything that is installed.
         log_format: ``text`` or ``json``.
         control: Where the host takes commands: an endpoint, ``auto`` (named after `source`) or
-            ``off``.
+            ``off``; None: not said, which is ``auto`` for the commands and ``off`` for programs.
         control_pubsub: Where it publishes what happens to its plugins, likewise; ``auto`` is
             beside `control`.
         source: The file this comes from, or None.
@@ -231,7 +235,7 @@ class HostConfig:
     circusd_timeout: float = 30.0
     python_path: tuple[str, ...] = ()
     log_format: str = "text"
-    control: str = OFF
+    control: str | None = None
     control_pubsub: str = AUTO
     source: str | None = field(default=None, compare=False)
 

@@ -51,6 +51,7 @@ class ControlServer(Server):
         self.pubsub_endpoint = pubsub_endpoint
         self._watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
         self._garbage = 0
+        self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
 
     @classmethod
     def for_config(cls, host: Steered, config: HostConfig) -> ControlServer | None:
@@ -60,7 +61,7 @@ class ControlServer(Server):
             HostError: It is to be named after the file, and there is none.
         """
         endpoint, pubsub = config.control, config.control_pubsub
-        if endpoint == OFF:
+        if endpoint is None or endpoint == OFF:
             return None
         if endpoint == AUTO:
             if config.source is None:
@@ -78,9 +79,33 @@ class ControlServer(Server):
         """
         router.setsockopt(zmq.MAXMSGSIZE, _LONGEST_COMMAND)
         router.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
-        _bind(router, self.endpoint)
+        self._bind(router, self.endpoint)
         if self.pubsub_endpoint:
-            _bind(publisher, self.pubsub_endpoint)
+            self._bind(publisher, self.pubsub_endpoint)
+
+    def unbind(self, linger: int = 0) -> None:
+        """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
+        super().unbind(linger)
+        for path, inode in self._sockets.items():
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_ino == inode:  # else it is another host's by now
+                    os.unlink(path)
+        self._sockets.clear()
+
+    def _bind(self, sock: zmq.Socket[bytes], endpoint: str) -> None:
+        path = endpoint.removeprefix("ipc://")
+        try:
+            if path == endpoint:
+                sock.bind(endpoint)
+                return
+            with claimed(path):
+                sock.bind(endpoint)
+                os.chmod(path, 0o600)
+                self._sockets[path] = os.lstat(path).st_ino
+        except zmq.ZMQError as error:
+            raise HostError(f"control: cannot listen on {endpoint}: {error}") from None
+        except OSError as error:
+            raise HostError(f"control: cannot listen on {endpoint}: {error.strerror}") from None
 
     def close(self) -> None:
         """Let the last replies go, and close; may be called twice."""
@@ -137,18 +162,3 @@ class ControlServer(Server):
 
 def _hint_at_command(command: str) -> str:
     return did_you_mean(command.lower(), COMMANDS)
-
-
-def _bind(sock: zmq.Socket[bytes], endpoint: str) -> None:
-    path = endpoint.removeprefix("ipc://")
-    try:
-        if path == endpoint:
-            sock.bind(endpoint)
-            return
-        with claimed(path):
-            sock.bind(endpoint)
-            os.chmod(path, 0o600)
-    except zmq.ZMQError as error:
-        raise HostError(f"control: cannot listen on {endpoint}: {error}") from None
-    except OSError as error:
-        raise HostError(f"control: cannot listen on {endpoint}: {error.strerror}") from None

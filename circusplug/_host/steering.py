@@ -154,7 +154,7 @@ class Steering:
                 said(name, "spawn", process_pid=pid)
                 said(name, "start")
             elif state != "stopping" and pid is not None:
-                clean = state == "stopped"
+                clean = old == "stopping" or state == "stopped"
                 said(name, "reap", process_pid=pid, exit_code=0 if clean else 1)
                 pid = None
             if state in ("stopped", "abandoned") and old not in ("", "inactive"):
