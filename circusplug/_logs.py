@@ -9,8 +9,15 @@ from __future__ import annotations
 import logging
 
 from ._errors import ConfigError
-from ._logging.formats import DATE_FORMAT, FORMAT, Formatter, JournalFormatter, JsonFormatter
-from ._logging.handlers import LogFile, StandardStream, open_output
+from ._logging.formats import (
+    DATE_FORMAT,
+    FORMAT,
+    JOURNAL_FORMAT,
+    Formatter,
+    JournalFormatter,
+    JsonFormatter,
+)
+from ._logging.handlers import LogFile, StandardStream, is_journal, open_output
 from ._logging.printing import mark_output
 from ._logging.repeats import Repeats
 from ._logging.speaker import PLUGIN_LOGGER, PluginFilter, speaking
@@ -25,6 +32,7 @@ __all__ = [
     "PluginFilter",
     "Repeats",
     "configure",
+    "is_journal",
     "logger",
     "mark_output",
     "parse_level",
@@ -58,7 +66,8 @@ def configure(level: str = "info", output: str = "-", log_format: str = "text") 
     Args:
         level: The lowest level to log.
         output: A file's path, ``-``, ``stdout``, or ``syslog://[HOST[:PORT]][/PATH][?FACILITY]``.
-        log_format: ``text``, where lines to systemd's journal carry their priority, or ``json``.
+        log_format: ``text`` or ``json``. Lines to systemd's journal carry their priority; those
+            of text leave the time to it.
 
     Raises:
         ConfigError: No such level or format, or the output cannot be opened; all stays as it was.
@@ -71,10 +80,10 @@ def configure(level: str = "info", output: str = "-", log_format: str = "text") 
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"'logoutput': cannot log to {output!r}: {reason}") from None
+    journal = isinstance(handler, StandardStream) and is_journal(handler.stream)
     kind = JsonFormatter if log_format == "json" else Formatter
-    if kind is Formatter and isinstance(handler, StandardStream) and handler.is_journal:
-        kind = JournalFormatter
-    handler.setFormatter(kind(FORMAT, DATE_FORMAT))
+    formatter = kind(JOURNAL_FORMAT if journal else FORMAT, DATE_FORMAT)
+    handler.setFormatter(JournalFormatter(formatter) if journal else formatter)
     handler.addFilter(PluginFilter())
     logging.basicConfig(level=number, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from .._config.control import AUTO
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import ConfigError, HostError, PluginLoadError
 from .._host.arbiter import Arbiter
+from .._host.systemd_notify import SystemdNotify
 from .._plugin.load import load_plugin_class
 from .._wire.commands import decode_reply, encode_command
 from .._wire.endpoints import connectable
+from .pid_file import pid_file
 from .plugin_path import find_plugins_beside
 from .process_signals import signals_of_process
 
@@ -42,14 +45,15 @@ def host_file(
     pubsub_endpoint: str | None,
     loglevel: str | None,
     logoutput: str | None,
+    pidfile: str | None,
 ) -> int:
     """Host the plugins of a circus.ini until a signal ends it; returns the exit status.
 
     Raises:
         ConfigError: The file has errors.
         CircusdError: A circusd was to be started, and did not.
-        HostError: A critical plugin or all plugins failed for good, or circusd ended and was not
-            told to.
+        HostError: A critical plugin or all plugins failed for good, circusd ended and was not
+            told to, or there is no writing the pid file.
     """
     from .._config import ini_file, ini_for_circusd
     from .._config.ini_includes import read_ini
@@ -71,21 +75,25 @@ def host_file(
         ini = read_ini(path)
         config = replace(ini_file.build(ini), **fixed)
         config = replace(config, control=config.control or AUTO)
-        _refuse_hosts(config)
+        refuse_hosts(config)
         find_plugins_beside(path, config.python_path)
         _logs.configure(config.loglevel, config.logoutput, config.log_format)
         ini_file.log_warnings(ini)
         changes.tell(config, ini_for_circusd.sections_of_circusd(ini))
         return config
 
+    systemd = SystemdNotify.take(os.environ)  # nothing that is started here shall speak for it
     config = read()
     if not any(spec.active for spec in config.plugins):
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
-    arbiter = Arbiter.from_config(config, reload=read, exit_when_done=config.exit_when_done)
+    arbiter = Arbiter.from_config(
+        config, reload=read, exit_when_done=config.exit_when_done, systemd=systemd
+    )
     sys.setswitchinterval(config.switch_interval or SWITCH_INTERVAL)
     circusd: CircusdProcess | None = None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_of_process(arbiter))
+        stack.enter_context(pid_file(pidfile))
         if with_circusd:
             # The circusd that was started stays where it is, whatever the file says later.
             fixed.update(endpoint=config.endpoint, pubsub_endpoint=config.pubsub_endpoint)
@@ -142,7 +150,7 @@ class _Changes:
         self._rest = rest
 
 
-def _refuse_hosts(config: HostConfig) -> None:
+def refuse_hosts(config: HostConfig) -> None:
     """Refuse a section that stands for a host, which needs a circusd of its own to run it."""
     from .._config import ini_file
 

@@ -18,6 +18,7 @@ from .. import __version__, _logs
 from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from . import pid_file, systemd_unit
 from .plugin_path import find_plugins_here
 
 EXIT_FAILURE = 1
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     up = _add(commands, "up", "the same, and start a real circusd first", _UP)
     for command in (run, up):
         _add_log_options(command)
+        pid_file.add_option(command)
     run.add_argument(
         "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
     )
@@ -102,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("--yes", action="store_true", help="do it without asking")
     migrate.add_argument("--undo", action="store_true", help="put the original back")
 
+    unit = _add(commands, "systemd", systemd_unit.HELP, systemd_unit.DESCRIPTION)
+    systemd_unit.add_options(unit)
+
     given = parser.parse_args(arguments)
     if given.command == "migrate" and given.undo and given.to:
         migrate.error("--undo finds out where the plugins went; leave out --to")
@@ -120,7 +125,10 @@ def _dispatch(given: argparse.Namespace) -> int:
             pubsub_endpoint=getattr(given, "pubsub", None),
             loglevel=given.loglevel,
             logoutput=given.logoutput,
+            pidfile=given.pidfile,
         )
+    if given.command == "systemd":
+        return systemd_unit.print_unit(given.file, with_circusd=given.up)
     if given.command == "check":
         from . import check
 
@@ -241,8 +249,9 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
         try:
             return action()
         except CircusPlugError as error:
+            priority = "<3>" if _logs.is_journal(sys.stderr) else ""
             for line in str(error).splitlines():
-                print(f"{program}: {line}", file=sys.stderr)
+                print(f"{priority}{program}: {line}", file=sys.stderr)
             return EXIT_FAILURE
         finally:
             sys.stdout.flush()

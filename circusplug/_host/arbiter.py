@@ -27,6 +27,7 @@ from .program_client import ProgramClient
 from .reloads import Reloads
 from .runner_factory import RunnerFactory
 from .steering import Steering
+from .systemd_notify import SystemdNotify
 
 if TYPE_CHECKING:
     from .._circusd.embedded import EmbeddedCircusd
@@ -113,6 +114,7 @@ class Arbiter:
         reload: Callable[[], HostConfig] | None = None,
         exit_when_done: bool = False,
         hooks: Hooks = NO_HOOKS,
+        systemd: SystemdNotify | None = None,
     ) -> Arbiter:
         """Make an arbiter of a configuration that was read or built before.
 
@@ -122,9 +124,10 @@ class Arbiter:
             reload: Reads the configuration again, on SIGHUP and for `reload()`.
             exit_when_done: See the class.
             hooks: What the plugins' threads tell somebody, for a test kit.
+            systemd: Told what happens to the host, for a process that is its service.
         """
         arbiter = cls.__new__(cls)
-        arbiter._setup(config, context, exit_when_done, reload, hooks)
+        arbiter._setup(config, context, exit_when_done, reload, hooks, systemd)
         return arbiter
 
     def _setup(
@@ -134,8 +137,10 @@ class Arbiter:
         exit_when_done: bool,
         reload: Callable[[], HostConfig] | None = None,
         hooks: Hooks = NO_HOOKS,
+        systemd: SystemdNotify | None = None,
     ) -> None:
         self._hooks = hooks
+        self._systemd = systemd or SystemdNotify()
         self._config = config
         self._context = context
         self._exit_when_done = exit_when_done
@@ -220,6 +225,7 @@ class Arbiter:
                 self._reloads.begin,
                 self._tell_changed,
                 self._hooks,
+                self._systemd,
             )
         if self._failure is not None:
             engine.fail(self._failure)
@@ -382,12 +388,8 @@ class Arbiter:
         """
         if self._read_config is None:
             raise HostError("this host was not made from a configuration file")
-        return self.reconfigure(self._read_config())
-
-    @property
-    def can_reload(self) -> bool:
-        """Whether there is a configuration file to read again."""
-        return self._read_config is not None
+        with self._systemd.reloading():
+            return self.reconfigure(self._read_config())
 
     @property
     def has_circusd(self) -> bool:

@@ -22,13 +22,14 @@ from .._loop.mailbox import Mailbox
 from .._plugin.stop_guard import StopGuard
 from .._runners.runner import Hooks, Notice, Surroundings
 from .._signals import relay
+from . import resources
 from .config_difference import where_circusd_is
 from .managed_plugin import ManagedPlugin
 from .orders import Order, PendingOrder, log_failure
-from .resources import raise_descriptor_limit, refuse_while_importing_main
 from .runner_factory import RunnerFactory
 from .signals import HostSignals
 from .supervisor import Supervisor
+from .systemd_notify import SystemdNotify
 
 #: How many messages are taken in before timers have their turn.
 _MESSAGES_AT_ONCE = 100
@@ -51,6 +52,7 @@ class Engine:
         on_reload: Called on the supervising thread for a SIGHUP; must not wait.
         on_change: Told of each plugin whose state has changed; of None if more has, and at the end.
         hooks: What the plugins' threads tell somebody.
+        systemd: Told what happens to the host.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Engine:
         on_reload: Callable[[], object],
         on_change: Callable[[ManagedPlugin | None], object],
         hooks: Hooks,
+        systemd: SystemdNotify,
     ) -> None:
         self._config = config
         self._exit_when_done = exit_when_done
         self._on_reload = on_reload
         self._on_change = on_change
         self._hooks = hooks
+        self._systemd = systemd
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._moving = threading.Lock()
@@ -259,17 +263,9 @@ class Engine:
 
     def _set_up(self) -> None:
         try:
-            refuse_while_importing_main()
-            raise_descriptor_limit(len(self._config.plugins))
-            if any(spec.isolate and spec.active for spec in self._config.plugins):
-                from .._isolated.forkserver import start_forkserver
-
-                try:
-                    start_forkserver()  # before there is any thread
-                except OSError as error:
-                    raise HostError(
-                        f"cannot start the process that isolated plugins come from: {error}"
-                    ) from error
+            resources.refuse_while_importing_main()
+            resources.raise_descriptor_limit(len(self._config.plugins))
+            resources.start_forkserver_for(self._config)
             link = self._factory.open(
                 on_up=lambda: self._mailbox.put(_Signal.REACHABLE),
                 on_failed=self.fail,
@@ -287,6 +283,7 @@ class Engine:
             self._factory.make,
             lambda: mailbox.put(_Signal.WATCH),
             self._on_change,
+            self._systemd,
         )
 
     def _run_aside(self) -> None:
@@ -347,6 +344,7 @@ class Engine:
         self._started = True
         ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         ready.add_done_callback(lambda _: self._ready.set())
+        ready.add_done_callback(lambda _: self._systemd.ready())
         self._pending.append(PendingOrder(ready, None, self.supervisor.start_all()))
 
     def _time_left(self) -> float | None:
@@ -375,6 +373,7 @@ class Engine:
         with self._lock:
             self._stop_asked = True  # no order comes in from here on
         self.ends.set_result(None)
+        self._systemd.stopping()
         waiting = [pending.done for pending in self._pending]
         while (item := self._mailbox.get(0.0)) is not None:
             if isinstance(item, Order):

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -121,6 +120,8 @@ class Host(CircusPlugin):
 
 def _log_of_circusd() -> tuple[str, str]:
     """Level and place of the log, as circusd has told Circus's starter on its command line."""
+    import argparse
+
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-output", default=HostConfig.logoutput)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .._config.specs import PluginSpec
 from .._errors import describe
@@ -33,7 +35,7 @@ class Services:
 
     Attributes:
         enqueue: Has a plugin launched when it is its turn.
-        make_runner: Makes a runner for a new life.
+        make_runner: Makes a runner for a new life, with what the one before has handed over.
         changed: To be called when a plugin's state or its next timer has changed.
         left_behind: Takes a runner whose thread does not end.
         gave_up: Told of a plugin that has failed for good, and why.
@@ -42,7 +44,7 @@ class Services:
     """
 
     enqueue: Callable[[ManagedPlugin], object]
-    make_runner: Callable[[PluginSpec, Counters], Runner]
+    make_runner: Callable[[PluginSpec, Counters, Any], Runner]
     changed: Callable[[ManagedPlugin], object]
     left_behind: Callable[[Runner], object]
     gave_up: Callable[[ManagedPlugin, str], object]
@@ -77,6 +79,8 @@ class ManagedPlugin:
         self._stop_due: float | None = None
         self._stop_deadline = 0.0
         self._then: Callable[[], object] | None = None
+        self._hands_over = False
+        self._state: Any = None  # what a life has handed over, until one has taken it
 
     # Looking.
 
@@ -145,7 +149,7 @@ class ManagedPlugin:
         self.started = time.time()
         self._start_deadline = self.launched_at + self.spec.host.start_timeout
         try:
-            self.runner = self._services.make_runner(self.spec, self.counters)
+            self.runner = self._services.make_runner(self.spec, self.counters, self._state)
             self.runner.start()
         except Exception as error:  # noqa: BLE001 - no descriptors or threads left, for one
             self._over(f"cannot be started: {describe(error)}")
@@ -153,6 +157,8 @@ class ManagedPlugin:
 
     def become(self, spec: PluginSpec) -> None:
         """Go on with another specification, now that it has stopped."""
+        if (spec.use, spec.isolate) != (self.spec.use, self.spec.isolate):
+            self._state = None
         self.spec = spec
         self._policy = RestartPolicy(spec.host)
         self._enter("stopped" if spec.active else "inactive")
@@ -167,16 +173,30 @@ class ManagedPlugin:
 
     # Stopping.
 
-    def stop(self, then: Callable[[], object] | None = None) -> None:
+    def restart(self, spec: PluginSpec | None = None) -> None:
+        """Stop it and begin a new life, with the state of the old one; returns at once.
+
+        Args:
+            spec: Another specification to go on with; None: the same.
+        """
+        then = self.start if spec is None else functools.partial(self.become, spec)
+        self.stop(then, hands_over=True)
+
+    def stop(self, then: Callable[[], object] | None = None, *, hands_over: bool = False) -> None:
         """Stop it, or its attempts to start again; returns at once.
 
         Args:
             then: What follows once it has stopped; it takes the place of what another stop that
                 is under way would have been followed by.
+            hands_over: Whether the life that follows gets the state of this one.
         """
         self._then = then
+        if not hands_over:
+            self._state = None
         if self._stop_due is not None:
+            self._hands_over = self._hands_over and hands_over
             return
+        self._hands_over = hands_over
         limit = max(self.spec.host.graceful_timeout, PARK_WAIT, self._services.stop_timeout())
         if self.begin_stop(time.monotonic() + limit):
             return
@@ -194,6 +214,7 @@ class ManagedPlugin:
         self._stop_due = time.monotonic() + max(longest, PARK_WAIT)
         self._stop_deadline = deadline
         self._enter("stopping")
+        runner.hands_over = self._hands_over
         runner.begin_stop(deadline)
         return True
 
@@ -205,6 +226,9 @@ class ManagedPlugin:
         self._stop_due = None
         self.last_error = runner.last_error or self.last_error
         self.runner = None
+        if self._hands_over and runner.saved is not None:
+            self._state = runner.saved
+        self._hands_over = False
         if not ended:
             self._services.left_behind(runner)
         self._stopped("stopped" if ended else "abandoned")
@@ -245,7 +269,7 @@ class ManagedPlugin:
             self.begun = True
         elif kind is Kind.RUNNING:
             self.begun = True
-            self._start_deadline = None
+            self._start_deadline = self._state = None
             self._policy.running()
             self._enter("running")
             if not notice.runner.connected:
@@ -331,7 +355,7 @@ class ManagedPlugin:
         """A life has ended by itself: begin another, or leave it at that."""
         if error is not None:
             self.last_error = error  # first: who finds no runner looks for it here
-        self.runner = None
+        self.runner = self._state = None
         self._start_deadline = None
         decision = self._policy.ended(clean=error is None)
         if decision.restart:
@@ -351,7 +375,7 @@ class ManagedPlugin:
         self._enter("backoff")
 
     def _gave_up(self, error: str) -> None:
-        self.runner = None
+        self.runner = self._state = None
         self._start_deadline = None
         self.last_error = error
         failures = f" after {self._policy.failures} failures" if self._policy.failures > 1 else ""

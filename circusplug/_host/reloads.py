@@ -19,10 +19,6 @@ class Reloadable(Protocol):
     client: Any
 
     @property
-    def can_reload(self) -> bool:
-        """Whether there is a configuration file to read again."""
-
-    @property
     def has_circusd(self) -> bool:
         """Whether a circusd belongs to it."""
 
@@ -67,8 +63,6 @@ class Reloads:
         if self._host.has_circusd:
             self._host.client.call("reload")  # as Circus's arbiter does
             logger.info("the watchers are being reloaded")
-        elif not self._host.can_reload:
-            logger.warning("not reloaded: this host was not made from a configuration file")
         else:
             done = self._host.reload()
             logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")

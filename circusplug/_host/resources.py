@@ -1,5 +1,5 @@
-# What a host needs of the process it runs in: a ZMQ context, open files, and a main script
-# that does not start another host when an isolated plugin's process imports it.
+# What a host needs of the process it runs in: a ZMQ context, open files, the forkserver, and a
+# main script that does not start another host when an isolated plugin's process imports it.
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 from typing import Any
 
 import zmq
+
+from .._config.specs import HostConfig
+from .._errors import HostError
 
 #: Contexts that a thread left behind still uses: collecting one would wait for that thread.
 _kept_contexts: list[zmq.Context[Any]] = []
@@ -34,6 +37,23 @@ def raise_descriptor_limit(plugins: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def start_forkserver_for(config: HostConfig) -> None:
+    """Start the process that isolated plugins come from if there are any; before any thread.
+
+    Raises:
+        HostError: It cannot be started.
+    """
+    if any(spec.isolate and spec.active for spec in config.plugins):
+        from .._isolated.forkserver import start_forkserver
+
+        try:
+            start_forkserver()
+        except OSError as error:
+            raise HostError(
+                f"cannot start the process that isolated plugins come from: {error}"
+            ) from error
 
 
 def refuse_while_importing_main() -> None:

@@ -85,14 +85,18 @@ class RunnerFactory:
         self._client.open(link)
         return link
 
-    def make(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> Runner:
+    def make(
+        self, spec: PluginSpec, around: Surroundings, counters: Counters, state: Any
+    ) -> Runner:
         """Make a runner of the kind that `spec` asks for; it is not started yet.
+
+        `state` is what another of that kind has saved, or None.
 
         Raises:
             HostError: The user that it runs as cannot get into the tunnel.
         """
         if not spec.isolate:
-            return ThreadRunner(spec, around, counters)
+            return ThreadRunner(spec, around, counters, state)
         from .._isolated.process_runner import ProcessRunner
 
         if self._pipes is None:
@@ -101,7 +105,7 @@ class RunnerFactory:
             self._pipes = self._shared.enter_context(Pipes())
         if self._tunnel is not None and spec.host.uid is not None:
             around = replace(around, link=self._tunnel.link(spec.host.uid))
-        return ProcessRunner(spec, around, counters, self._pipes)
+        return ProcessRunner(spec, around, counters, self._pipes, state)
 
     @contextlib.contextmanager
     def moved(self, config: HostConfig) -> Iterator[Link]:

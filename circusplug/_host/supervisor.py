@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import HostError
@@ -28,12 +29,13 @@ from .managed_plugin import ManagedPlugin, Services
 from .resources import raise_descriptor_limit
 from .start_queue import StartQueue
 from .stop_all import stop_all
+from .systemd_notify import SystemdNotify
 from .timers import Timers
 
 #: How long all isolated plugins together may take to tell their counters, in seconds.
 _REFRESH_WAIT = 0.25
 
-MakeRunner = Callable[[PluginSpec, Surroundings, Counters], Runner]
+MakeRunner = Callable[[PluginSpec, Surroundings, Counters, Any], Runner]
 
 
 class Supervisor:
@@ -46,6 +48,7 @@ class Supervisor:
         wake: Has `begin_watch` called on the supervising thread soon; from any thread.
         changed: Told of each plugin whose state has changed, on the supervising thread; of None
             if which there are has.
+        systemd: Told of the plugins' states.
 
     Attributes:
         failure: Why the host shall stop: a critical plugin has failed for good; or None.
@@ -59,13 +62,15 @@ class Supervisor:
         make_runner: MakeRunner,
         wake: Callable[[], object],
         changed: Callable[[ManagedPlugin | None], object],
+        systemd: SystemdNotify,
     ) -> None:
         self.config = config
         self.failure: str | None = None
         self.watch = StallWatch(wake)
         self._around = replace(around, activity=self.watch.activity)
         self._make_runner = make_runner
-        self._changed = changed
+        self._tell_changed = changed
+        self._systemd = systemd
         self._queue = StartQueue()
         self._timers: Timers[ManagedPlugin] = Timers()
         self._left_behind: list[Runner] = []
@@ -73,7 +78,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._services = Services(
             self._queue.add,
-            lambda spec, counters: self._make_runner(spec, self._around, counters),
+            lambda spec, *more: self._make_runner(spec, self._around, *more),
             self._plugin_changed,
             self._leave_behind,
             self._gave_up,
@@ -132,7 +137,12 @@ class Supervisor:
 
     def next_timer(self) -> float | None:
         """When `run_timers` is due, in seconds of `time.monotonic`; None: never."""
-        times = (self.watch.next_look, self._queue.next_timer(), self._timers.next())
+        times = (
+            self.watch.next_look,
+            self._queue.next_timer(),
+            self._timers.next(),
+            self._systemd.next_timer(),
+        )
         return min((moment for moment in times if moment is not None), default=None)
 
     def run_timers(self) -> None:
@@ -141,10 +151,14 @@ class Supervisor:
         for plugin in self._timers.take_due(now):
             plugin.run_timers(now)
         self._queue.advance()
+        look = self.watch.next_look
         for runner, seconds in self.watch.look(self._on_threads()):
             stalled = self._plugin_of(runner)
             if stalled is not None:
                 stalled.stalls(seconds, runner.stack())
+        if self.watch.next_look != look:  # the end of a stall is told by nobody else
+            self._systemd.changed()
+        self._systemd.run_timers(self._states)
 
     def begin_watch(self) -> None:
         """Watch for stalls from now on; what to do after `wake`."""
@@ -197,7 +211,7 @@ class Supervisor:
     def restart_plugin(self, name: str, sharing: Collection[str] = ()) -> list[ManagedPlugin]:
         """Stop a plugin if it runs and start a new instance; restart others if they run."""
         plugin = self._plugin(name)
-        plugin.stop(then=plugin.start)
+        plugin.restart()
         return [plugin, *self._restart(name for name in sharing if name != plugin.spec.name)]
 
     def _restart(self, names: Iterable[str]) -> list[ManagedPlugin]:
@@ -206,7 +220,7 @@ class Supervisor:
         everyone = self._plugins.values()
         running = [item for item in everyone if item.spec.name in wanted and item.is_alive]
         for plugin in reversed(running):
-            plugin.stop(then=plugin.start)
+            plugin.restart()
         return running
 
     def add_plugin(self, spec: PluginSpec) -> list[ManagedPlugin]:
@@ -244,7 +258,7 @@ class Supervisor:
             concerned.append(plugin)
         for spec in todo.changed:
             plugin = self._plugins[spec.name]
-            plugin.stop(then=functools.partial(plugin.become, spec))
+            plugin.restart(spec)
             concerned.append(plugin)
         concerned += [self._add(spec) for spec in todo.added]
         concerned += [plugin for name in todo.again for plugin in self.start_plugin(name)]
@@ -289,6 +303,18 @@ class Supervisor:
             self._plugins = {name: self._plugins[name] for name in names}
 
     # Helpers.
+
+    def _changed(self, plugin: ManagedPlugin | None) -> None:
+        self._tell_changed(plugin)
+        self._systemd.changed()
+
+    def _states(self) -> list[str]:
+        """Each plugin's state; one that stalls in a process of its own counts as running."""
+        stalled = {runner for runner in self._on_threads() if self.watch.is_stalled(runner)}
+        return [
+            "stalled" if item.state == "running" and item.runner in stalled else item.state
+            for item in self._plugins.values()
+        ]
 
     def _on_threads(self) -> Iterator[Runner]:
         """The runners to be watched from here; a process watches its own."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import select
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from .._errors import describe
+from .._logs import logger
 from .._loop.mailbox import Mailbox
 from .._plugin.load import load_problem
 from .._runners.runner import Kind, Notice, Surroundings
@@ -90,7 +92,7 @@ class _Child:
             redirect(launch.host, pipes)
             doing = "load the plugin's class or options"
             import_main(launch.main)
-            spec, config, link = pickle.loads(launch.plugin)
+            spec, config, link, state = pickle.loads(launch.plugin)
             if launch.only_check:
                 problem = messages.one_line(load_problem(spec))
                 self._say(messages.Ended(problem or None, permanent=bool(problem), retry=False))
@@ -103,7 +105,8 @@ class _Child:
             if self._stop_by is not None:
                 self._say(messages.Ended(None, permanent=False, retry=False))
                 return 0
-            self._runner = ThreadRunner(spec, around, Counters())
+            handed_over = None if state is None else json.loads(state)
+            self._runner = ThreadRunner(spec, around, Counters(), handed_over)
             self._runner.start()
         except EOFError:
             return 1
@@ -147,6 +150,16 @@ class _Child:
         self._say(messages.Parked())
         runner.begin_stop(stop_by)
         runner.finish_stop(stop_by)
+        if runner.saved is not None:
+            self._hand_over(runner)
+
+    def _hand_over(self, runner: ThreadRunner) -> None:
+        try:
+            line = messages.encode_state(runner.saved)
+        except (ValueError, TypeError, RecursionError) as error:
+            logger.error("%s: get_state: not handed over: %s", runner.spec.name, describe(error))
+        else:
+            self._send(line)
 
     def _take(self, until: float | None) -> None:
         """Wait for something, and take it in."""
@@ -215,6 +228,8 @@ class _Child:
 
     def _obey(self, order: Any) -> None:
         if isinstance(order, messages.Stop):
+            if self._runner is not None:
+                self._runner.hands_over = order.hands_over
             self._stop_within(order.seconds)
         elif self._runner is not None and isinstance(order, messages.AskState):
             self._say(self._state(self._runner))
@@ -234,9 +249,12 @@ class _Child:
 
     def _say(self, report: Any) -> None:
         """Tell the host something; a host that is gone, or does not read, does not matter."""
+        self._send(messages.encode(report))
+
+    def _send(self, line: bytes) -> None:
         with contextlib.suppress(OSError):
             self._control.settimeout(_SEND_WAIT)
-            self._control.sendall(messages.encode(report))
+            self._control.sendall(line)
             self._control.setblocking(False)
 
 

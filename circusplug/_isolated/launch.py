@@ -17,10 +17,12 @@ from .messages import Launch
 from .process_setup import describe_main, environment_for
 
 
-def launch_for(spec: PluginSpec, around: Surroundings, only_check: bool) -> Launch:
+def launch_for(
+    spec: PluginSpec, around: Surroundings, state: str | None, only_check: bool
+) -> Launch:
     """The first message to a plugin's process; raises what pickling its options does."""
     config = replace(around.config, plugins=())
-    plugin = pickle.dumps((_named(spec), config, replace(around.link, context=None)))
+    plugin = pickle.dumps((_named(spec), config, replace(around.link, context=None), state))
     directory = _current_directory()
     return Launch(
         spec.host,

@@ -21,6 +21,8 @@ from .._config.host_options import HostOptions
 
 #: The longest line that is kept together, in bytes.
 LINE_LIMIT = 64 * 1024
+#: What a plugin hands over may be so long, in bytes of JSON: half a line, as quotes are doubled.
+STATE_LIMIT = LINE_LIMIT // 2 - 1024
 #: A text of one line, and one of many, is cut to so many characters.
 ERROR_LIMIT = 2000
 TEXT_LIMIT = 20_000
@@ -46,8 +48,9 @@ class Launch:
         log_level: The lowest level that it logs.
         main: What `multiprocessing.spawn.prepare` needs to import the host's main script;
             empty if the plugin does not come from there.
-        plugin: Its `PluginSpec`, `HostConfig` and `Link`, pickled. To unpickle them imports the
-            plugin's module, which comes after the process is as it shall be.
+        plugin: Its `PluginSpec`, `HostConfig`, `Link` and what the life before has handed over,
+            pickled. To unpickle them imports the plugin's module, which comes after the process
+            is as it shall be.
         only_check: Whether it shall only look at the plugin's class and options, and tell what
             is wrong with them by `Ended.error`.
     """
@@ -66,9 +69,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop altogether, `handle_stop` included, within `seconds`."""
+    """Stop altogether, `handle_stop` included, within `seconds`.
+
+    Attributes:
+        hands_over: Whether to say the plugin's state by a `Saved`.
+    """
 
     seconds: float
+    hands_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,13 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What the plugin's `get_state` has returned, in JSON; the host does not look into it."""
+
+    state: Text
+
+
+@dataclass(frozen=True)
 class Ended:
     """The plugin's life is over; see `Notice` for the fields."""
 
@@ -188,6 +203,7 @@ REPORTS: tuple[type[Any], ...] = (
     Parked,
     State,
     Stack,
+    Saved,
     Ended,
 )
 ENTRIES: tuple[type[Any], ...] = (LogEntry,)
@@ -221,6 +237,20 @@ def decode(line: bytes, kinds: Iterable[type[_T]]) -> _T | None:
         return kind(**{field.name: _CHECKS[str(field.type)](said[field.name]) for field in fields})
     except (ValueError, TypeError, KeyError, StopIteration, RecursionError):
         return None
+
+
+def encode_state(state: Any) -> bytes:
+    """What a plugin hands over as a line.
+
+    Raises:
+        ValueError: It is too long, or nothing that JSON can hold.
+        TypeError: It is nothing that JSON can hold.
+        RecursionError: It is nested too deeply.
+    """
+    text = json.dumps(state)
+    if len(text) > STATE_LIMIT:
+        raise ValueError(f"{len(text)} bytes of JSON are too much; {STATE_LIMIT} are the limit")
+    return encode(Saved(text))
 
 
 def send_launch(send: Callable[[bytes], object], launch: Launch) -> None:

@@ -93,6 +93,7 @@ class ProcessRunner:
     """One life of one plugin, in a process of its own.
 
     Args:
+        state: What the life before has handed over, in JSON; None: nothing.
         only_check: See `messages.Launch`.
     """
 
@@ -102,10 +103,14 @@ class ProcessRunner:
         around: Surroundings,
         counters: Counters,
         pipes: Pipes,
+        state: str | None = None,
         *,
         only_check: bool = False,
     ) -> None:
         self.spec = spec
+        self.hands_over = False
+        self.saved: str | None = None
+        self._state = state
         self._only_check = only_check
         self.counters = counters
         self._around = around
@@ -244,7 +249,7 @@ class ProcessRunner:
 
     def _launch(self) -> None:
         try:
-            launch = launch_for(self.spec, self._around, self._only_check)
+            launch = launch_for(self.spec, self._around, self._state, self._only_check)
             # A little longer than it gives itself, see child_main.py.
             longest = max(launch.host.graceful_timeout, launch.stop_timeout)
             self._child.launch(launch, longest + 2 * LAST_WAIT)
@@ -271,6 +276,8 @@ class ProcessRunner:
                 self._count(report)
             elif isinstance(report, messages.Stack):
                 life.stack = report.stack
+            elif isinstance(report, messages.Saved):
+                self.saved = report.state if self.hands_over else None
             elif isinstance(report, messages.Parked):
                 life.parked = True
             elif isinstance(report, messages.Ended):
@@ -363,7 +370,8 @@ class ProcessRunner:
 
     def _stop_order(self) -> messages.Stop:
         by = self._life.stop_by
-        return messages.Stop(max(0.0, by - _for_signals(by) - time.monotonic()))
+        seconds = max(0.0, by - _for_signals(by) - time.monotonic())
+        return messages.Stop(seconds, self.hands_over)
 
     def _park_by(self) -> float:
         """When a process that answers has said that it is the turn of `handle_stop`."""

@@ -12,6 +12,8 @@ from .._errors import describe
 from .stacks import from_plugin_on
 
 FORMAT = "%(asctime)s %(plugin)s[%(process)d] [%(levelname)s] %(message)s"
+#: The journal keeps the time of each line itself.
+JOURNAL_FORMAT = FORMAT.removeprefix("%(asctime)s ")
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -40,11 +42,19 @@ class Formatter(logging.Formatter):
 
 
 class JournalFormatter(Formatter):
-    """Puts the priority in front of each line, for systemd's journal (see sd-daemon(3))."""
+    """Puts the priority in front of each line, for systemd's journal (see sd-daemon(3)).
+
+    Args:
+        lines: Makes the lines of a record.
+    """
+
+    def __init__(self, lines: Formatter) -> None:
+        super().__init__()
+        self._lines = lines
 
     def format_message(self, record: logging.LogRecord) -> str:
         prefix = f"<{_priority(record.levelno)}>"
-        return prefix + super().format_message(record).replace("\n", "\n" + prefix)
+        return prefix + self._lines.format_message(record).replace("\n", "\n" + prefix)
 
 
 def _priority(level: int) -> int:

@@ -89,21 +89,21 @@ else:
     _StreamHandler = logging.StreamHandler  # which takes no parameter before Python 3.11
 
 
+def is_journal(stream: TextIO) -> bool:
+    """Whether systemd's journal reads a stream (JOURNAL_STREAM, see systemd.exec(5))."""
+    descriptor = descriptor_of(stream)
+    if descriptor is None:
+        return False
+    status = os.fstat(descriptor)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 class StandardStream(_CountsLoss, _StreamHandler):
     """Standard output or error."""
 
     def __init__(self, stream: TextIO, place: str) -> None:
         super().__init__(directly(stream))
         self.place = place
-
-    @property
-    def is_journal(self) -> bool:
-        """Whether systemd's journal reads it (JOURNAL_STREAM, see systemd.exec(5))."""
-        descriptor = descriptor_of(self.stream)
-        if descriptor is None:
-            return False
-        status = os.fstat(descriptor)
-        return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class Syslog(_CountsLoss, logging.handlers.SysLogHandler):

@@ -53,6 +53,9 @@ class Owner:
     def phase_entered(self, phase: Phase) -> None:
         """A new phase of its life has begun."""
 
+    def initialized(self) -> None:
+        """`handle_init` and `initialize` have returned, and no event was handled yet."""
+
     def exception_contained(self, error: BaseException, what: str) -> None:
         """The plugin has raised an exception, which is logged and counted."""
 

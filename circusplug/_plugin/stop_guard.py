@@ -80,7 +80,7 @@ class StopGuard:
                 finally:
                     self._runs_on = None
         except StopOverrun:
-            raise TimeoutError(f"handle_stop did not return within {seconds:.3g} s") from None
+            raise TimeoutError(f"it did not return within {seconds:.3g} s") from None
         finally:
             if late and self._strikes:
                 self._least = _LEAST_AFTERWARDS

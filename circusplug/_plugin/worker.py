@@ -127,6 +127,8 @@ class Worker:
             self._connect(topics)
             if not self._park_asked:  # else it was stopped, or given up, before it began
                 self._initialize(plugin)
+                if self.owner is not None:
+                    self.owner.initialized()
                 with self._lock:
                     self._stop_due = True
                 self._enter(Phase.RUNNING)

@@ -7,7 +7,7 @@ import enum
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._config.specs import HostConfig, PluginSpec
 from .._status import Counters
@@ -102,10 +102,17 @@ class Surroundings:
 
 
 class Runner(Protocol):
-    """One life of one plugin. All of it is called on the supervising thread."""
+    """One life of one plugin. All of it is called on the supervising thread.
+
+    Attributes:
+        hands_over: Whether the next stop shall save the plugin's state for a new life.
+        saved: That state, once it has stopped; None if there is none.
+    """
 
     spec: PluginSpec
     counters: Counters
+    hands_over: bool
+    saved: Any
 
     def start(self) -> None:
         """Start; returns at once, and what comes of it is notified."""

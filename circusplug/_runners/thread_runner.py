@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
@@ -34,11 +35,20 @@ _NOTICES = {
 
 
 class ThreadRunner(Owner):
-    """One life of one plugin, on a thread of its own."""
+    """One life of one plugin, on a thread of its own.
 
-    def __init__(self, spec: PluginSpec, around: Surroundings, counters: Counters) -> None:
+    Args:
+        state: What the life before has handed over; None: nothing.
+    """
+
+    def __init__(
+        self, spec: PluginSpec, around: Surroundings, counters: Counters, state: Any = None
+    ) -> None:
         self.spec = spec
         self.counters = counters
+        self.hands_over = self._initialized = False
+        self.saved: Any = None
+        self._state = state
         self._around = around
         self._failure: str | None = None
         self._permanent = self._retry = False
@@ -68,30 +78,53 @@ class ThreadRunner(Owner):
             self._thread.begin_stop(self.spec.host.graceful_timeout, deadline)
 
     def finish_stop(self, deadline: float) -> bool:
-        return self._thread is None or self._thread.finish_stop(deadline, self.run_handle_stop)
+        return self._thread is None or self._thread.finish_stop(deadline, self._stop_and_save)
+
+    def _stop_and_save(self) -> None:
+        """Run `handle_stop` and then `get_state`: what it still counts, or gives away, counts."""
+        worker = self._worker
+        stopped = self._stop_plugin() and worker is not None and not worker.abandoned
+        lived = self._initialized and self._failure is None
+        if self.hands_over and stopped and lived and self._can_hand_over:
+            self._contain(lambda: self._around.guard(self._save), "get_state")
+
+    def _save(self) -> None:
+        self.saved = _refuse_async(self._instance.get_state())
+
+    @property
+    def _can_hand_over(self) -> bool:
+        """Whether it has both methods; one alone may be anything."""
+        names = ("get_state", "set_state")
+        return all(callable(getattr(self._instance, name, None)) for name in names)
 
     def run_handle_stop(self) -> None:
         """Run the plugin's `stop`, and by it `handle_stop`, on the calling thread."""
+        self._stop_plugin()
+
+    def _stop_plugin(self) -> bool:
         if self._worker is not None:
             self._worker.stopper = threading.get_ident()
-        if self._instance is not None:
-            self._contain(lambda: self._around.guard(self._instance.stop))
+        instance = self._instance
+        return instance is None or self._contain(lambda: self._around.guard(instance.stop))
 
     def run_own_stop(self, stop: Callable[[], object]) -> None:
         self._contain(stop)
 
-    def _contain(self, stop: Callable[[], object]) -> None:
+    def _contain(self, call: Callable[[], object], what: str = "handle_stop") -> bool:
+        """Call a method of the plugin; False if it has failed, which is told of."""
         with _logs.speaking(self.spec.name):
             try:
-                stop()
+                call()
             except KeyboardInterrupt:
                 raise  # it is not the plugin's
             except BaseException as error:  # noqa: BLE001 - the others are to be stopped
                 if self._worker is not None:
-                    self._worker.last_error = f"handle_stop: {describe(error)}"
-                _logs.logger.exception("%s: handle_stop failed", self.spec.name)
+                    self._worker.last_error = f"{what}: {describe(error)}"
+                _logs.logger.exception("%s: %s failed", self.spec.name, what)
                 self._around.hooks.on_exception(self.spec.name, error)
                 self.counters.errors += 1  # last: who waits for it finds the rest done
+                return False
+        return True
 
     def abandon(self) -> None:
         if self._worker is not None:
@@ -226,6 +259,16 @@ class ThreadRunner(Owner):
         if phase in _NOTICES:
             self._notify(_NOTICES[phase])
 
+    def initialized(self) -> None:
+        """Give it what the life before has handed over: `handle_init` would have begun anew."""
+        worker, state, self._state = self._worker, self._state, None
+        self._initialized = True
+        if state is not None and worker is not None and self._can_hand_over:
+            set_state = self._instance.set_state
+            self._contain(
+                lambda: _refuse_async(worker.loop.call_directly(set_state, state)), "set_state"
+            )
+
     def exception_contained(self, error: BaseException, what: str) -> None:
         self._around.hooks.on_exception(self.spec.name, error)
         self._errors += 1
@@ -240,3 +283,12 @@ class ThreadRunner(Owner):
 
     def _notify(self, kind: Kind, error: str | None = None) -> None:
         self._around.notify(Notice(self, kind, error, self._permanent, self._retry))
+
+
+def _refuse_async(result: Any) -> Any:
+    """Return what a method returned, unless it is one that has to be awaited."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("it cannot be async; make it a plain function")
+    return result

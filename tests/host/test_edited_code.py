@@ -342,7 +342,7 @@ def test_an_isolated_plugin_starts_with_edited_code(
         "from circusplug import CircusPlugin\n"
         "class Plugin(CircusPlugin):\n"
         "    handle_recv = print\n"
-        "    def handle_init(self): self.call('say', what={})\n"
+        "    def handle_init(self): self.cast('say', what={})\n"
     )
     files.write("edited_one.py", text.format(1))
     spec = {"use": "edited_one.Plugin", "name": "a", "isolate": True}

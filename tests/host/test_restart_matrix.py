@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from members import give_up
 from patience import PATIENCE
 from troublemakers import Ender, Talker, Troublemaker
 
-from circusplug import Arbiter, PluginStatus
+from circusplug import Arbiter, HostError, PluginStatus
 from circusplug._host import managed_plugin
 from circusplug.testing import FakeCircusd
 
@@ -235,7 +236,6 @@ def test_a_restart_that_is_waited_for_can_be_stopped(circusd: FakeCircusd, isola
 def test_a_critical_plugin_that_is_given_up_takes_the_host_with_it(
     circusd: FakeCircusd, isolate: bool, unhurried: None
 ) -> None:
-    # The bystander has to run by the time the other one fails, or there is nothing to stop.
     circusd.reply("say", {"good": False})
     plugins = [
         {
@@ -252,10 +252,14 @@ def test_a_critical_plugin_that_is_given_up_takes_the_host_with_it(
             "isolate": isolate,
             "host.restart": "never",
             "host.critical": True,
+            "active": False,
         },
     ]
     arbiter = Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint)
     with arbiter:
+        arbiter.wait(lambda now: now["bystander"].state == "running", PATIENCE)
+        with contextlib.suppress(HostError):  # it may have stopped by the time of the answer
+            arbiter.start_plugin("one")
         arbiter.wait(lambda now: now["bystander"].state == "stopped", PATIENCE)
     assert str(arbiter.failure).startswith("one is critical and has failed for good: ")
     circusd.wait_command("say", what="stop", plugin="bystander", timeout=PATIENCE)

@@ -42,6 +42,7 @@ SAID = [
     STATE,
     dataclasses.replace(STATE, last_error=None),
     messages.Stack(""),
+    messages.Saved("[1]"),
     messages.Ended(None, permanent=False, retry=True),
     messages.LogEntry("a.b", 40, 1.0, "text\nmore"),
 ]

@@ -112,7 +112,7 @@ def record(
     )
 
 
-@pytest.mark.parametrize("formatter", [Formatter(), JournalFormatter(), JsonFormatter()])
+@pytest.mark.parametrize("formatter", [Formatter(), JournalFormatter(Formatter()), JsonFormatter()])
 @pytest.mark.parametrize(
     ("message", "arguments"), [("%s", (Mute(),)), ("%d", ("x",)), (Mute(), ()), ("%s", (1, 2))]
 )
@@ -123,7 +123,7 @@ def test_what_cannot_be_shown_is_logged_as_that_and_where(
     assert "/srv/mine.py:7 logs what cannot be shown: " in text
 
 
-@pytest.mark.parametrize("formatter", [Formatter(), JournalFormatter(), JsonFormatter()])
+@pytest.mark.parametrize("formatter", [Formatter(), JournalFormatter(Formatter()), JsonFormatter()])
 def test_an_exception_that_cannot_be_shown_is_logged_with_its_traceback(
     formatter: logging.Formatter,
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_record_is_one_object_of_json(tmp_path: Path, nepal: None) -> None:
 )
 def test_lines_for_the_journal_carry_their_priority(level: int, priority: int) -> None:
     each = logging.LogRecord("", level, "", 0, "two\nlines", None, None)
-    assert JournalFormatter().format(each) == f"<{priority}>two\n<{priority}>lines"
+    assert JournalFormatter(Formatter()).format(each) == f"<{priority}>two\n<{priority}>lines"
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -239,5 +239,6 @@ def test_only_what_the_journal_reads_is_for_the_journal(
         logging.getLogger("circusplug").warning("careful")
         journal.seek(0)
         text, data = journal.read().splitlines()
-    assert text.startswith("<4>") == same
-    assert json.loads(data)["message"] == "careful"
+    assert text.startswith("<4>circusplug[") == same
+    assert data.startswith("<4>") == same
+    assert json.loads(data.removeprefix("<4>"))["message"] == "careful"

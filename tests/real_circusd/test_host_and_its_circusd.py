@@ -132,8 +132,7 @@ def test_sighup_changes_the_log_and_an_output_that_cannot_be_opened_changes_noth
             with open(tmp_path / "second.log") as second:
                 path.write_text(text % ("second.log", "info", "json") + plugin % "x")
                 process.send_signal(signal.SIGHUP)
-                line = second.readline()  # the first reload is no error
-                assert '"message": "reloaded: nothing has changed"' in line
+                wait_for(second, '"message": "reloaded: nothing has changed"')
                 process.terminate()
                 assert process.wait(PATIENCE) == 0
     assert not [command for command in circusd.commands if "y" in str(command.properties)]
