@@ -118,7 +118,11 @@ class Supervisor:
     def stack(self, name: str) -> str:
         """What a plugin's thread is at; empty if it does not run, or that cannot be told."""
         runner = self._plugin(name).runner
-        return runner.stack() if runner is not None else ""
+        if runner is None:
+            return ""
+        if runner.running and not runner.busy_since:
+            return "  (it waits for something to do)"
+        return runner.stack()
 
     def instance(self, name: str) -> object | None:
         """The plugin object, if it lives in this process."""
