@@ -63,6 +63,8 @@ class PluginStatus:
         thread: The thread it runs on; None for an isolated one, and when it does not run.
         pid: The process it runs in, or None when it does not run.
         connected: Whether its event socket is connected to circusd.
+        started: When the life in it was started, in seconds since 1970; None when it does not
+            run.
     """
 
     name: str
@@ -74,3 +76,4 @@ class PluginStatus:
     thread: threading.Thread | None = field(default=None, compare=False)
     pid: int | None = None
     connected: bool = False
+    started: float | None = None

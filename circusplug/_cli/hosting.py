@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from .. import _logs
+from .._config.control import AUTO
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import ConfigError, HostError, PluginLoadError
 from .._host.arbiter import Arbiter
@@ -73,6 +74,7 @@ def host_file(
     def read() -> HostConfig:
         ini = read_ini(path)
         config = replace(ini_file.build(ini), **fixed)
+        config = replace(config, control=config.control or AUTO)
         refuse_hosts(config)
         find_plugins_beside(path, config.python_path)
         _logs.configure(config.loglevel, config.logoutput, config.log_format)

@@ -18,7 +18,7 @@ from .. import __version__, _logs
 from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import pid_file, systemd_unit
+from . import pid_file, steer, systemd_unit
 from .plugin_path import find_plugins_here
 
 EXIT_FAILURE = 1
@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unit = _add(commands, "systemd", systemd_unit.HELP, systemd_unit.DESCRIPTION)
     systemd_unit.add_options(unit)
 
+    steer.add_commands(commands)
+
     given = parser.parse_args(arguments)
     if given.command == "migrate" and given.undo and given.to:
         migrate.error("--undo finds out where the plugins went; leave out --to")
@@ -135,6 +137,8 @@ def _dispatch(given: argparse.Namespace) -> int:
         return check.check(given.file, as_json=given.json, imports=not given.no_import)
     if given.command == "plugin":
         return _host_plugin(given)
+    if given.command in steer.COMMANDS:
+        return steer.steer(given)
     from . import migrate
 
     return migrate.migrate(given.file, given.to or "plugins.ini", undo=given.undo, yes=given.yes)

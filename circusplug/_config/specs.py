@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from .._errors import SpecError
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .control import AUTO, control_endpoint
 from .host_options import (
     CIRCUS_OPTIONS,
     CIRCUS_PROCESS_OPTIONS,
@@ -131,6 +132,32 @@ class PluginSpec:
         return cls(label, use, config, isolate, host, where)
 
 
+#: A plugin as a program gives it.
+PluginLike = Mapping[str, Any] | PluginSpec | type
+
+
+def make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:
+    """What a program hosts, in the order given.
+
+    Raises:
+        SpecError: One is not valid.
+    """
+    if isinstance(plugins, Mapping | str):
+        raise SpecError("'plugins' is a list; write plugins=[{\"use\": ...}]")
+    return tuple(make_spec(plugin) for plugin in plugins)
+
+
+def make_spec(plugin: PluginLike) -> PluginSpec:
+    """One plugin as a program gives it; raises as `make_specs` does."""
+    if isinstance(plugin, PluginSpec):
+        return plugin
+    if isinstance(plugin, type):
+        return PluginSpec.from_options({"use": plugin})
+    if not isinstance(plugin, Mapping):
+        raise SpecError(f'{plugin!r} is no plugin; write a class, or {{"use": "module.Class"}}')
+    return PluginSpec.from_options(plugin)
+
+
 def _refuse_what_circus_would_do(config: Mapping[str, Any], place: str) -> None:
     """Refuse options of a plugin's process, which Circus obeys and a thread cannot have."""
     for key in config:
@@ -152,6 +179,10 @@ def _interval(value: Any) -> float | None:
     return None if value is None else positive_seconds(value)
 
 
+def _control(value: Any) -> str | None:
+    return None if value is None else control_endpoint(value)
+
+
 _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
     "check_delay": number,
     "stop_timeout": seconds,
@@ -160,6 +191,8 @@ _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
     "circusd_timeout": seconds,
     "python_path": search_path,
     "log_format": choice("text", "json"),
+    "control": _control,
+    "control_pubsub": control_endpoint,
 }
 
 
@@ -182,6 +215,10 @@ class HostConfig:
         circusd_timeout: How long a circusd that is started here may take to be ready, in seconds.
         python_path: Where else to look for plugins, after everything that is installed.
         log_format: ``text`` or ``json``.
+        control: Where the host takes commands: an endpoint, ``auto`` (named after `source`) or
+            ``off``; None: not said, which is ``auto`` for the commands and ``off`` for programs.
+        control_pubsub: Where it publishes what happens to its plugins, likewise; ``auto`` is
+            beside `control`.
         source: The file this comes from, or None.
     """
 
@@ -198,6 +235,8 @@ class HostConfig:
     circusd_timeout: float = 30.0
     python_path: tuple[str, ...] = ()
     log_format: str = "text"
+    control: str | None = None
+    control_pubsub: str = AUTO
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

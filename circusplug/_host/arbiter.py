@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from .._config.specs import HostConfig, PluginSpec
-from .._errors import CircusPlugError, HostError, SpecError
-from .._logs import logger
+from .._config.control import AUTO, OFF
+from .._config.specs import HostConfig, PluginLike, make_spec, make_specs
+from .._errors import HostError, SpecError
 from .._runners.runner import NO_HOOKS, Hooks
 from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .changes import Changes
 from .engine import Engine
+from .managed_plugin import ManagedPlugin
 from .program_client import ProgramClient
+from .reloads import Reloads
 from .runner_factory import RunnerFactory
+from .steering import Steering
 from .systemd_notify import SystemdNotify
 
 if TYPE_CHECKING:
     from .._circusd.embedded import EmbeddedCircusd
     from .._circusd.watcher_options import CircusdPlan
-
-PluginLike = Mapping[str, Any] | PluginSpec | type
 
 
 class Arbiter:
@@ -54,6 +55,10 @@ class Arbiter:
         circusd: Further options of that circusd's, as Circus names them: ``statsd``, ``sockets``
             (mappings), ``loglevel``, ...
         exit_when_done: Whether `start` returns when no plugin is left that runs.
+        control: Where the host takes circusctl's commands, ``ipc:///PATH`` or a port of this
+            machine's loopback; ``off``.
+        control_pubsub: Where it publishes what happens to its plugins; ``auto`` is beside an
+            ``ipc`` endpoint.
 
     Attributes:
         client: Sends circusd commands for the program, while the host runs.
@@ -78,10 +83,20 @@ class Arbiter:
         circusd: Mapping[str, Any] | None = None,
         stop_timeout: float = 10.0,
         exit_when_done: bool = False,
+        control: str = OFF,
+        control_pubsub: str = AUTO,
     ) -> None:
-        specs = _make_specs(plugins)
+        specs = make_specs(plugins)
         ends = endpoint, pubsub_endpoint
-        config = HostConfig(specs, *ends, check_delay, ssh_server, stop_timeout=stop_timeout)
+        config = HostConfig(
+            specs,
+            *ends,
+            check_delay,
+            ssh_server,
+            stop_timeout=stop_timeout,
+            control=control,
+            control_pubsub=control_pubsub,
+        )
         self._setup(config, context, exit_when_done)
         if watchers is not None:
             from .._circusd.watcher_options import plan_circusd
@@ -131,7 +146,8 @@ class Arbiter:
         self._exit_when_done = exit_when_done
         self._read_config = reload
         self._lock = threading.Lock()
-        self._reloading = threading.Lock()  # one SIGHUP after the other
+        self._reloads = Reloads(self)
+        self._steering: Steering | None = None
         self._changed = threading.Condition()
         self._engine: Engine | None = None
         self._stopped = False
@@ -201,11 +217,12 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
+            self._steering = Steering.opened(self, self._reloads, self._config)
             engine = self._engine = Engine(
                 self._config,
                 RunnerFactory(self._config, self._context, self.client, self._make_circusd()),
                 self._exit_when_done,
-                self._reload_on_signal,
+                self._reloads.begin,
                 self._tell_changed,
                 self._hooks,
                 self._systemd,
@@ -232,8 +249,12 @@ class Arbiter:
     @property
     def plugins(self) -> dict[str, PluginStatus]:
         """What each plugin is doing, by name, in the order of start."""
+        return self.statuses()
+
+    def statuses(self, fresh: bool = True) -> dict[str, PluginStatus]:
+        """The same; those of isolated plugins may be older if they need not be `fresh`."""
         if self._engine is not None and self._engine.is_set_up:
-            return self._engine.supervisor.statuses()
+            return self._engine.supervisor.statuses(fresh)
         return {
             spec.name: PluginStatus(
                 spec.name,
@@ -255,6 +276,14 @@ class Arbiter:
     def failure(self) -> str | None:
         """Why the host stopped by itself, or None."""
         return self._engine.failure if self._engine is not None else self._failure
+
+    def stack(self, name: str) -> str:
+        """What a plugin is doing right now, as a traceback; empty if it does not run.
+
+        Raises:
+            HostError: There is no such plugin.
+        """
+        return self._started.supervisor.stack(name)
 
     def instance(self, name: str) -> Any:
         """The plugin object of a plugin on a thread; None if it is isolated or does not run.
@@ -284,7 +313,11 @@ class Arbiter:
                 # A state tells when it changes; counters do not, so they are looked at.
                 self._changed.wait(min(left, 0.02))
 
-    def _tell_changed(self) -> None:
+    def _tell_changed(self, plugin: ManagedPlugin | None) -> None:
+        if self._steering is not None:
+            self._steering.note(plugin)
+            if self._engine is not None and self._engine.over.is_set():
+                self._steering.close()
         with self._changed:
             self._changed.notify_all()
 
@@ -325,7 +358,7 @@ class Arbiter:
             HostError: Its name is taken, its user has no way through the ssh tunnel, or the host
                 does not run.
         """
-        spec = _make_spec(plugin)
+        spec = make_spec(plugin)
         self._started.check_users([spec])
         Changes(self._started).add(spec)
         return spec.name
@@ -360,49 +393,7 @@ class Arbiter:
         with self._systemd.reloading():
             return self.reconfigure(self._read_config())
 
-    def _reload_on_signal(self) -> None:
-        # On a thread of its own: to read the file and to import what is new in it takes time.
-        threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
-
-    def _reload_aside(self) -> None:
-        if self._circusd is not None:
-            self._reload_watchers()
-            return
-        if self._read_config is None:
-            logger.warning("SIGHUP: this host was not made from a configuration file")
-            return
-        try:
-            with self._reloading:
-                done = self.reload()
-        except CircusPlugError as error:
-            for line in str(error).splitlines():
-                logger.error("not reloaded, all stays as it was: %s", line)
-        except Exception:  # noqa: BLE001 - the function that reads may be anybody's
-            logger.exception("not reloaded, all stays as it was")
-        else:
-            logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")
-
-    def _reload_watchers(self) -> None:
-        """Do what Circus's arbiter does for a SIGHUP."""
-        try:
-            self.client.call("reload")
-        except CircusPlugError as error:
-            logger.error("SIGHUP: the watchers are not reloaded: %s", error)
-        else:
-            logger.info("SIGHUP: the watchers are being reloaded")
-
-
-def _make_specs(plugins: Iterable[PluginLike]) -> tuple[PluginSpec, ...]:
-    if isinstance(plugins, Mapping | str):
-        raise SpecError("'plugins' is a list; write plugins=[{\"use\": ...}]")
-    return tuple(_make_spec(plugin) for plugin in plugins)
-
-
-def _make_spec(plugin: PluginLike) -> PluginSpec:
-    if isinstance(plugin, PluginSpec):
-        return plugin
-    if isinstance(plugin, type):
-        return PluginSpec.from_options({"use": plugin})
-    if not isinstance(plugin, Mapping):
-        raise SpecError(f'{plugin!r} is no plugin; write a class, or {{"use": "module.Class"}}')
-    return PluginSpec.from_options(plugin)
+    @property
+    def has_circusd(self) -> bool:
+        """Whether a circusd belongs to it."""
+        return self._circusd is not None

@@ -50,7 +50,7 @@ class Engine:
         factory: Makes the runners; it is opened and closed here.
         exit_when_done: Whether to end when no plugin is left that runs.
         on_reload: Called on the supervising thread for a SIGHUP; must not wait.
-        on_change: Called whenever a plugin's state has changed, and at the end.
+        on_change: Told of each plugin whose state has changed; of None if more has, and at the end.
         hooks: What the plugins' threads tell somebody.
         systemd: Told what happens to the host.
     """
@@ -61,7 +61,7 @@ class Engine:
         factory: RunnerFactory,
         exit_when_done: bool,
         on_reload: Callable[[], object],
-        on_change: Callable[[], object],
+        on_change: Callable[[ManagedPlugin | None], object],
         hooks: Hooks,
         systemd: SystemdNotify,
     ) -> None:
@@ -393,7 +393,7 @@ class Engine:
         self._factory.close(all_ended)
         self._all_ended = all_ended
         self.over.set()
-        self._on_change()
+        self._on_change(None)
 
     def _give_back_mailbox(self) -> None:
         if self._all_ended:  # else threads left behind may still use it; it goes with the process

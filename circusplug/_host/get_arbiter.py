@@ -11,10 +11,11 @@ from typing import Any
 
 import zmq
 
+from .._config.specs import PluginLike
 from .._errors import SpecError
 from .._logs import logger
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from .arbiter import Arbiter, PluginLike
+from .arbiter import Arbiter
 
 #: What goes to the `Arbiter`, of all that `get_arbiter` takes besides Circus's arguments.
 _OF_ARBITER = ("ssh_server", "stop_timeout", "exit_when_done")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import _logs
+from .._config.control import AUTO
 from .._config.specs import PLUGIN_PREFIX, HostConfig
 from .._errors import CircusPlugError, ConfigError, PluginLoadError
 from .._logs import logger
@@ -103,6 +104,7 @@ class Host(CircusPlugin):
             config = replace(config, check_delay=self.check_delay)
         return replace(
             config,
+            control=config.control or AUTO,
             endpoint=self.endpoint,
             pubsub_endpoint=self.pubsub_endpoint,
             ssh_server=self.ssh_server,

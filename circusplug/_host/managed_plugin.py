@@ -57,6 +57,8 @@ class ManagedPlugin:
         awaits_launch: Whether it waits for its turn to start.
         begun: Whether the life that is starting has got as far as its constructor.
         launched_at: When the life in it was started, in seconds of `time.monotonic`.
+        started: The same in seconds since 1970.
+        last_error: The last thing that went wrong, in one line.
     """
 
     def __init__(self, spec: PluginSpec, services: Services) -> None:
@@ -66,10 +68,10 @@ class ManagedPlugin:
         self.state = "stopped" if spec.active else "inactive"
         self.awaits_launch = False
         self.begun = self._asked = False
-        self.launched_at = 0.0
+        self.launched_at = self.started = 0.0
         self._services = services
         self._policy = RestartPolicy(spec.host)
-        self._last_error: str | None = None
+        self.last_error: str | None = None
         self._restart_at: float | None = None
         self._start_deadline: float | None = None
         self._stop_due: float | None = None
@@ -86,7 +88,7 @@ class ManagedPlugin:
         counters = self.counters.copy()
         if runner is None:  # or not any more, a moment ago
             return PluginStatus(
-                spec.name, spec.use_name, state, spec.isolate, counters, self._last_error
+                spec.name, spec.use_name, state, spec.isolate, counters, self.last_error
             )
         return PluginStatus(
             spec.name,
@@ -94,10 +96,11 @@ class ManagedPlugin:
             "stalled" if state == "running" and is_stalled(runner) else state,
             spec.isolate,
             counters,
-            runner.last_error or self._last_error,
+            runner.last_error or self.last_error,
             runner.thread,
             runner.pid,
             runner.connected,
+            self.started,
         )
 
     @property
@@ -141,6 +144,7 @@ class ManagedPlugin:
         """Begin a life; it is its turn."""
         self.awaits_launch = self.begun = self._asked = False
         self.launched_at = time.monotonic()
+        self.started = time.time()
         self._start_deadline = self.launched_at + self.spec.host.start_timeout
         try:
             self.runner = self._services.make_runner(self.spec, self.counters, self._state)
@@ -218,7 +222,7 @@ class ManagedPlugin:
         assert runner is not None
         ended = runner.finish_stop(self._stop_deadline)
         self._stop_due = None
-        self._last_error = runner.last_error or self._last_error
+        self.last_error = runner.last_error or self.last_error
         self.runner = None
         if self._hands_over and runner.saved is not None:
             self._state = runner.saved
@@ -297,7 +301,7 @@ class ManagedPlugin:
 
     def stalls(self, seconds: float, stack: str) -> None:
         """Note that one of its callbacks runs for too long, here for `seconds` so far."""
-        self._last_error = f"stalled: a callback runs for more than {seconds:.3g} s"
+        self.last_error = f"stalled: a callback runs for more than {seconds:.3g} s"
         logger.warning(
             "%s has been busy with one callback for %.3g s; it is at\n%s",
             self.spec.name,
@@ -312,7 +316,7 @@ class ManagedPlugin:
         runner = self.runner
         if self.spec.host.on_stall == "restart" and runner is not None and self._stop_due is None:
             runner.abandon()
-            self._over(self._last_error)
+            self._over(self.last_error)
 
     def _start_timed_out(self, now: float) -> None:
         runner = self.runner
@@ -346,7 +350,7 @@ class ManagedPlugin:
     def _over(self, error: str | None) -> None:
         """A life has ended by itself: begin another, or leave it at that."""
         if error is not None:
-            self._last_error = error  # first: who finds no runner looks for it here
+            self.last_error = error  # first: who finds no runner looks for it here
         self.runner = self._state = None
         self._start_deadline = None
         decision = self._policy.ended(clean=error is None)
@@ -369,7 +373,7 @@ class ManagedPlugin:
     def _gave_up(self, error: str) -> None:
         self.runner = self._state = None
         self._start_deadline = None
-        self._last_error = error
+        self.last_error = error
         failures = f" after {self._policy.failures} failures" if self._policy.failures > 1 else ""
         logger.error("%s has failed for good%s: %s", self.spec.name, failures, error)
         self._enter("failed")

@@ -45,7 +45,8 @@ class Supervisor:
         around: What each runner gets.
         make_runner: Makes a runner.
         wake: Has `begin_watch` called on the supervising thread soon; from any thread.
-        changed: Called whenever a plugin's state has changed, on the supervising thread.
+        changed: Told of each plugin whose state has changed, on the supervising thread; of None
+            if which there are has.
         systemd: Told of the plugins' states.
 
     Attributes:
@@ -59,7 +60,7 @@ class Supervisor:
         around: Surroundings,
         make_runner: MakeRunner,
         wake: Callable[[], object],
-        changed: Callable[[], object],
+        changed: Callable[[ManagedPlugin | None], object],
         systemd: SystemdNotify,
     ) -> None:
         self.config = config
@@ -85,16 +86,20 @@ class Supervisor:
 
     # Reading, from any thread.
 
-    def statuses(self) -> dict[str, PluginStatus]:
-        """What each plugin is doing, by name, in the order of their start."""
+    def statuses(self, fresh: bool = True) -> dict[str, PluginStatus]:
+        """What each plugin is doing, by name, in the order of their start.
+
+        Args:
+            fresh: Whether processes are asked for their counters, which takes a moment.
+        """
         with self._lock:
             plugins = list(self._plugins.values())
         runners = [plugin.runner for plugin in plugins]  # one may be gone a moment later
-        asked = [runner.refresh() for runner in runners if runner is not None]
+        asked = [runner.refresh() for runner in runners if fresh and runner is not None]
         deadline = time.monotonic() + _REFRESH_WAIT
-        for fresh in asked:
-            if fresh is not None:
-                fresh.wait(max(0.0, deadline - time.monotonic()))
+        for answered in asked:
+            if answered is not None:
+                answered.wait(max(0.0, deadline - time.monotonic()))
         return {plugin.spec.name: plugin.status(self.watch.is_stalled) for plugin in plugins}
 
     def spec(self, name: str) -> PluginSpec:
@@ -106,6 +111,15 @@ class Supervisor:
         """The names of the plugins that run or will run, and are not about to stop."""
         with self._lock:
             return {name for name, plugin in self._plugins.items() if plugin.is_alive}
+
+    def stack(self, name: str) -> str:
+        """What a plugin's thread is at; empty if it does not run, or that cannot be told."""
+        runner = self._plugin(name).runner
+        if runner is None:
+            return ""
+        if runner.running and not runner.busy_since:
+            return "  (it waits for something to do)"
+        return runner.stack()
 
     def instance(self, name: str) -> object | None:
         """The plugin object, if it lives in this process."""
@@ -251,7 +265,7 @@ class Supervisor:
         concerned += [plugin for name in todo.again for plugin in self.start_plugin(name)]
         concerned += self._restart(todo.edited)
         self._sort()
-        self._changed()
+        self._changed(None)
         return todo, concerned
 
     def _add(self, spec: PluginSpec) -> ManagedPlugin:
@@ -263,21 +277,21 @@ class Supervisor:
         with self._lock:
             self._plugins[spec.name] = plugin
         raise_descriptor_limit(len(self._plugins))
-        self._changed()
+        self._changed(None)
         if spec.active:
             plugin.start()
         return plugin
 
     def _plugin_changed(self, plugin: ManagedPlugin) -> None:
         self._timers.set(plugin, plugin.next_timer())
-        self._changed()
+        self._changed(plugin)
 
     def _forget(self, plugin: ManagedPlugin) -> None:
         self._timers.set(plugin, None)
         with self._lock:
             if self._plugins.get(plugin.spec.name) is plugin:
                 del self._plugins[plugin.spec.name]
-        self._changed()
+        self._changed(None)
 
     def _configured(self, specs: Iterable[PluginSpec]) -> None:
         self.config = replace(self.config, plugins=tuple(specs))
@@ -291,8 +305,8 @@ class Supervisor:
 
     # Helpers.
 
-    def _changed(self) -> None:
-        self._tell_changed()
+    def _changed(self, plugin: ManagedPlugin | None) -> None:
+        self._tell_changed(plugin)
         self._systemd.changed()
 
     def _states(self) -> list[str]:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from circusplug._errors import COMMAND_ERROR, INVALID_JSON, CircusdError
+from circusplug._control.language import Request, error_reply, read_request
+from circusplug._errors import COMMAND_ERROR, CircusdError
 from circusplug._wire.commands import ANSWERED_CAST, CAST, Reply
 
 from ._fleet import Fleet
-from ._script import Command, Delivery, Fault, Rule, Script, error_reply
-from ._server import Server
+from ._script import Command, Delivery, Fault, Rule, Script
+from ._server import FakeServer
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Core:
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
         self._check_delay = check_delay
-        self.server = Server(self._on_request, self.notify, sndhwm)
+        self.server = FakeServer(self._on_request, self.notify, sndhwm)
         self.fleet = Fleet(self._emit, self._global_options)
         self.script = Script()
         self.changed = threading.Condition()
@@ -97,26 +98,21 @@ class Core:
         }
 
     def _on_request(self, send_back: Callable[[bytes], None], frame: bytes) -> None:
-        if not frame.strip():
+        request = read_request(frame)
+        if request is None:
             return
-        try:
-            request = json.loads(frame)
-        except ValueError:
-            error = {**error_reply("json invalid", INVALID_JSON), "time": time.time(), "id": None}
-            send_back(json.dumps(error).encode())
+        if not isinstance(request, Request):
+            send_back(json.dumps(request).encode())
             return
-        name = request.get("command") if isinstance(request, dict) else None
-        if not isinstance(name, str):
-            return  # circusd trips over such a request and says nothing
-        properties = request.get("properties", {})
+        properties = request.properties
         known = properties if isinstance(properties, dict) else {}
-        kind = request.get("msg_type")
-        command = Command(name, known, request.get("id"), kind in (CAST, ANSWERED_CAST))
+        is_cast = request.kind in (CAST, ANSWERED_CAST)
+        command = Command(request.command, known, request.id, is_cast)
         with self.changed:
             self.commands.append(command)
             self.changed.notify_all()
         reply = self._reply_to(command, properties)
-        if kind != CAST:
+        if request.wants_reply:
             delivery = Delivery({"time": time.time(), "id": command.id, **reply}, send_back)
             fault = self.script.fault_for(command) or Delivery.send
             fault(delivery)

@@ -3,33 +3,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from circusplug._errors import COMMAND_ERROR, MESSAGE_ERROR, CircusdError
+from circusplug._control.language import RefusedError, matching
+from circusplug._errors import COMMAND_ERROR
 
 from ._model import Emit, Watcher
 
 #: Above what any system gives out, so that a plugin that signals one hits nobody.
 _FIRST_PID = 5_000_001
-
-
-class RefusedError(CircusdError):
-    """A command that circusd answers with an error.
-
-    Attributes:
-        reason: The answer's words.
-        errno: circusd's error number.
-    """
-
-    def __init__(self, reason: str, errno: int = MESSAGE_ERROR) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.errno = errno
 
 
 class Fleet:
@@ -94,15 +79,10 @@ class Fleet:
         Raises:
             RefusedError: There is none, or no such way to match.
         """
-        if match == "simple":
-            return [self.find(name)]
-        if match not in ("glob", "regex"):
-            raise RefusedError(f"unknown match method {match}")
-        pattern = re.compile(fnmatch.translate(name.lower()) if match == "glob" else name.lower())
-        found = [watcher for watcher in self.by_priority() if pattern.match(watcher.name.lower())]
-        if not found:
+        chosen = set(matching(self.watchers, name, match))
+        if not chosen:
             raise RefusedError(f"program {name} not found")
-        return found
+        return [watcher for watcher in self.by_priority() if watcher.name.lower() in chosen]
 
     def by_priority(self) -> list[Watcher]:
         """Return the watchers in the order in which circusd starts them."""

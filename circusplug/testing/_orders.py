@@ -8,15 +8,18 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from circusplug._control.language import (
+    SERVER_ERROR,
+    Handler,
+    Properties,
+    RefusedError,
+)
 from circusplug._errors import COMMAND_ERROR
 from circusplug._wire.commands import Reply
 
-from ._fleet import Fleet, RefusedError
+from ._fleet import Fleet
 from ._model import DEFAULT_OPTIONS, Watcher
-from ._queries import Handler, Properties
 
-#: circusd's number for a command that failed while its sender was waiting.
-_SERVER_ERROR = 6
 _UNSETTABLE = frozenset(
     ("executable", "on_demand", "priority", "shell_args", "use_sockets", "stderr_stream_conf")
 ) | {"stdout_stream_conf"}
@@ -88,7 +91,7 @@ def kill(fleet: Fleet, properties: Properties) -> Reply:
     except RefusedError:
         # circusd looks for the watcher only after it has answered.
         if properties.get("waiting"):
-            raise RefusedError("server error", _SERVER_ERROR) from None
+            raise RefusedError("server error", SERVER_ERROR) from None
         return {}
     signum = properties.get("signum") or watcher.options["stop_signal"]
     pid = properties.get("pid")
@@ -193,7 +196,7 @@ def _checked_options(options: Any) -> Mapping[str, Any]:
     return options
 
 
-ORDERS: Mapping[str, Handler] = {
+ORDERS: Mapping[str, Handler[Fleet]] = {
     "add": (add, ("name", "cmd")),
     "decr": (decr, ("name",)),
     "incr": (incr, ("name",)),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from circusplug._control.language import Handler, Properties, RefusedError
 from circusplug._errors import COMMAND_ERROR
 from circusplug._wire.commands import Reply
 
-from ._fleet import Fleet, RefusedError
+from ._fleet import Fleet
 from ._model import DEFAULT_OPTIONS, Watcher, process_figures
-
-Properties = Mapping[str, Any]
-#: A command's function and the properties it insists on.
-Handler = tuple[Callable[[Fleet, Properties], Reply], tuple[str, ...]]
 
 
 def list_(fleet: Fleet, properties: Properties) -> Reply:
@@ -90,7 +87,7 @@ def _infos(watcher: Watcher) -> dict[str, Any]:
     return {str(process.pid): watcher.info(process) for process in watcher.processes}
 
 
-QUERIES: Mapping[str, Handler] = {
+QUERIES: Mapping[str, Handler[Fleet]] = {
     "dstats": (dstats, ()),
     "get": (get, ("name", "keys")),
     "globaloptions": (globaloptions, ()),

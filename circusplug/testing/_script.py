@@ -5,20 +5,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from circusplug._errors import COMMAND_ERROR, UNKNOWN_COMMAND
+from circusplug._control.language import Handler, answer
 from circusplug._wire.commands import Reply
 
-from ._fleet import Fleet, RefusedError
+from ._fleet import Fleet
 from ._orders import ORDERS
 from ._queries import QUERIES
 
-_HANDLERS = {**QUERIES, **ORDERS}
+_HANDLERS: Mapping[str, Handler[Fleet]] = {**QUERIES, **ORDERS}
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,9 @@ class Script:
                 source = rule.source
                 reply = source(command.properties) if callable(source) else source
                 return {"status": "ok", **reply}
-        return answer(fleet, command.command, properties)
+        outcome = answer(_HANDLERS, fleet, command.command, properties)
+        assert isinstance(outcome, dict)  # nothing takes any time here
+        return outcome
 
     def fault_for(self, command: Command) -> Fault | None:
         """Return the fault that the reply to *command* meets, or None."""
@@ -129,26 +130,3 @@ def matches(
         key in command.properties and command.properties[key] == value
         for key, value in properties.items()
     )
-
-
-def answer(fleet: Fleet, command: str, properties: Any) -> Reply:
-    """Carry out a command on *fleet* and return circusd's reply, without its id and time."""
-    handler = _HANDLERS.get(command.lower())
-    if handler is None:
-        return error_reply(f"unknown command: {command!r}", UNKNOWN_COMMAND)
-    function, required = handler
-    try:
-        for name in required:
-            if name not in properties:
-                raise RefusedError(f"message invalid {name!r} is missing")
-        return {"status": "ok", **function(fleet, properties)}
-    except RefusedError as refusal:
-        return error_reply(refusal.reason, refusal.errno)
-    except (TypeError, ValueError, AttributeError, re.error) as error:
-        # circusd doesn't check its properties either, and answers with what it tripped over.
-        return error_reply(f"command {command!r}: {error}", COMMAND_ERROR)
-
-
-def error_reply(reason: str, errno: int) -> Reply:
-    """Return circusd's reply for an error."""
-    return {"status": "error", "reason": reason, "tb": None, "errno": errno}

@@ -426,7 +426,8 @@ def test_an_unknown_option_there_is_a_problem_with_a_guess(write: Write) -> None
         ),
         "circus.ini:4: [circusplug]: 'restart' is no option here (did you mean 'host.restart'?)",
         "circus.ini:5: [circusplug]: 'colour' is no option here (there are stop_timeout, "
-        "switch_interval, exit_when_done, circusd_timeout, python_path, log_format, host.*)",
+        "switch_interval, exit_when_done, circusd_timeout, python_path, log_format, control, "
+        "control_pubsub, host.*)",
         (
             "circus.ini:3: [circusplug]: 'host.restrat' is no host option "
             "(did you mean 'host.restart'?)"

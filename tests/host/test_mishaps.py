@@ -326,7 +326,7 @@ def test_a_configuration_that_cannot_be_read_for_any_reason_changes_nothing(
 
     config = host(member("a")).config
     with Arbiter.from_config(config, reload=read) as arbiter:
-        in_thread(lambda: order(arbiter, lambda _: arbiter._reload_on_signal()))
+        in_thread(lambda: order(arbiter, lambda _: arbiter._reloads.begin()))
         for thread in threading.enumerate():
             if thread.name == "circusplug-reload":
                 thread.join(PATIENCE)

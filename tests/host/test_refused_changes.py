@@ -239,7 +239,7 @@ def test_a_reload_that_was_refused_is_one_line_for_each_problem(
         config, reload=lambda: replace(config, plugins=(*config.plugins, *wrong))
     )
     with arbiter:
-        arbiter._reload_aside()
+        arbiter._reloads._reload_aside()
         said = [item.getMessage() for item in caplog.records if "not reloaded" in item.getMessage()]
         assert said == [
             f"not reloaded, all stays as it was: {load_problem(spec)}" for spec in wrong

@@ -322,7 +322,7 @@ class TestFaults:
     ) -> None:
         now = 0.0
         clock = types.SimpleNamespace(monotonic=lambda: now)
-        monkeypatch.setattr("circusplug.testing._server.time", clock)
+        monkeypatch.setattr("circusplug._control.server.time", clock)
         fake.late("list", 0.05, count=1)
         late, prompt = wire.request("list"), wire.request("status")
         assert wire.receive()["id"] == prompt

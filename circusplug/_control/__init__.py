@@ -1,0 +1,1 @@
+"""The host answers circusd's command language, so that circusctl drives it."""

@@ -1,0 +1,84 @@
+# What the commands ask of a running host: one connection to its control endpoint.
+#
+# Owner: the thread that makes it.
+
+from __future__ import annotations
+
+import itertools
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from .._errors import CircusdError, HostError
+from .._wire.commands import Reply, decode_reply, encode_command
+from .places import is_alive
+
+#: How long a reply may take, in seconds; one that comes when the work is done has the second.
+REPLY_TIMEOUT = 5.0
+WAITING_TIMEOUT = 120.0
+
+
+class NotRunningError(HostError):
+    """There is no host at that endpoint."""
+
+
+class ControlClient:
+    """Asks a host; a context manager.
+
+    Args:
+        endpoint: The host's control endpoint.
+
+    Raises:
+        NotRunningError: Nobody listens there.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        path = endpoint.removeprefix("ipc://")
+        if path != endpoint and not is_alive(path):
+            raise NotRunningError(f"no host listens on {endpoint}")
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._ids = itertools.count(1)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise HostError(f"{endpoint}: {error}") from None
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+        self._context.term()
+
+    def ask(self, command: str, **properties: Any) -> Reply:
+        """Send a command and return the reply.
+
+        Raises:
+            NotRunningError: There is no reply.
+            CircusdError: The host refuses it.
+        """
+        number = next(self._ids)
+        self._socket.send(encode_command(number, command, properties))
+        seconds = WAITING_TIMEOUT if properties.get("waiting") else REPLY_TIMEOUT
+        while self._socket.poll(int(seconds * 1000)):
+            reply = decode_reply(self._socket.recv())
+            if reply is None or reply.get("id") != number:
+                continue
+            if reply.get("status") == "error":
+                raise CircusdError(str(reply.get("reason")))
+            return reply
+        raise NotRunningError(f"the host on {self._endpoint} does not answer within {seconds:g} s")

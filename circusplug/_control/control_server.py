@@ -1,0 +1,164 @@
+# The control endpoint of a host: takes commands, has them carried out, answers; and publishes
+# what happens to the plugins, as circusd publishes what happens to its watchers.
+#
+# Owner: who opens it closes it; commands are carried out on the serving thread, which is the
+# server's (server.py). `announce` may be called from any thread.
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import zmq
+
+from .._config.control import AUTO, OFF
+from .._config.specs import PLUGIN_PREFIX, HostConfig
+from .._config.values import did_you_mean
+from .._errors import CircusdError, HostError
+from .._logging.repeats import is_milestone
+from .._logs import logger
+from .._wire.commands import Reply
+from .._wire.watcher_names import to_res_name
+from .language import SERVER_ERROR, Request, answer, error_reply, read_request, reply_frame
+from .places import claimed, endpoint_of, events_endpoint_of
+from .plugin_watchers import COMMANDS, PluginWatchers, Steered
+from .server import SendBack, Server
+
+#: The largest command, in bytes; the connection of who sends more is ended.
+_LONGEST_COMMAND = 1024 * 1024
+#: How many replies wait for a client that does not read them; further ones are dropped.
+_UNREAD_REPLIES = 100
+#: How long the last replies may take to leave, in milliseconds.
+_FAREWELL = 200
+
+
+class ControlServer(Server):
+    """Lets a host be steered from outside.
+
+    Args:
+        host: The host.
+        endpoint: Where to take commands.
+        pubsub_endpoint: Where to publish; empty: nowhere.
+    """
+
+    def __init__(self, host: Steered, endpoint: str, pubsub_endpoint: str) -> None:
+        super().__init__("control endpoint", self._take)
+        self.endpoint = endpoint
+        self.pubsub_endpoint = pubsub_endpoint
+        self._watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
+        self._garbage = 0
+        self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
+
+    @classmethod
+    def for_config(cls, host: Steered, config: HostConfig) -> ControlServer | None:
+        """The one that a configuration asks for, not yet open; None if it asks for none.
+
+        Raises:
+            HostError: It is to be named after the file, and there is none.
+        """
+        endpoint, pubsub = config.control, config.control_pubsub
+        if endpoint is None or endpoint == OFF:
+            return None
+        if endpoint == AUTO:
+            if config.source is None:
+                raise HostError("control: a host without a file needs an endpoint, not 'auto'")
+            endpoint = endpoint_of(config.source)
+        if pubsub == AUTO:
+            pubsub = events_endpoint_of(endpoint)
+        return cls(host, endpoint, "" if pubsub == OFF else pubsub)
+
+    def bind_sockets(self, router: zmq.Socket[bytes], publisher: zmq.Socket[bytes]) -> None:
+        """Bind both; sockets in the file system are for this user alone.
+
+        Raises:
+            HostError: Somebody else is there.
+        """
+        router.setsockopt(zmq.MAXMSGSIZE, _LONGEST_COMMAND)
+        router.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
+        self._bind(router, self.endpoint)
+        if self.pubsub_endpoint:
+            self._bind(publisher, self.pubsub_endpoint)
+
+    def unbind(self, linger: int = 0) -> None:
+        """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
+        super().unbind(linger)
+        for path, inode in self._sockets.items():
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_ino == inode:  # else it is another host's by now
+                    os.unlink(path)
+        self._sockets.clear()
+
+    def _bind(self, sock: zmq.Socket[bytes], endpoint: str) -> None:
+        path = endpoint.removeprefix("ipc://")
+        try:
+            if path == endpoint:
+                sock.bind(endpoint)
+                return
+            with claimed(path):
+                sock.bind(endpoint)
+                os.chmod(path, 0o600)
+                self._sockets[path] = os.lstat(path).st_ino
+        except zmq.ZMQError as error:
+            raise HostError(f"control: cannot listen on {endpoint}: {error}") from None
+        except OSError as error:
+            raise HostError(f"control: cannot listen on {endpoint}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Let the last replies go, and close; may be called twice."""
+        if self.running:
+            with contextlib.suppress(CircusdError):
+                self.run(lambda: self.unbind(_FAREWELL))
+        super().close()
+
+    def announce(self, name: str, action: str, **payload: Any) -> None:
+        """Publish what happened to a plugin; from any thread, never raises."""
+        if not self.pubsub_endpoint:
+            return
+        topic = f"watcher.{to_res_name(PLUGIN_PREFIX + name)}.{action}".encode()
+        data = json.dumps({"time": time.time(), **payload}).encode()
+        with contextlib.suppress(CircusdError):  # it is closed, or about to be
+            self.post(lambda: self.publish(topic, data)).add_done_callback(Future.exception)
+
+    # On the serving thread.
+
+    def _take(self, send_back: SendBack, frame: bytes) -> None:
+        request = read_request(frame)
+        if not isinstance(request, Request):
+            self._count_garbage(len(frame))
+            if request is not None:
+                send_back(json.dumps(request).encode())
+            return
+        outcome = answer(
+            COMMANDS, self._watchers, request.command, request.properties, _hint_at_command
+        )
+        if isinstance(outcome, Future):
+            outcome.add_done_callback(lambda done: self._answer_later(send_back, request, done))
+        elif request.wants_reply:
+            send_back(reply_frame(outcome, request.id))
+
+    def _answer_later(self, send_back: SendBack, request: Request, done: Future[Reply]) -> None:
+        def send() -> None:
+            if request.wants_reply:
+                error = done.exception()
+                reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
+                send_back(reply_frame(reply, request.id))
+
+        with contextlib.suppress(CircusdError):  # it is closed: nobody waits any more
+            self.post(send).add_done_callback(Future.exception)
+
+    def _count_garbage(self, size: int) -> None:
+        self._garbage += 1
+        if is_milestone(self._garbage):
+            logger.warning(
+                "control: %d messages were no commands so far, the last one of %d bytes",
+                self._garbage,
+                size,
+            )
+
+
+def _hint_at_command(command: str) -> str:
+    return did_you_mean(command.lower(), COMMANDS)
