@@ -72,6 +72,7 @@ def host_file(
         changes.tell(config, ini_for_circusd.sections_of_circusd(ini))
         return config
 
+    _logs.mark_output()
     config = read()
     if not any(spec.active for spec in config.plugins):
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
@@ -190,6 +191,7 @@ def host_plugin(
         exit_when_done=True,
     )
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _logs.mark_output()
     _logs.configure(loglevel, logoutput)
     log = _logs.logger
     with _logs.speaking(spec.name):

@@ -20,7 +20,7 @@ from typing import Any
 
 from .._config.specs import PluginSpec
 from .._errors import describe
-from .._logs import logger
+from .._logs import logger, set_plugin_level
 from .._runners.runner import Kind, Notice, Surroundings
 from .._status import Counters
 from . import messages
@@ -114,6 +114,7 @@ class ProcessRunner:
     # What a host asks for.
 
     def start(self) -> None:
+        set_plugin_level(self.spec.name, self.spec.host.loglevel)
         self._life.stage = _Stage.LAUNCHING
         # On a thread: a forkserver that hangs shall not make the host hang.
         name = f"start:{self.spec.name}"
@@ -193,6 +194,9 @@ class ProcessRunner:
     def measure_lag(self) -> None:
         """Nothing to do: its process measures for itself."""
 
+    def log_level_changed(self) -> None:
+        self._child.send(messages.LogLevel(lowest_level(self.spec)))
+
     @property
     def failure(self) -> str | None:
         return self._life.failure
@@ -251,7 +255,7 @@ class ProcessRunner:
                 argv=sys.argv[:],
                 directory=directory,
                 environment=environment_for(options),
-                log_level=lowest_level(self.spec.name),
+                log_level=lowest_level(self.spec),
                 main=describe_main() if b"__main__" in plugin else {},
                 plugin=plugin,
             )

@@ -185,11 +185,15 @@ class Worker:
     def _make_dealer(self) -> zmq.Socket[bytes]:
         assert self._context is not None
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        configure_link(socket, self.link.endpoint, self.link.max_message)
-        # Without a connection a command is refused at once, instead of waiting in a queue
-        # for a circusd that is down and firing minutes later.
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.connect(self.link.endpoint)
+        try:
+            configure_link(socket, self.link.endpoint, self.link.max_message)
+            # Without a connection a command is refused at once, instead of waiting in a queue
+            # for a circusd that is down and firing minutes later.
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+            socket.connect(self.link.endpoint)
+        except zmq.ZMQError:
+            socket.close(0)
+            raise
         return socket
 
     def _initialize(self, plugin: Hooks) -> None:
@@ -309,7 +313,8 @@ class Worker:
             self.logger.error("%s", message)
 
     def _report_garbage(self, topic: bytes) -> None:
-        self.logger.warning("not an event, left out: message that begins with %r", topic[:80])
+        text = "not an event, left out: message that begins with %r"
+        self._repeats.log_warning(self.logger, "garbage", text, topic[:80])
 
     # From any thread.
 

@@ -113,7 +113,7 @@ def test_a_circusd_that_is_told_to_quit_takes_the_host_with_it(up: Up) -> None:
                 status = json.loads(client.recv())["status"]
             assert command.end() == 1
     assert "circusplug: circusd exited with status 0\n" in command.lines
-    assert "plugin:one: stop\n" in command.lines
+    assert "[one] plugin:one: stop\n" in command.lines
 
 
 def test_killing_the_host_leaves_no_circusd_no_watcher_and_no_isolated_plugin(
