@@ -20,7 +20,7 @@ from ._logging.formats import (
 from ._logging.handlers import LogFile, StandardStream, is_journal, open_output
 from ._logging.printing import mark_output
 from ._logging.repeats import Repeats
-from ._logging.speaker import PLUGIN_LOGGER, PluginFilter, speaking
+from ._logging.speaker import PLUGIN_LOGGER, PluginFilter, end_lines, speaking
 from ._logging.stacks import plugin_stack
 
 __all__ = [
@@ -28,10 +28,12 @@ __all__ = [
     "FORMAT",
     "LEVELS",
     "LOG_FORMATS",
+    "PLUGIN_LOGGER",
     "Formatter",
     "PluginFilter",
     "Repeats",
     "configure",
+    "end_lines",
     "is_journal",
     "logger",
     "mark_output",
@@ -47,6 +49,9 @@ LOG_FORMATS = ("text", "json")
 
 #: What the host itself logs to.
 logger = logging.getLogger("circusplug")
+
+#: The loggers whose level `set_plugin_level` has set.
+_levelled: set[str] = set()
 
 
 def parse_level(name: str) -> int:
@@ -90,16 +95,24 @@ def configure(level: str = "info", output: str = "-", log_format: str = "text") 
 
 
 def set_plugin_level(name: str, level: str | None) -> None:
-    """Set the lowest level that a plugin's own logger logs; None: that of the whole log.
+    """Set the lowest level that a plugin's own logger logs.
 
     A plugin's level also holds for those whose name begins with its name and a dot, unless they
     have one of their own.
 
+    Args:
+        name: The plugin's.
+        level: The level; None: that of the whole log, or what somebody else has set.
+
     Raises:
         ConfigError: There is no such level.
     """
-    number = logging.NOTSET if level is None else parse_level(level)
-    logging.getLogger(PLUGIN_LOGGER + name).setLevel(number)
+    if level is not None:
+        _levelled.add(name)
+        logging.getLogger(PLUGIN_LOGGER + name).setLevel(parse_level(level))
+    elif name in _levelled:
+        _levelled.discard(name)
+        logging.getLogger(PLUGIN_LOGGER + name).setLevel(logging.NOTSET)
 
 
 def reopen() -> None:

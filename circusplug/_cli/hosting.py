@@ -83,6 +83,7 @@ def host_file(
         return config
 
     systemd = SystemdNotify.take(os.environ)  # nothing that is started here shall speak for it
+    _logs.mark_output()
     config = read()
     if not any(spec.active for spec in config.plugins):
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
@@ -211,6 +212,7 @@ def host_plugin(
         exit_when_done=True,
     )
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _logs.mark_output()
     _logs.configure(loglevel, logoutput)
     log = _logs.logger
     with _logs.speaking(spec.name):

@@ -305,6 +305,7 @@ def _end_process(command: Callable[[], int]) -> NoReturn:
     except SystemExit as error:  # argparse has said what is wrong with the arguments
         status = error.code if isinstance(error.code, int) else EXIT_FAILURE
     logging.shutdown()
+    _logs.end_lines()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

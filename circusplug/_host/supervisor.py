@@ -264,6 +264,9 @@ class Supervisor:
         concerned += [self._add(spec) for spec in todo.added]
         concerned += [plugin for name in todo.again for plugin in self.start_plugin(name)]
         concerned += self._restart(todo.edited)
+        for plugin in self._plugins.values():
+            if plugin.runner is not None:
+                plugin.runner.log_level_changed()  # the file may say another
         self._sort()
         self._changed(None)
         return todo, concerned

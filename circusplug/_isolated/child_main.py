@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pickle
 import select
@@ -235,6 +236,8 @@ class _Child:
             self._say(self._state(self._runner))
         elif self._runner is not None and isinstance(order, messages.AskStack):
             self._say(messages.Stack(self._runner.stack()))
+        elif isinstance(order, messages.LogLevel):
+            logging.getLogger().setLevel(order.level)
 
     def _state(self, runner: ThreadRunner) -> messages.State:
         counters = runner.counters

@@ -11,7 +11,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from .._logs import logger
+from .._config.specs import PluginSpec
+from .._logs import PLUGIN_LOGGER, logger
 from .line_buffer import LineBuffer
 from .messages import ENTRIES, LogEntry, decode
 from .output_writer import OutputWriter
@@ -99,9 +100,13 @@ class ChildOutput:
         level = min(entry.level, _HIGHEST_LEVEL)
         if not log.isEnabledFor(level):
             return
-        # Each further line is marked as the process's, like the first.
-        text = entry.text.replace("\n", f"\n[{self._name}] ")
+        # In a text each further line is marked as the process's, like the first.
+        mark = f"[{self._name}] "
+        text = entry.text.replace("\n", "\n" + mark)
         record = logging.LogRecord(entry.name, level, "", 0, text, None, None)
+        if entry.traceback:
+            record.exc_text = mark + entry.traceback.replace("\n", "\n" + mark)
+        record.unmarked = entry.text, entry.traceback
         if entry.created < _LAST_YEAR:
             record.created = entry.created
         record.process = self.pid
@@ -128,9 +133,14 @@ class ChildOutput:
         )
 
 
-def lowest_level(plugin: str) -> int:
-    """The lowest level that the logger of a plugin, one of ours, or the root lets through."""
-    names = ("", "circusplug", f"circusplug.plugin.{plugin}")
+def lowest_level(spec: PluginSpec) -> int:
+    """The lowest level that the root logger, ours, or the plugin's own lets through.
+
+    A `host.loglevel` is left out: the plugin's process sets that itself.
+    """
+    names = ["", "circusplug"]
+    if spec.host.loglevel is None:
+        names.append(PLUGIN_LOGGER + spec.name)
     return min(logging.getLogger(name).getEffectiveLevel() for name in names)
 
 

@@ -31,7 +31,7 @@ def launch_for(
         argv=sys.argv[:],
         directory=directory,
         environment=environment_for(spec.host),
-        log_level=lowest_level(spec.name),
+        log_level=lowest_level(spec),
         main=describe_main() if b"__main__" in plugin else {},
         plugin=plugin,
         only_check=only_check,

@@ -45,7 +45,7 @@ class Launch:
         argv: The host's command line.
         directory: The host's current directory; None if that is gone.
         environment: Its environment, but for `host.env.*` and what depends on its user.
-        log_level: The lowest level that it logs.
+        log_level: The lowest level that it logs, but for what has a level of its own.
         main: What `multiprocessing.spawn.prepare` needs to import the host's main script;
             empty if the plugin does not come from there.
         plugin: Its `PluginSpec`, `HostConfig`, `Link` and what the life before has handed over,
@@ -87,6 +87,13 @@ class AskState:
 @dataclass(frozen=True)
 class AskStack:
     """Say what the plugin's thread is at, by a `Stack`."""
+
+
+@dataclass(frozen=True)
+class LogLevel:
+    """Log from that level on, as of `logging`, what has no level of its own."""
+
+    level: int
 
 
 # From process to host.
@@ -184,16 +191,18 @@ class LogEntry:
         name: Of its logger.
         level: As of `logging`.
         created: Seconds since 1970.
-        text: The message, with the traceback and the stack if there are any.
+        text: The message.
+        traceback: The traceback and the stack; empty if there is none.
     """
 
     name: Line
     level: int
     created: float
     text: Text
+    traceback: Text
 
 
-ORDERS: tuple[type[Any], ...] = (Stop, AskState, AskStack)
+ORDERS: tuple[type[Any], ...] = (Stop, AskState, AskStack, LogLevel)
 REPORTS: tuple[type[Any], ...] = (
     Begun,
     Running,

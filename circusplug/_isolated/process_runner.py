@@ -16,11 +16,12 @@ from typing import Any
 
 from .._config.specs import PluginSpec
 from .._errors import describe
-from .._logs import logger
+from .._logs import logger, set_plugin_level
 from .._runners.runner import Kind, Notice, Surroundings
 from .._status import Counters
 from . import messages
 from .child_main import LAST_WAIT
+from .child_output import lowest_level
 from .child_process import ChildProcess
 from .forkserver import describe_status
 from .launch import launch_for
@@ -124,6 +125,7 @@ class ProcessRunner:
     # What a host asks for.
 
     def start(self) -> None:
+        set_plugin_level(self.spec.name, self.spec.host.loglevel)
         self._life.stage = _Stage.LAUNCHING
         # On a thread: a forkserver that hangs shall not make the host hang.
         name = f"start:{self.spec.name}"
@@ -202,6 +204,9 @@ class ProcessRunner:
 
     def measure_lag(self) -> None:
         """Nothing to do: its process measures for itself."""
+
+    def log_level_changed(self) -> None:
+        self._child.send(messages.LogLevel(lowest_level(self.spec)))
 
     @property
     def failure(self) -> str | None:

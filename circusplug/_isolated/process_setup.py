@@ -170,19 +170,25 @@ def environment_for(options: HostOptions) -> dict[str, str]:
 # The log.
 
 
+class _EntryFormatter(_logs.Formatter):
+    """Makes each record a line for the host."""
+
+    def format_message(self, record: logging.LogRecord) -> str:
+        said = record.getMessage(), self.details(record)
+        return encode(LogEntry(record.name, record.levelno, record.created, *said)).decode()
+
+
 class _PipeHandler(logging.Handler):
     """Sends log records to the host."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
-        self._formatter = _logs.Formatter("%(message)s")
+        self.setFormatter(_EntryFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # The formatter adds the traceback and the stack.
-            text = self._formatter.format(record)
-            line = encode(LogEntry(record.name, record.levelno, record.created, text))
+            line = self.format(record).encode()
         except Exception:  # noqa: BLE001 - as every handler: a bad record is no reason to fail
             self.handleError(record)
             return
@@ -196,7 +202,7 @@ def log_to(fd: int, level: int) -> None:
 
     Args:
         fd: The pipe.
-        level: The lowest level to send.
+        level: The lowest level to send, but for what has a level of its own.
     """
     logging.basicConfig(level=level, handlers=[_PipeHandler(fd)], force=True)
     logging.captureWarnings(True)

@@ -33,6 +33,12 @@ class Formatter(logging.Formatter):
         """Format a record that has a message."""
         return super().format(record)
 
+    def details(self, record: logging.LogRecord) -> str:
+        """A record's traceback and stack; empty if it has none."""
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        return "\n".join(text for text in (record.exc_text, record.stack_info) if text)
+
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
         """Format an exception, given as by `sys.exc_info`."""
         try:
@@ -72,16 +78,16 @@ class JsonFormatter(Formatter):
 
     def format_message(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, timezone.utc).astimezone()
+        said = record.getMessage(), self.details(record)
+        # An isolated plugin's, without the marks that its lines have in a text.
+        message, details = getattr(record, "unmarked", said)
         entry = {
             "time": moment.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "plugin": getattr(record, "plugin", record.name),
             "pid": record.process,
-            "message": record.getMessage(),
+            "message": message,
         }
-        if record.exc_info and not record.exc_text:
-            record.exc_text = self.formatException(record.exc_info)
-        details = [text for text in (record.exc_text, record.stack_info) if text]
         if details:
-            entry["traceback"] = "\n".join(details)
+            entry["traceback"] = details
         return json.dumps(entry, ensure_ascii=False)

@@ -1,7 +1,7 @@
 # What plugins on threads print: each line begins with the plugin's name, as those of an isolated
 # one do, and is written in one go, so that lines of several plugins never tear each other.
 #
-# Nothing is locked or kept in a buffer that threads share: a process that is forked while
+# Nothing is locked, and no thread writes into a line of another: a process that is forked while
 # another thread prints can print as well.
 #
 # Owner: each thread has its own line that has no end yet (see speaker.py).
@@ -12,9 +12,10 @@ import contextlib
 import errno
 import io
 import sys
+import threading
 from typing import Any, TextIO
 
-from .speaker import speaker
+from .speaker import begun, speaker
 
 #: A longer line is written in pieces, so that a plugin cannot fill the memory with one.
 LINE_LIMIT = 64 * 1024
@@ -90,27 +91,26 @@ class _MarkedOutput(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write the lines that are complete with `data`, and keep the rest."""
-        whole, end, rest = (speaker.begun.pop(self, b"") + bytes(data)).rpartition(b"\n")
+        whole, end, rest = (self._take_begun() + bytes(data)).rpartition(b"\n")
+        name = speaker.name
         if end:
-            self._write_lines(whole)
+            self.write_lines(name, whole)
         while len(rest) > LINE_LIMIT:
-            self._write_lines(rest[:LINE_LIMIT])
+            self.write_lines(name, rest[:LINE_LIMIT])
             rest = rest[LINE_LIMIT:]
         if rest:
-            speaker.begun[self] = rest
+            begun[threading.get_ident(), self] = name, rest
         return len(data)
 
     def flush(self) -> None:
         """Write what a thread has begun if it speaks for nobody: it may be a prompt."""
         if speaker.name is None:
-            self._put(speaker.begun.pop(self, b""))
+            self._put(self._take_begun())
 
-    def end_line(self) -> None:
-        if rest := speaker.begun.pop(self, b""):
-            self._write_lines(rest)
+    def _take_begun(self) -> bytes:
+        return begun.pop((threading.get_ident(), self), (None, b""))[1]
 
-    def _write_lines(self, lines: bytes) -> None:
-        name = speaker.name
+    def write_lines(self, name: str | None, lines: bytes) -> None:
         prefix = b"" if name is None else f"[{name}] ".encode("utf-8", "backslashreplace")
         self._put(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
 

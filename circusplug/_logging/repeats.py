@@ -1,4 +1,4 @@
-# A plugin's exceptions in the log: each in full once, then as a count at growing distances.
+# What goes wrong again and again, in the log: in full once, then as a count at growing distances.
 #
 # Owner: the plugin's thread.
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from .._errors import describe
 from .stacks import place_of
@@ -48,14 +49,38 @@ class Repeats:
             error: The exception.
         """
         key = (f"{type(error).__module__}.{type(error).__qualname__}", what, place_of(error))
+        count, in_full = self._count(key)
+        if in_full:
+            times = f" ({count} times so far)" if count > 1 else ""
+            logger.error("%s failed%s: %s", what, times, describe(error), exc_info=error)
+        elif count:
+            logger.error("%s failed %d times so far, as above: %s", what, count, describe(error))
+
+    def log_warning(self, logger: logging.Logger, what: str, text: str, *args: Any) -> None:
+        """Log a warning, unless that is told often enough.
+
+        Args:
+            logger: Where to.
+            what: Which warnings are the same one, whatever their text.
+            text: The warning, as for `logging`.
+            args: What is put into it.
+        """
+        count, _ = self._count(("", what, ""))
+        if count > 1:
+            text, args = f"{text} (%d times so far)", (*args, count)
+        if count:
+            logger.warning(text, *args)
+
+    def _count(self, key: tuple[str, str, str]) -> tuple[int, bool]:
+        """Count one more; returns how many there are, 0 if that is not to be told, and whether
+        to tell it in full.
+        """
         now = self._clock()
         count, told = self._seen.pop(key, (0, now))
         count += 1
-        if in_full := count == 1 or now - told >= FULL_AGAIN:
-            times = f" ({count} times so far)" if count > 1 else ""
-            logger.error("%s failed%s: %s", what, times, describe(error), exc_info=error)
-        elif is_milestone(count):
-            logger.error("%s failed %d times so far, as above: %s", what, count, describe(error))
-        self._seen[key] = count, now if in_full or is_milestone(count) else told
+        in_full = count == 1 or now - told >= FULL_AGAIN
+        is_told = in_full or is_milestone(count)
+        self._seen[key] = count, now if is_told else told
         if len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
+        return count if is_told else 0, in_full

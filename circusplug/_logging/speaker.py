@@ -1,6 +1,7 @@
 # Which plugin a thread speaks for, in what it logs and in what it prints.
 #
-# Owner: each thread has its own speaker, and its own lines that have no end yet.
+# Owner: each thread has its own speaker, and its own entries in `begun`; when the process ends, the
+# main thread takes those of all.
 
 from __future__ import annotations
 
@@ -15,19 +16,21 @@ PLUGIN_LOGGER = "circusplug.plugin."
 
 
 class Printer(Protocol):
-    """Where a thread prints to."""
+    """Where threads print to."""
 
-    def end_line(self) -> None:
-        """Write what the calling thread has begun as a whole line."""
+    def write_lines(self, name: str | None, lines: bytes) -> None:
+        """Write lines of a plugin, or of nobody; the last one is without its end."""
 
 
 class _Speaker(threading.local):
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self.begun: dict[Printer, bytes] = {}
+    name: str | None = None
 
 
 speaker = _Speaker()
+
+#: What was printed of lines that have no end yet: who prints, and the text, by the number of the
+#: thread and where it prints to. A thread that ends leaves its last entry here.
+begun: dict[tuple[int, Printer], tuple[str | None, bytes]] = {}
 
 
 @contextlib.contextmanager
@@ -42,10 +45,16 @@ def speaking(name: str | None) -> Iterator[None]:
 
 
 def _change(name: str | None) -> None:
-    for printer in list(speaker.begun):
-        with contextlib.suppress(OSError):  # nobody reads it
-            printer.end_line()
+    end_lines(threading.get_ident())
     speaker.name = name
+
+
+def end_lines(thread: int | None = None) -> None:
+    """Write what a thread, or any, has begun as whole lines."""
+    for number, printer in list(begun):
+        if thread in (None, number) and (entry := begun.pop((number, printer), None)):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it was closed
+                printer.write_lines(*entry)
 
 
 class PluginFilter(logging.Filter):

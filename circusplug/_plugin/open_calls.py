@@ -15,6 +15,7 @@ from collections.abc import Callable
 import zmq
 
 from .._errors import CallError
+from .._logs import Repeats
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, error_from_reply, is_conflict
@@ -58,6 +59,7 @@ class OpenCalls:
         self._make_socket = make_socket
         self._counters = counters
         self._logger = logger
+        self._repeats = Repeats()
         self._retired: list[Channel] = []
         self._unsent: dict[int, Call] = {}
 
@@ -239,7 +241,8 @@ class OpenCalls:
         error = error or error_from_reply(call.command, call.properties, reply or {})
         if error is not None:
             self._counters.casts_failed += 1
-            self._logger.warning("cast failed: %s", error)
+            what = f"{type(error).__name__} {call.command} {call.properties.get('name')!r:.100}"
+            self._repeats.log_warning(self._logger, what, "cast failed: %s", error)
 
     # Sockets.
 
@@ -250,7 +253,8 @@ class OpenCalls:
         try:
             fresh = Channel(self._make_socket())
         except zmq.ZMQError as error:
-            self._logger.warning("no fresh connection to circusd, keeping the old one: %s", error)
+            text = "no fresh connection to circusd, keeping the old one: %s"
+            self._repeats.log_warning(self._logger, "connection", text, error)
             return
         self.channel = fresh
         self._retired.append(channel)

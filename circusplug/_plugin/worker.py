@@ -305,7 +305,8 @@ class Worker:
             self.logger.error("%s", message)
 
     def _report_garbage(self, topic: bytes) -> None:
-        self.logger.warning("not an event, left out: message that begins with %r", topic[:80])
+        text = "not an event, left out: message that begins with %r"
+        self._repeats.log_warning(self.logger, "garbage", text, topic[:80])
 
     # From any thread.
 

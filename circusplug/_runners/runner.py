@@ -151,6 +151,9 @@ class Runner(Protocol):
     def measure_lag(self) -> None:
         """Measure its loop's lag, for its counters; returns at once."""
 
+    def log_level_changed(self) -> None:
+        """Take in that the whole log may have another level."""
+
     def run_handle_stop(self) -> None:
         """Give a life that failed the chance to clean up what its constructor made."""
 

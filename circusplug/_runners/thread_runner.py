@@ -58,6 +58,7 @@ class ThreadRunner(Owner):
         self._thread: PluginThread | None = None
 
     def start(self) -> None:
+        _logs.set_plugin_level(self.spec.name, self.spec.host.loglevel)
         worker = self._worker = Worker(
             self.spec.name,
             self._around.link,
@@ -139,6 +140,9 @@ class ThreadRunner(Owner):
     def measure_lag(self) -> None:
         if self._worker is not None:
             self._worker.loop.post(self._note_lag, time.monotonic())
+
+    def log_level_changed(self) -> None:
+        """Nothing to do: this process's log is that of the host."""
 
     def _note_lag(self, asked: float) -> None:
         self.counters.lag = max(self.counters.lag, time.monotonic() - asked)

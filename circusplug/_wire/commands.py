@@ -61,7 +61,7 @@ def decode_reply(frame: bytes) -> Reply | None:
     """Decode a reply frame; None if it is not a JSON object."""
     try:
         reply = load_json(frame)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return reply if isinstance(reply, dict) else None
 

@@ -77,9 +77,13 @@ def command_socket(context: zmq.Context[Any], link: Link) -> zmq.Socket[bytes]:
         zmq.ZMQError: That cannot be done.
     """
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-    configure_link(socket, link.endpoint, link.max_message)
-    # Without a connection a command is refused at once, instead of waiting in a queue
-    # for a circusd that is down and firing minutes later.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    socket.connect(link.endpoint)
+    try:
+        configure_link(socket, link.endpoint, link.max_message)
+        # Without a connection a command is refused at once, instead of waiting in a queue
+        # for a circusd that is down and firing minutes later.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.connect(link.endpoint)
+    except zmq.ZMQError:
+        socket.close(0)
+        raise
     return socket

@@ -609,7 +609,7 @@ def test_one_plugin_runs_with_circus_s_flags_and_log_lines(
         "Starting",
     ]
     assert "config {'name': 'teller', 'greeting': \"a: b 'c'\"}, delay 2.5" in command.output
-    assert "teller: stop\n" in command.lines
+    assert "[teller] teller: stop\n" in command.lines
 
 
 def test_options_given_as_json_keep_their_types(tmp_path: Path, plugin_command: list[str]) -> None:
@@ -794,7 +794,7 @@ def test_the_log_goes_to_the_file_that_the_ini_names_and_prints_do_not(tmp_path:
             command.wait_for("plugin:one: init")
             command.interrupt()
             assert command.end() == 0
-    assert command.output == "plugin:one: init\nplugin:one: stop\n"
+    assert command.output == "[one] plugin:one: init\n[one] plugin:one: stop\n"
     assert "[INFO] all plugins are stopped" in (tmp_path / "host.log").read_text()
 
 
@@ -1005,7 +1005,7 @@ def test_a_critical_plugin_that_fails_stops_the_host_with_status_1(tmp_path: Pat
         assert command.end() == 1
     said = "circusplug: b is critical and has failed for good: RuntimeError: no good\n"
     assert command.lines[-1] == said
-    assert command.lines.count("plugin:a: init\n") == command.lines.count("plugin:a: stop\n")
+    assert command.output.count("plugin:a: init\n") == command.output.count("plugin:a: stop\n")
 
 
 def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None:
@@ -1016,8 +1016,8 @@ def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None
         assert command.end() == 0
     assert "b is still busy" in command.output
     for name in "ac":  # which had their turn or not when b sent the signal
-        assert command.lines.count(f"plugin:{name}: init\n") == (
-            command.lines.count(f"plugin:{name}: stop\n")
+        assert command.output.count(f"plugin:{name}: init\n") == (
+            command.output.count(f"plugin:{name}: stop\n")
         )
     assert "Traceback" not in command.output
 
@@ -1067,7 +1067,7 @@ def test_a_handle_stop_that_hangs_is_ended_and_the_others_are_stopped(tmp_path: 
         command.signal(signal.SIGTERM)
         assert command.end() == 0
     assert re.search(r" b\[\d+\] \[ERROR\] handle_stop takes too long; it is at", command.output)
-    assert "plugin:a: stop\n" in command.lines
+    assert "[a] plugin:a: stop\n" in command.lines
 
 
 def test_a_reader_that_left_does_not_end_the_host(tmp_path: Path) -> None:
@@ -1087,7 +1087,7 @@ def test_a_reader_that_left_does_not_end_the_host(tmp_path: Path) -> None:
             command = Running(tmp_path, "run", path, stdout=write, stderr=file)
         os.close(write)
         with command, open(read) as out:
-            assert out.readline() == "plugin:one: init\n"
+            assert out.readline() == "[one] plugin:one: init\n"
             circusd.wait_subscribed(2, timeout=PATIENCE)
             out.close()
             circusd.publish("web", "spawn", process_pid=1)

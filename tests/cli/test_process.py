@@ -51,7 +51,7 @@ def test_a_stray_thread_of_an_executor_does_not_keep_a_stopped_host(tmp_path: Pa
             command.wait_for("plugin:a: init")
             command.interrupt()
             assert command.end() == 0
-    assert "plugin:a: stop\n" in command.lines
+    assert "[a] plugin:a: stop\n" in command.lines
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_sigquit_logs_what_every_thread_does_and_stops_cleanly(tmp_path: Path) -
             command.signal(signal.SIGQUIT)
             assert command.end() == 0
     assert "plugin:a is at" in command.output
-    assert {"plugin:a: stop\n", "plugin:b: stop\n"} <= set(command.lines)
+    assert {"[a] plugin:a: stop\n", "[b] plugin:b: stop\n"} <= set(command.lines)
 
 
 def test_sigusr1_opens_the_log_file_anew_and_sigusr2_does_nothing(tmp_path: Path) -> None:

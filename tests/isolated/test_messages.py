@@ -33,6 +33,7 @@ SAID = [
     messages.Stop(1.5),
     messages.AskState(),
     messages.AskStack(),
+    messages.LogLevel(10),
     messages.Begun(),
     messages.Running(),
     messages.Waiting(),
@@ -44,7 +45,7 @@ SAID = [
     messages.Stack(""),
     messages.Saved("[1]"),
     messages.Ended(None, permanent=False, retry=True),
-    messages.LogEntry("a.b", 40, 1.0, "text\nmore"),
+    messages.LogEntry("a.b", 40, 1.0, "text\nmore", "trace\nback"),
 ]
 
 #: Values that a process could put anywhere.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from circusplug._isolated.messages import LogEntry, encode
 from circusplug._isolated.output_writer import OUTPUT_LIMIT
 from circusplug._isolated.pipe_reader import PipeReader
 from circusplug._isolated.pipes import Pipes
+from circusplug._logging.formats import JsonFormatter
 from circusplug._logs import DATE_FORMAT, FORMAT, Formatter
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
@@ -185,11 +187,17 @@ def test_each_line_of_what_it_says_is_marked_as_its_own(caplog: pytest.LogCaptur
     output.print_lines([b"\x1b[2Jline\rover it\r"])
     assert page.lines == [b"[one] ?[2Jline?over it"]
     text = "first\n2026-11-25 11:00:00 circusplug[1] [ERROR] all plugins are stopped"
-    output.log_lines([encode(LogEntry("circusplug", 40, 1.0, text))])
+    output.log_lines([encode(LogEntry("circusplug", 40, 1.0, text, "Traceback\nnone"))])
     (record,) = caplog.records
     lines = Formatter(FORMAT, DATE_FORMAT).format(record).splitlines()
     assert "one[12] [ERROR] first" in lines[0]
-    assert lines[1] == "[one] 2026-11-25 11:00:00 circusplug[1] [ERROR] all plugins are stopped"
+    assert lines[1:] == [
+        "[one] 2026-11-25 11:00:00 circusplug[1] [ERROR] all plugins are stopped",
+        "[one] Traceback",
+        "[one] none",
+    ]
+    entry = json.loads(JsonFormatter().format(record))
+    assert (entry["message"], entry["traceback"]) == (text, "Traceback\nnone")
 
 
 def test_lines_are_kept_together_up_to_a_limit() -> None:
