@@ -134,3 +134,18 @@ def test_an_exception_that_cannot_be_shown_or_was_never_raised_is_logged(log: Lo
     assert log.fail(Mute()) == [
         ("handle_recv failed: Mute (its text cannot be shown: SystemExit)", True)
     ]
+
+
+def test_a_warning_that_comes_again_and_again_is_told_at_growing_distances(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(1, 2000):
+        log.repeats.log_warning(LOGGER, "cast list", "cast failed: %s", number)
+    log.repeats.log_warning(LOGGER, "cast stop", "cast failed: %s", "another")
+    assert caplog.messages == [
+        "cast failed: 1",
+        "cast failed: 10 (10 times so far)",
+        "cast failed: 100 (100 times so far)",
+        "cast failed: 1000 (1000 times so far)",
+        "cast failed: another",
+    ]
