@@ -16,7 +16,7 @@ from .._errors import CircusPlugError, ConfigError
 from .._logs import logger
 from .._plugin.edited_code import find_edited, importing_anew
 from .._plugin.load import load_problem, module_of
-from .config_difference import difference
+from .config_difference import difference, where_circusd_is
 from .engine import Engine
 
 
@@ -68,7 +68,10 @@ class Changes:
         done: list[str] = []
 
         def change() -> None:
-            todo = difference(self._engine.supervisor.config, config, (), ())
+            before = self._engine.supervisor.config
+            if where_circusd_is(config) == where_circusd_is(before):  # by the tunnel that stands
+                self._engine.check_users(config.plugins)
+            todo = difference(before, config, (), ())
             starts = [spec for spec in todo.changed + todo.added if spec.active]
             with self._prepared(starts, config.plugins, config) as sharing:
                 done.extend(self._engine.reconfigure(config, sharing))

@@ -189,7 +189,6 @@ class Engine:
         """
         with self._moving:
             if where_circusd_is(config) == where_circusd_is(self.supervisor.config):
-                self.check_users(config.plugins)
                 return self._change(config, None, edited)
             with self._factory.moved(config) as link:
                 return self._change(config, link, edited)

@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from .._loop.forked import halt_if_forked
 from .._loop.plugin_loop import PluginLoop
 from .._loop.selector import is_readable
 from .._status import Counters
@@ -76,6 +77,7 @@ class Receiver:
         self._place = Place()
         self._no_turn_until = 0.0
         self.stopping = False
+        halt_if_forked(self)
 
     def start(self, handler: Callable[[Frames], Any]) -> None:
         """Hand each event to `handler` from now on."""

@@ -11,11 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
+from .._loop.forked import leave_if_forked
 from .._plugin.construction import worker_for_construction
 from .._plugin.edited_code import remember
 from .._plugin.hints import hint_for
@@ -61,7 +63,7 @@ class ThreadRunner(Owner):
         _logs.set_plugin_level(self.spec.name, self.spec.host.loglevel)
         worker = self._worker = Worker(
             self.spec.name,
-            self._around.link,
+            replace(self._around.link, max_message=self.spec.host.max_message),
             counters=self.counters,
             owner=self,
         )
@@ -114,11 +116,14 @@ class ThreadRunner(Owner):
     def _contain(self, call: Callable[[], object], what: str = "handle_stop") -> bool:
         """Call a method of the plugin; False if it has failed, which is told of."""
         with _logs.speaking(self.spec.name):
+            pid = os.getpid()
             try:
                 call()
+                leave_if_forked(pid)
             except KeyboardInterrupt:
                 raise  # it is not the plugin's
             except BaseException as error:  # noqa: BLE001 - the others are to be stopped
+                leave_if_forked(pid, error)
                 if self._worker is not None:
                     self._worker.last_error = f"{what}: {describe(error)}"
                 _logs.logger.exception("%s: %s failed", self.spec.name, what)

@@ -20,10 +20,13 @@ class Counts(Member):
     """Counts its events, and one more for its stop."""
 
     def handle_init(self) -> None:
-        self.count = 0
+        self.count, self.hears = 0, False
         super().handle_init()
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        if self.parse_event(data).action == "updated":  # only asks whether it hears already
+            self.hears = True
+            return
         self.count += 1
         super().handle_recv(data)
 
@@ -40,8 +43,12 @@ class Counts(Member):
         self.note(f"set {self.count}")
 
 
-def count_one(circusd: FakeCircusd, journal: Journal, lives: int = 1) -> None:
-    circusd.wait_subscribed(1)
+def count_one(arbiter: Arbiter, circusd: FakeCircusd, journal: Journal, lives: int = 1) -> None:
+    def hears(_: object) -> bool:
+        circusd.publish("web", "updated")  # its subscription may come late
+        return arbiter.instance("a").hears
+
+    arbiter.wait(hears, PATIENCE)
     circusd.publish("web", "spawn")
     journal.wait("a", "spawn", lives)
 
@@ -63,13 +70,13 @@ def test_a_new_life_goes_on_with_what_the_old_one_has_counted(
     arbiter = host(member("a", Counts))
     with hosting(arbiter):
         arbiter.wait(state_is("a", "running"), PATIENCE)
-        count_one(fake_circusd, journal)
+        count_one(arbiter, fake_circusd, journal)
         change(arbiter)
         journal.wait("a", "set 2")
         assert journal.thread("a", "get") is journal.thread("a", "stop")
         set_by = journal.thread("a", "set 2")
         arbiter.wait(state_is("a", "running"), PATIENCE)
-        count_one(fake_circusd, journal, 2)
+        count_one(arbiter, fake_circusd, journal, 2)
         assert set_by.name == "plugin:a"
         change(arbiter)
         journal.wait("a", "set 4") if change is restarted else None
@@ -153,7 +160,7 @@ def test_a_set_state_that_fails_is_told_of_and_the_plugin_runs_without(
 
     with host(member("a", FailsToSet)) as arbiter:
         arbiter.restart_plugin("a")
-        count_one(fake_circusd, journal)
+        count_one(arbiter, fake_circusd, journal)
         assert arbiter.instance("a").count == 1
         assert "a: set_state failed" in caplog.text
         assert arbiter.plugins["a"].last_error == "set_state: ValueError: no good"

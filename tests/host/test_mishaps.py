@@ -431,3 +431,17 @@ def test_without_a_forkserver_the_host_says_why_it_does_not_start(
     monkeypatch.setattr("circusplug._isolated.forkserver.start_forkserver", fail)
     with pytest.raises(HostError, match=r"isolated plugins come from: AF_UNIX path too long"):
         host(member("a", isolate=True)).start()
+
+
+def test_an_event_larger_than_allowed_costs_the_connection_and_no_more(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._plugin.event_connection.RENEW_INTERVAL", 0.05)
+    with host({**member("one"), "host.max_message": "1K"}) as arbiter:
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn", text="x" * 2000)
+        arbiter.wait(lambda now: now["one"].counters.reconnects == 1, PATIENCE)
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "reap")
+        journal.wait("one", "reap")
+    assert "spawn" not in journal.of("one")

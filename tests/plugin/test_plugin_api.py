@@ -601,7 +601,7 @@ def test_when_circusd_comes_back_calls_need_not_wait_for_the_old_connection(
         dealer.linger = 0
         dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
 
-    monkeypatch.setattr("circusplug._plugin.worker.configure_link", configure)
+    monkeypatch.setattr("circusplug._wire.endpoints.configure_link", configure)
     run_plugin(Reads, seen=seen).plugin.call("list")
     fake_circusd.restart()
     assert seen.take() == []

@@ -67,7 +67,7 @@ def log(tmp_path: Path) -> Path:
 def test_a_host_whose_circusd_has_ended_before_it_looked_ends_too(
     record: Record, ours: str, log: Path
 ) -> None:
-    first, second = free_endpoints(2)
+    first, second = "ipc:///nonexistent/commands", "ipc:///nonexistent/events"
     orphan((first, second), host_ini(record, ours), log)
     said = log.read_text()
     assert f"no circusd is at {first}: the one that started this host has ended" in said

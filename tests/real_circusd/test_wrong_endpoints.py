@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from circusd_real import RealCircusd, free_endpoints
+from circusd_real import RealCircusd
 from command import Running, plugin, write_ini
 
 #: `circusplug`, which soon tells of a socket that stands alone.
@@ -50,7 +50,7 @@ HASTY = [
 def test_a_wrong_endpoint_is_told_once_for_all_plugins(
     tmp_path: Path, wrong: object, said: str
 ) -> None:
-    (free,) = free_endpoints(1)
+    free = "ipc:///nonexistent/nobody"  # and not a port, which a circusd may take
     with RealCircusd({"web": {}}) as circusd:
         right = circusd.endpoint, circusd.pubsub_endpoint
         sections = [plugin("one"), plugin("two"), plugin("isolated", isolate="yes")]
