@@ -178,8 +178,9 @@ def test_nothing_that_up_starts_can_speak_for_it(systemd: Systemd, tmp_path: Pat
 
 
 @one_kind
-def test_a_plugin_that_stalls_is_told_of_and_not_fed_to_the_watchdog(
-    systemd: Systemd, fake_circusd: FakeCircusd, tmp_path: Path
+@pytest.mark.parametrize("watchdog", [True, False])
+def test_a_plugin_that_stalls_is_told_of_and_keeps_the_watchdog_hungry(
+    watchdog: bool, systemd: Systemd, fake_circusd: FakeCircusd, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -187,10 +188,11 @@ def test_a_plugin_that_stalls_is_told_of_and_not_fed_to_the_watchdog(
         tmp_path, fake_circusd,
         witness(systemd, "a", gate=str(gate), host_stall_timeout="0.05"),
     )  # fmt: skip
-    env = service(systemd, WATCHDOG_USEC="20000")
+    env = service(systemd, **{"WATCHDOG_USEC": "20000"} if watchdog else {})
     with Running(tmp_path, "run", path, env=env) as command:
         systemd.wait_for("READY=1")
-        systemd.wait_for("WATCHDOG=1")
+        if watchdog:
+            systemd.wait_for("WATCHDOG=1")
         fake_circusd.publish("w", "spawn", process_pid=1)
         systemd.wait_for("STATUS=1 plugin: 1 stalled")
         since = len(systemd.told)
@@ -198,7 +200,8 @@ def test_a_plugin_that_stalls_is_told_of_and_not_fed_to_the_watchdog(
         gate.write_text("")
         systemd.wait_for("goes on")
         assert systemd.told[since:] == ["plugin:a goes on"]
-        systemd.wait_for("WATCHDOG=1")
+        if watchdog:
+            systemd.wait_for("WATCHDOG=1")
         systemd.wait_for("STATUS=1 plugin: 1 running", since)
         command.interrupt()
         assert command.end() == 0

@@ -72,7 +72,7 @@ def test_the_status_is_told_when_it_differs_and_at_most_a_few_times_a_second(
     assert told(systemd) == ["STATUS=3 plugins: 2 running, 1 starting"]
     for _ in range(100):
         host.changed()
-        host.run_timers(lambda: ["running"])
+        host.run_timers(lambda: pytest.fail("it is too soon to look"))
     assert told(systemd) == []
     due = host.next_timer()
     assert due is not None
@@ -104,6 +104,18 @@ def test_the_watchdog_is_fed_while_no_plugin_stalls(systemd: socket.socket, cloc
     assert "WATCHDOG" not in "".join(told(systemd))
     host.run_timers(lambda: ["running", "running"])
     assert "WATCHDOG=1" in told(systemd)[-1].splitlines()
+
+
+def test_the_watchdog_does_not_bring_the_status_sooner(
+    systemd: socket.socket, clock: Clock
+) -> None:
+    host = notify(systemd, clock, 0.01)
+    host.run_timers(lambda: ["starting"])
+    assert told(systemd) == ["STATUS=1 plugin: 1 starting\nWATCHDOG=1"]
+    clock.now += 0.01
+    host.changed()
+    host.run_timers(lambda: ["running"])
+    assert told(systemd) == ["WATCHDOG=1"]
 
 
 def test_a_full_socket_is_tried_again_and_gets_the_newest(
