@@ -14,8 +14,6 @@ from typing import Any
 
 import zmq
 
-from .forked import leave_if_forked
-
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 # As plain ints: arithmetic with pyzmq's enum members takes longer than the poll itself.
@@ -40,7 +38,6 @@ class PollerSelector(selectors.BaseSelector):
         self._view = _KeyView(self._keys)
         self.busy_since = 0.0
         self.on_wake: Callable[[], object] | None = None
-        self.pid = os.getpid()
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         handle = _handle(fileobj)
@@ -66,7 +63,6 @@ class PollerSelector(selectors.BaseSelector):
         return changed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        leave_if_forked(self.pid)
         wait = -1 if timeout is None else math.ceil(timeout * 1000) if timeout > 0 else 0
         self.busy_since = 0.0
         try:

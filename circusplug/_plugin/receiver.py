@@ -14,7 +14,6 @@ from typing import Any
 
 import zmq
 
-from .._loop.forked import halt_if_forked
 from .._loop.plugin_loop import PluginLoop
 from .._loop.selector import is_readable
 from .._status import Counters
@@ -77,7 +76,6 @@ class Receiver:
         self._place = Place()
         self._no_turn_until = 0.0
         self.stopping = False
-        halt_if_forked(self)
 
     def start(self, handler: Callable[[Frames], Any]) -> None:
         """Hand each event to `handler` from now on."""

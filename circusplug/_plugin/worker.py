@@ -20,7 +20,6 @@ import zmq
 
 from .._errors import CircusPlugError, SpecError, describe
 from .._logs import Repeats
-from .._loop.forked import leave_if_forked
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.endpoints import Link, command_socket
@@ -142,9 +141,6 @@ class Worker:
             if self.owner is None or self.abandoned:
                 self.stopper = threading.get_ident()
                 (self.owner or Owner()).run_own_stop(stop)
-        except BaseException as error:
-            leave_if_forked(self.loop.selector.pid, error)
-            raise
         finally:
             self._close()
         if ended_by is not None:
@@ -163,7 +159,6 @@ class Worker:
                     self._receiver.await_in_order(awaited, "handle_connect")
                 self.loop.run_forever()
         except (KeyboardInterrupt, SystemExit) as error:
-            leave_if_forked(self.loop.selector.pid, error)
             ended_by = error
             self._receiver.cancel_in_hand()  # nobody waits for it any more
         finally:
@@ -293,7 +288,6 @@ class Worker:
         return _await_all(awaited) if awaited else None
 
     def _contain(self, error: BaseException, what: str) -> None:
-        leave_if_forked(self.loop.selector.pid, error)
         self.last_error = f"{what}: {describe(error)}"
         try:
             self._repeats.log_exception(self.logger, what, error)

@@ -17,7 +17,6 @@ from typing import Any
 from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
-from .._loop.forked import leave_if_forked
 from .._plugin.construction import worker_for_construction
 from .._plugin.edited_code import remember
 from .._plugin.hints import hint_for
@@ -116,14 +115,11 @@ class ThreadRunner(Owner):
     def _contain(self, call: Callable[[], object], what: str = "handle_stop") -> bool:
         """Call a method of the plugin; False if it has failed, which is told of."""
         with _logs.speaking(self.spec.name):
-            pid = os.getpid()
             try:
                 call()
-                leave_if_forked(pid)
             except KeyboardInterrupt:
                 raise  # it is not the plugin's
             except BaseException as error:  # noqa: BLE001 - the others are to be stopped
-                leave_if_forked(pid, error)
                 if self._worker is not None:
                     self._worker.last_error = f"{what}: {describe(error)}"
                 _logs.logger.exception("%s: %s failed", self.spec.name, what)
