@@ -63,7 +63,7 @@ class CircusdProcess:
         self._start_timeout = start_timeout
         self._path = ""
         self._guard: subprocess.Popen[bytes] | None = None
-        self._control = -1
+        self._control = self._file = -1
         self._reader: threading.Thread | None = None
         # What the report said; written by the reader thread, under this condition.
         self._changed = threading.Condition()
@@ -118,15 +118,15 @@ class CircusdProcess:
                 undo.callback(os.close, report)
                 theirs.callback(os.close, report_write)
                 # In memory: whoever is killed, no file is left, and nobody else can read it.
-                file = theirs.enter_context(open(os.memfd_create("circus.ini"), "wb"))
-                file.write(self._ini.encode("utf-8"))
-                file.flush()
-                self._path = f"/proc/self/fd/{file.fileno()}"
+                file = self._file = os.memfd_create("circus.ini")
+                undo.callback(os.close, file)
+                self.rewrite(self._ini)
+                self._path = f"/proc/self/fd/{file}"
                 numbers = [str(n) for n in (self._grace, os.getpid(), control, report_write)]
                 self._guard = subprocess.Popen(
                     [sys.executable, _GUARD, _CHILD, self._path, *numbers],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(control, report_write, file.fileno()),
+                    pass_fds=(control, report_write, file),
                     start_new_session=True,
                 )
             self._control = control_write
@@ -135,6 +135,13 @@ class CircusdProcess:
             target=self._read_report, args=(report,), name="circusd-report", daemon=True
         )
         self._reader.start()
+
+    def rewrite(self, ini: str) -> bool:
+        """Change the text that circusd reads for ``reloadconfig``; False if it is the same."""
+        changed, self._ini = ini != self._ini, ini
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, ini.encode("utf-8"), 0)
+        return changed
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Wait until circusd has bound its sockets and answers.
@@ -207,6 +214,7 @@ class CircusdProcess:
             self._reader.join(_GUARD_MARGIN)
         if self._control >= 0:
             os.close(self._control)
+            os.close(self._file)
             self._control = -1
         return self._exit_status
 

@@ -18,6 +18,7 @@ from .._config.control import AUTO
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import ConfigError, HostError, PluginLoadError
 from .._host.arbiter import Arbiter
+from .._host.own_process import OwnProcess
 from .._host.systemd_notify import SystemdNotify
 from .._plugin.load import load_plugin_class
 from .._wire.commands import decode_reply, encode_command
@@ -27,7 +28,7 @@ from .plugin_path import find_plugins_beside
 from .process_signals import signals_of_process
 
 if TYPE_CHECKING:
-    from .._circusd.process import CircusdProcess
+    from .own_circusd import OwnCircusd
 
 #: How long a plugin that computes keeps the interpreter from the others at a time, in seconds: a
 #: tenth of Python's own value, which neighbours of such a plugin feel at once.
@@ -55,7 +56,7 @@ def host_file(
         HostError: A critical plugin or all plugins failed for good, circusd ended and was not
             told to, or there is no writing the pid file.
     """
-    from .._config import ini_file, ini_for_circusd
+    from .._config import ini_file
     from .._config.ini_includes import read_ini
 
     fixed: dict[str, Any] = {
@@ -69,7 +70,7 @@ def host_file(
         if value is not None
     }
 
-    changes = _Changes(path, with_circusd)
+    told = _LogChanges()
 
     def read() -> HostConfig:
         ini = read_ini(path)
@@ -79,7 +80,7 @@ def host_file(
         find_plugins_beside(path, config.python_path)
         _logs.configure(config.loglevel, config.logoutput, config.log_format)
         ini_file.log_warnings(ini)
-        changes.tell(config, ini_for_circusd.sections_of_circusd(ini))
+        told.tell(config)
         return config
 
     systemd = SystemdNotify.take(os.environ)  # nothing that is started here shall speak for it
@@ -87,18 +88,25 @@ def host_file(
     config = read()
     if not any(spec.active for spec in config.plugins):
         _logs.logger.warning("%s: no [plugin:NAME] section that is active", path)
-    arbiter = Arbiter.from_config(
-        config, reload=read, exit_when_done=config.exit_when_done, systemd=systemd
+    circusd: OwnCircusd | None = None
+    process = OwnProcess(systemd)
+    if with_circusd:
+        from .own_circusd import OwnCircusd
+
+        circusd = OwnCircusd(path, config)
+        reload_circusd = circusd.reload
+        process = OwnProcess(systemd, circusd.private_endpoint, lambda: reload_circusd(arbiter))
+    arbiter: Arbiter = Arbiter.from_config(
+        config, reload=read, exit_when_done=config.exit_when_done, process=process
     )
     sys.setswitchinterval(config.switch_interval or SWITCH_INTERVAL)
-    circusd: CircusdProcess | None = None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_of_process(arbiter))
         stack.enter_context(pid_file(pidfile))
-        if with_circusd:
+        if circusd is not None:
             # The circusd that was started stays where it is, whatever the file says later.
             fixed.update(endpoint=config.endpoint, pubsub_endpoint=config.pubsub_endpoint)
-            circusd = _start_circusd(stack, arbiter, path, config.circusd_timeout)
+            circusd.start(stack, arbiter)
         elif not config.ssh_server:
             stack.enter_context(_warning_of_doubles(config))
         signals.host_takes_over()
@@ -115,40 +123,18 @@ def host_file(
     return 0
 
 
-class _Changes:
-    """Tells what a file says anew besides its plugins, and what of it has no effect yet.
+class _LogChanges:
+    """Tells where the log goes, if a file says so anew."""
 
-    Args:
-        path: The file.
-        with_circusd: Whether a circusd was started for its watchers.
-    """
-
-    def __init__(self, path: str, with_circusd: bool) -> None:
-        self._path = path
-        self._with_circusd = with_circusd
+    def __init__(self) -> None:
         self._log: tuple[str, str] | None = None
-        self._rest: dict[str, dict[str, str]] | None = None
 
-    def tell(self, config: HostConfig, rest: dict[str, dict[str, str]]) -> None:
-        """Log it; the first time there is nothing to compare with.
-
-        Args:
-            config: What was made of the file.
-            rest: Its sections that concern circusd.
-        """
+    def tell(self, config: HostConfig) -> None:
+        """Log it; the first time there is nothing to compare with."""
         log = config.loglevel, config.logoutput
         if self._log not in (None, log):
             _logs.logger.info("logging %s and above to %s from now on", *log)
         self._log = log
-        if not self._with_circusd:
-            return
-        if self._rest not in (None, rest):
-            _logs.logger.warning(
-                "%s: what it says besides the plugins has changed; the circusd that runs does not "
-                "hear of it, so start this command again",
-                self._path,
-            )
-        self._rest = rest
 
 
 def refuse_hosts(config: HostConfig) -> None:
@@ -163,20 +149,6 @@ def refuse_hosts(config: HostConfig) -> None:
     ]
     if problems:
         raise ConfigError(*problems)
-
-
-def _start_circusd(
-    stack: contextlib.ExitStack, arbiter: Arbiter, path: str, timeout: float
-) -> CircusdProcess:
-    from .._circusd.process import CircusdProcess, describe_status
-    from .._config import ini_for_circusd
-
-    circusd = stack.enter_context(
-        CircusdProcess(ini_for_circusd.without_plugins(path), source=path, start_timeout=timeout)
-    )
-    circusd.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
-    _logs.logger.info("circusd runs, process %s", circusd.pid)
-    return circusd
 
 
 def host_plugin(

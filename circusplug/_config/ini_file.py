@@ -27,7 +27,7 @@ HOST_USE = "circusplug.Host"
 #: What it may say besides defaults for the plugins' ``host.`` options; fields of `HostConfig`.
 OWN_OPTIONS = (
     "stop_timeout", "switch_interval", "exit_when_done", "circusd_timeout", "python_path",
-    "log_format", "control", "control_pubsub",
+    "log_format", "control", "control_pubsub", "door",
 )  # fmt: skip
 
 _CIRCUS_KEYS = (

@@ -193,6 +193,7 @@ _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
     "log_format": choice("text", "json"),
     "control": _control,
     "control_pubsub": control_endpoint,
+    "door": to_bool,
 }
 
 
@@ -217,6 +218,7 @@ class HostConfig:
         log_format: ``text`` or ``json``.
         control: Where the host takes commands: an endpoint, ``auto`` (named after `source`) or
             ``off``; None: not said, which is ``auto`` for the commands and ``off`` for programs.
+        door: Whether a host that has started circusd takes its commands in its place.
         control_pubsub: Where it publishes what happens to its plugins, likewise; ``auto`` is
             beside `control`.
         source: The file this comes from, or None.
@@ -237,6 +239,7 @@ class HostConfig:
     log_format: str = "text"
     control: str | None = None
     control_pubsub: str = AUTO
+    door: bool = True
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

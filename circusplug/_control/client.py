@@ -34,7 +34,7 @@ class ControlClient:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         path = endpoint.removeprefix("ipc://")
         if path != endpoint and not is_alive(path):
             raise NotRunningError(f"no host listens on {endpoint}")
@@ -81,4 +81,4 @@ class ControlClient:
             if reply.get("status") == "error":
                 raise CircusdError(str(reply.get("reason")))
             return reply
-        raise NotRunningError(f"the host on {self._endpoint} does not answer within {seconds:g} s")
+        raise NotRunningError(f"the host on {self.endpoint} does not answer within {seconds:g} s")

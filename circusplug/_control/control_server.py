@@ -43,13 +43,16 @@ class ControlServer(Server):
         host: The host.
         endpoint: Where to take commands.
         pubsub_endpoint: Where to publish; empty: nowhere.
+
+    Attributes:
+        watchers: The host's plugins, as commands see them.
     """
 
     def __init__(self, host: Steered, endpoint: str, pubsub_endpoint: str) -> None:
         super().__init__("control endpoint", self._take)
         self.endpoint = endpoint
         self.pubsub_endpoint = pubsub_endpoint
-        self._watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
+        self.watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
         self._garbage = 0
         self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
 
@@ -79,9 +82,16 @@ class ControlServer(Server):
         """
         router.setsockopt(zmq.MAXMSGSIZE, _LONGEST_COMMAND)
         router.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
-        self._bind(router, self.endpoint)
-        if self.pubsub_endpoint:
-            self._bind(publisher, self.pubsub_endpoint)
+        for sock, endpoint in ((router, self.endpoint), (publisher, self.pubsub_endpoint)):
+            path = endpoint.removeprefix("ipc://")
+            if path == endpoint:
+                if endpoint:
+                    bind_endpoint(sock, endpoint)
+                continue
+            with claimed(path):
+                bind_endpoint(sock, endpoint)
+                os.chmod(path, 0o600)
+                self._sockets[path] = os.lstat(path).st_ino
 
     def unbind(self, linger: int = 0) -> None:
         """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
@@ -91,21 +101,6 @@ class ControlServer(Server):
                 if os.lstat(path).st_ino == inode:  # else it is another host's by now
                     os.unlink(path)
         self._sockets.clear()
-
-    def _bind(self, sock: zmq.Socket[bytes], endpoint: str) -> None:
-        path = endpoint.removeprefix("ipc://")
-        try:
-            if path == endpoint:
-                sock.bind(endpoint)
-                return
-            with claimed(path):
-                sock.bind(endpoint)
-                os.chmod(path, 0o600)
-                self._sockets[path] = os.lstat(path).st_ino
-        except zmq.ZMQError as error:
-            raise HostError(f"control: cannot listen on {endpoint}: {error}") from None
-        except OSError as error:
-            raise HostError(f"control: cannot listen on {endpoint}: {error.strerror}") from None
 
     def close(self) -> None:
         """Let the last replies go, and close; may be called twice."""
@@ -132,8 +127,12 @@ class ControlServer(Server):
             if request is not None:
                 send_back(json.dumps(request).encode())
             return
+        self.respond(request, send_back)
+
+    def respond(self, request: Request, send_back: SendBack) -> None:
+        """Carry out a command and send the reply, at once or later."""
         outcome = answer(
-            COMMANDS, self._watchers, request.command, request.properties, _hint_at_command
+            COMMANDS, self.watchers, request.command, request.properties, _hint_at_command
         )
         if isinstance(outcome, Future):
             outcome.add_done_callback(lambda done: self._answer_later(send_back, request, done))
@@ -162,3 +161,16 @@ class ControlServer(Server):
 
 def _hint_at_command(command: str) -> str:
     return did_you_mean(command.lower(), COMMANDS)
+
+
+def bind_endpoint(sock: zmq.Socket[bytes], endpoint: str) -> None:
+    """Bind a socket.
+
+    Raises:
+        HostError: That is not possible.
+    """
+    try:
+        sock.bind(endpoint)
+    except zmq.ZMQError as error:
+        reason = os.strerror(error.errno or 0)
+        raise HostError(f"cannot listen on {endpoint}: {reason}") from None

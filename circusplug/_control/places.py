@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 from .._errors import HostError
 
-#: Ends the name of a control socket, and of the one for events beside it.
-_SUFFIX, _EVENTS_SUFFIX = ".sock", ".events.sock"
+#: Ends the name of a control socket, and of those for events and of circusd beside it.
+_SUFFIX, _EVENTS_SUFFIX, _CIRCUSD_SUFFIX = ".sock", ".events.sock", ".circusd.sock"
 
 
 def directories() -> list[str]:
@@ -39,6 +39,16 @@ def events_endpoint_of(endpoint: str) -> str:
     return endpoint.removesuffix(_SUFFIX) + _EVENTS_SUFFIX
 
 
+def circusd_endpoint_of(file: str) -> str:
+    """Where the circusd of a host takes commands that has the endpoint of the file itself.
+
+    Raises:
+        HostError: There is no place for it.
+    """
+    make_private(directories()[0])
+    return endpoint_of(file).removesuffix(_SUFFIX) + _CIRCUSD_SUFFIX
+
+
 def endpoints_of(file: str) -> list[str]:
     """Where the host for a file may be found, whatever environment it was started in."""
     return [f"ipc://{_path_of(directory, file)}" for directory in directories()]
@@ -51,7 +61,8 @@ def running() -> list[str]:
         with contextlib.suppress(OSError):
             names = sorted(os.listdir(directory))
             paths = [os.path.join(directory, name) for name in names if name.endswith(_SUFFIX)]
-            found += [path for path in paths if not path.endswith(_EVENTS_SUFFIX)]
+            others = _EVENTS_SUFFIX, _CIRCUSD_SUFFIX
+            found += [path for path in paths if not path.endswith(others)]
     return [f"ipc://{path}" for path in found if is_alive(path)]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -23,11 +22,11 @@ from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBS
 from .changes import Changes
 from .engine import Engine
 from .managed_plugin import ManagedPlugin
+from .own_process import OwnProcess
 from .program_client import ProgramClient
 from .reloads import Reloads
 from .runner_factory import RunnerFactory
 from .steering import Steering
-from .systemd_notify import SystemdNotify
 
 if TYPE_CHECKING:
     from .._circusd.embedded import EmbeddedCircusd
@@ -114,7 +113,7 @@ class Arbiter:
         reload: Callable[[], HostConfig] | None = None,
         exit_when_done: bool = False,
         hooks: Hooks = NO_HOOKS,
-        systemd: SystemdNotify | None = None,
+        process: OwnProcess | None = None,
     ) -> Arbiter:
         """Make an arbiter of a configuration that was read or built before.
 
@@ -124,10 +123,10 @@ class Arbiter:
             reload: Reads the configuration again, on SIGHUP and for `reload()`.
             exit_when_done: See the class.
             hooks: What the plugins' threads tell somebody, for a test kit.
-            systemd: Told what happens to the host, for a process that is its service.
+            process: What is known of the process, if that is the host's own.
         """
         arbiter = cls.__new__(cls)
-        arbiter._setup(config, context, exit_when_done, reload, hooks, systemd)
+        arbiter._setup(config, context, exit_when_done, reload, hooks, process)
         return arbiter
 
     def _setup(
@@ -137,16 +136,16 @@ class Arbiter:
         exit_when_done: bool,
         reload: Callable[[], HostConfig] | None = None,
         hooks: Hooks = NO_HOOKS,
-        systemd: SystemdNotify | None = None,
+        process: OwnProcess | None = None,
     ) -> None:
         self._hooks = hooks
-        self._systemd = systemd or SystemdNotify()
+        self._process = process or OwnProcess()
         self._config = config
         self._context = context
         self._exit_when_done = exit_when_done
         self._read_config = reload
         self._lock = threading.Lock()
-        self._reloads = Reloads(self)
+        self._reloads = Reloads(self, self._process.after_reload)
         self._steering: Steering | None = None
         self._changed = threading.Condition()
         self._engine: Engine | None = None
@@ -181,12 +180,7 @@ class Arbiter:
         self._make_engine().run_aside()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -217,26 +211,29 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
-            self._steering = Steering.opened(self, self._reloads, self._config)
+            ends = self._config, self._process.circusd_endpoint
+            self._steering = Steering.opened(self, self._reloads, *ends)
             engine = self._engine = Engine(
                 self._config,
-                RunnerFactory(self._config, self._context, self.client, self._make_circusd()),
+                self._make_factory(),
                 self._exit_when_done,
                 self._reloads.begin,
                 self._tell_changed,
                 self._hooks,
-                self._systemd,
+                self._process.systemd,
             )
         if self._failure is not None:
             engine.fail(self._failure)
         return engine
 
-    def _make_circusd(self) -> EmbeddedCircusd | None:
-        if self._circusd is None:
-            return None
-        from .._circusd.embedded import EmbeddedCircusd
+    def _make_factory(self) -> RunnerFactory:
+        circusd: EmbeddedCircusd | None = None
+        if self._circusd is not None:
+            from .._circusd.embedded import EmbeddedCircusd
 
-        return EmbeddedCircusd(self._circusd)
+            circusd = EmbeddedCircusd(self._circusd)
+        ends = circusd, self._process.circusd_endpoint
+        return RunnerFactory(self._config, self._context, self.client, *ends)
 
     @property
     def _started(self) -> Engine:
@@ -268,9 +265,8 @@ class Arbiter:
     @property
     def config(self) -> HostConfig:
         """What it was made from, with the changes made since."""
-        if self._engine is not None and self._engine.is_set_up:
-            return self._engine.supervisor.config
-        return self._config
+        engine = self._engine
+        return engine.supervisor.config if engine and engine.is_set_up else self._config
 
     @property
     def failure(self) -> str | None:
@@ -390,7 +386,7 @@ class Arbiter:
         """
         if self._read_config is None:
             raise HostError("this host was not made from a configuration file")
-        with self._systemd.reloading():
+        with self._process.systemd.reloading():
             return self.reconfigure(self._read_config())
 
     @property

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .._errors import CircusPlugError
@@ -27,10 +28,16 @@ class Reloadable(Protocol):
 
 
 class Reloads:
-    """Reloads a host."""
+    """Reloads a host.
 
-    def __init__(self, host: Reloadable) -> None:
+    Args:
+        host: The host.
+        after: What else is to be done then; returns what was done, a line each.
+    """
+
+    def __init__(self, host: Reloadable, after: Callable[[], list[str]] = list) -> None:
         self._host = host
+        self._after = after
         self._reloading = threading.Lock()  # one after the other
 
     def begin(self) -> None:
@@ -64,5 +71,5 @@ class Reloads:
             self._host.client.call("reload")  # as Circus's arbiter does
             logger.info("the watchers are being reloaded")
         else:
-            done = self._host.reload()
+            done = self._host.reload() + self._after()
             logger.info("reloaded: %s", "; ".join(done) or "nothing has changed")

@@ -44,12 +44,14 @@ class RunnerFactory:
         context: zmq.Context[Any] | None,
         client: ProgramClient,
         circusd: EmbeddedCircusd | None = None,
+        circusd_endpoint: str | None = None,
     ) -> None:
         self._config = config
         self._owns_context = context is None
         self._context = context
         self._client = client
         self._circusd = circusd
+        self._circusd_endpoint = circusd_endpoint
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
@@ -205,5 +207,5 @@ class RunnerFactory:
         self._check.start()
 
     def _link(self, config: HostConfig) -> Link:
-        ends = connectable(config.endpoint), connectable(config.pubsub_endpoint)
-        return Link(*ends, self._context)
+        endpoint = connectable(self._circusd_endpoint or config.endpoint)
+        return Link(endpoint, connectable(config.pubsub_endpoint), self._context)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from .._config.specs import HostConfig
 from .._control.control_server import ControlServer
+from .._control.door import Door
 from .._errors import HostError
 from .._status import PluginStatus
 from .managed_plugin import ManagedPlugin
@@ -58,31 +59,47 @@ class Steering:
         self._host = host
         self._reloads = reloads
         self._server: ControlServer | None = None
+        self._door: Door | None = None
         self._lock = threading.Lock()
         self._under_way: dict[str, threading.Thread] = {}
         self._ends: Future[None] = Future()
         self._announced: dict[str, tuple[str, int | None, int]] = {}
 
     @classmethod
-    def opened(cls, host: Host, reloads: Reloads, config: HostConfig) -> Steering | None:
-        """Open the control endpoint that a configuration asks for; None if it asks for none.
+    def opened(
+        cls, host: Host, reloads: Reloads, config: HostConfig, circusd_endpoint: str | None
+    ) -> Steering:
+        """Open what a configuration asks for.
+
+        Args:
+            host: The host.
+            reloads: Its reloads.
+            config: What it is to run.
+            circusd_endpoint: Where its circusd takes commands, if the host takes them in its place.
 
         Raises:
-            HostError: It cannot be opened; another host for the same file, for one.
+            HostError: It cannot be opened; there is another host for the same file, for one.
         """
         steering = cls(host, reloads)
-        steering._server = ControlServer.for_config(steering, config)
-        if steering._server is None:
-            return None
-        steering._server.open()
+        try:
+            steering._server = ControlServer.for_config(steering, config)
+            if steering._server is not None:
+                steering._server.open()
+            if circusd_endpoint is not None:
+                steering._door = Door(steering, config.endpoint, circusd_endpoint)
+                steering._door.open()
+        except BaseException:
+            steering.close()
+            raise
         return steering
 
     def close(self) -> None:
         """Close the endpoint: the host has ended."""
         if not self._ends.done():
             self._ends.set_result(None)
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, self._door):
+            if server is not None:
+                server.close()
 
     # What is asked for; see `Steered`.
 

@@ -97,7 +97,6 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(ini: Path, tmp_path: 
 def test_what_is_no_pid_file_is_left_as_it_is(path: str, ini: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # a device of the machine's would be lost if this goes wrong
     before = ini.read_text()
-    os.mkfifo(tmp_path / "fifo")
     done = run(tmp_path, "run", ini, "--pidfile", path, timeout=PATIENCE)
     real = os.path.realpath(tmp_path / path)
     assert done.returncode == 1

@@ -418,16 +418,16 @@ def test_the_default_section_says_nothing_to_the_circusplug_section(write: Write
 
 
 def test_an_unknown_option_there_is_a_problem_with_a_guess(write: Write) -> None:
-    text = "[circusplug]\nstop_timout = 1\nhost.restrat = x\nrestart = y\ncolour = z\n"
+    text = "[circusplug]\nstop_timout = 1\nhost.restrat = x\nrestart = y\nshape = z\n"
     assert problems(write(text)) == (
         (
             "circus.ini:2: [circusplug]: 'stop_timout' is no option here "
             "(did you mean 'stop_timeout'?)"
         ),
         "circus.ini:4: [circusplug]: 'restart' is no option here (did you mean 'host.restart'?)",
-        "circus.ini:5: [circusplug]: 'colour' is no option here (there are stop_timeout, "
+        "circus.ini:5: [circusplug]: 'shape' is no option here (there are stop_timeout, "
         "switch_interval, exit_when_done, circusd_timeout, python_path, log_format, control, "
-        "control_pubsub, host.*)",
+        "control_pubsub, door, host.*)",
         (
             "circus.ini:3: [circusplug]: 'host.restrat' is no host option "
             "(did you mean 'host.restart'?)"

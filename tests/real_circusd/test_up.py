@@ -114,7 +114,6 @@ def test_circusctl_quit_ends_circusd_and_host_cleanly(up: Up) -> None:
         ):
             pass  # it refuses while it starts its watchers
         assert command.end() == 0
-    command.wait_for("circusd was told to quit")
     assert not [line for line in command.lines if line.startswith("circusplug: ")]
     for name in ("one", "two"):
         assert f"plugin:{name}: stop\n" in command.output
@@ -152,8 +151,7 @@ def test_an_endpoint_in_use_is_told_and_no_plugin_is_started(up: Up) -> None:
         with up(IDLE, plugin("one"), endpoints=endpoints) as command:
             assert command.end() == 1
     (line,) = [line for line in command.lines if line.startswith("circusplug: ")]
-    assert "circus.ini: circusd did not start: " in line
-    assert "Address already in use" in line
+    assert line == f"circusplug: cannot listen on {endpoints[0]}: Address already in use\n"
     assert "plugin:one" not in command.output
 
 
@@ -176,17 +174,18 @@ def test_sighup_changes_the_plugins_and_leaves_circusd_alone(up: Up, tmp_path: P
         assert command.end() == 0
 
 
-def test_sighup_says_what_of_the_file_has_no_effect(up: Up, tmp_path: Path) -> None:
+def test_sighup_has_circusd_read_what_is_its_own_if_that_has_changed(
+    up: Up, tmp_path: Path
+) -> None:
     endpoints = free_endpoints(2)
     with up(IDLE, plugin("one"), endpoints=endpoints) as command:
         command.wait_for("plugin:one: init")
         write_ini(tmp_path, *endpoints, "# a remark\n" + IDLE, plugin("one"))
         command.signal(signal.SIGHUP)
         command.wait_for("reloaded: nothing has changed")
-        assert "besides the plugins" not in command.output
         write_ini(tmp_path, *endpoints, IDLE + "numprocesses = 2\n", plugin("one"))
         command.signal(signal.SIGHUP)
-        command.wait_for("what it says besides the plugins has changed")
+        command.wait_for("reloaded: circusd has read the watchers again")
         command.interrupt()
         assert command.end() == 0
 

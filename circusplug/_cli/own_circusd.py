@@ -1,0 +1,79 @@
+# The circusd of `circusplug up`: it runs the watchers of the file, and takes commands at a place of
+# its own, as the host takes them in its place (the door).
+#
+# Owner: the main thread starts and ends it; a reload has a thread of its own.
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .. import _logs
+from .._circusd.process import CircusdProcess, describe_status
+from .._config.ini_for_circusd import without_plugins
+from .._config.specs import HostConfig
+from .._control.places import circusd_endpoint_of
+from .._host.arbiter import Arbiter
+
+
+class OwnCircusd:
+    """A circusd for the watchers of a file.
+
+    Args:
+        path: The file.
+        config: What was made of it.
+
+    Attributes:
+        private_endpoint: Where it takes commands, if not at the endpoint of the file; else None.
+
+    Raises:
+        HostError: There is no place for the private endpoint.
+        ConfigError: The file has errors.
+    """
+
+    def __init__(self, path: str, config: HostConfig) -> None:
+        self._path = path
+        self.private_endpoint = circusd_endpoint_of(path) if config.door else None
+        endpoint = self.private_endpoint or config.endpoint
+        self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
+        self._process = CircusdProcess(
+            self._text(), source=path, start_timeout=config.circusd_timeout
+        )
+
+    def start(self, stack: contextlib.ExitStack, arbiter: Arbiter) -> None:
+        """Start it, to be stopped when `stack` is left; if it ends, so does the host.
+
+        Raises:
+            CircusdError: It does not start.
+        """
+        stack.callback(self._forget_endpoint)
+        stack.enter_context(self._process)
+        self._process.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
+        _logs.logger.info("circusd runs, process %s", self._process.pid)
+
+    def reload(self, arbiter: Arbiter) -> list[str]:
+        """Have it read its sections again, if they have changed; what was done, a line each.
+
+        Raises:
+            ConfigError: The file has errors.
+            CallError: circusd refuses.
+        """
+        if not self._process.rewrite(self._text()):
+            return []
+        arbiter.client.call("reloadconfig", waiting=True)
+        return ["circusd has read the watchers again"]
+
+    @property
+    def has_quit(self) -> bool:
+        """Whether it has ended because it was told to."""
+        return self._process.has_quit
+
+    def _forget_endpoint(self) -> None:
+        """Remove its socket's file, which libzmq leaves."""
+        if self.private_endpoint is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.private_endpoint.removeprefix("ipc://"))
+
+    def _text(self) -> str:
+        # Of equal keys the first one counts. Its endpoints stay, whatever the file says later.
+        return f"[circus]\n{self._ends}{without_plugins(self._path)}"

@@ -1,0 +1,213 @@
+# The one door of a host and the circusd that it has started: the endpoint of the file. What is
+# about plugins is the host's, all else is passed on to circusd, and what concerns both is asked of
+# both. Many commands are under way at the same time; none waits for another's reply.
+#
+# Owner: the serving thread.
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import zmq
+
+from .._errors import MESSAGE_ERROR
+from .._wire.commands import Reply, decode_reply
+from .control_server import ControlServer, bind_endpoint
+from .language import RefusedError, Request, answer, matching, reply_frame
+from .plugin_watchers import COMMANDS, Steered
+from .server import SendBack
+
+#: How many commands may wait for circusd's replies; it never answers some. Of more the oldest is
+#: forgotten.
+_MOST_UNDER_WAY = 10_000
+
+_Merge = Callable[[Reply], Reply]
+
+
+class _UnderWay(NamedTuple):
+    send_back: SendBack
+    request_id: Any
+    merge: _Merge
+    ours: Future[Reply] | None
+
+
+class Door(ControlServer):
+    """Takes the commands for a circusd and for the plugins beside it.
+
+    Args:
+        host: The host of the plugins.
+        endpoint: Where to take commands: the endpoint of the file.
+        circusd_endpoint: Where circusd takes them.
+    """
+
+    def __init__(self, host: Steered, endpoint: str, circusd_endpoint: str) -> None:
+        super().__init__(host, endpoint, "")
+        self._circusd_endpoint = circusd_endpoint
+        self._circusd: zmq.Socket[bytes] | None = None
+        self._under_way: collections.OrderedDict[int, _UnderWay] = collections.OrderedDict()
+        self._last_id = 0
+
+    def bind_sockets(self, router: zmq.Socket[bytes], publisher: zmq.Socket[bytes]) -> None:
+        """Bind where the file says, and connect to circusd, which may come later.
+
+        Raises:
+            HostError: Somebody else is there.
+        """
+        del publisher
+        bind_endpoint(router, self.endpoint)
+        circusd = self._circusd = self._context.socket(zmq.DEALER)
+        circusd.linger = 0
+        circusd.setsockopt(zmq.IMMEDIATE, 1)
+        circusd.connect(self._circusd_endpoint)
+        self.watch(circusd, self._take_reply)
+
+    def unbind(self, linger: int = 0) -> None:
+        """Close the sockets; see `Server`."""
+        if self._circusd is not None:
+            self.unwatch(self._circusd)
+            self._circusd.close(0)
+            self._circusd = None
+        super().unbind(linger)
+
+    def respond(self, request: Request, send_back: SendBack) -> None:
+        """Carry out a command, have circusd carry it out, or both."""
+        command = request.command.lower()
+        properties = request.properties if isinstance(request.properties, dict) else {}
+        if command in ("quit", "reloadconfig"):
+            super().respond(request, send_back)  # the host has circusd do it, too
+        elif "name" not in properties and command in _MERGERS:
+            self._merge(request, send_back, _MERGERS[command])
+        elif command == "globaloptions":
+            self._pass_on(request, send_back, self._with_own_endpoint)
+        elif command in _SEVERAL and ("name" not in properties or self._are_ours(properties)):
+            only_ours = str(properties.get("name", "")).lower().startswith("plugin:")
+            if only_ours:
+                super().respond(request, send_back)
+            else:
+                self._merge(request, send_back, _either)
+        elif command in COMMANDS and self._is_ours(properties):
+            super().respond(request, send_back)
+        else:
+            self._pass_on(request, send_back, lambda reply: reply)
+
+    def _is_ours(self, properties: Mapping[str, Any]) -> bool:
+        name = properties.get("name")
+        return isinstance(name, str) and bool(matching(self.watchers.specs, name, "simple"))
+
+    def _are_ours(self, properties: Mapping[str, Any]) -> bool:
+        try:
+            match = properties.get("match", "glob")
+            return bool(matching(self.watchers.specs, properties["name"], match))
+        except RefusedError:
+            return False  # circusd says what is wrong
+
+    def _merge(
+        self, request: Request, send_back: SendBack, merge: Callable[[Reply, Reply], Reply]
+    ) -> None:
+        """Have a command carried out by both, and make one reply of two."""
+        ours = answer(COMMANDS, self.watchers, request.command, request.properties)
+        if isinstance(ours, Future):
+            self._pass_on(request, send_back, lambda reply: merge(reply, {"status": "ok"}), ours)
+        else:
+            self._pass_on(request, send_back, lambda reply: merge(reply, ours))
+
+    def _pass_on(
+        self,
+        request: Request,
+        send_back: SendBack,
+        merge: _Merge,
+        ours: Future[Reply] | None = None,
+    ) -> None:
+        """Send a command to circusd under an id of our own; its reply comes back by that."""
+        self._last_id += 1
+        if request.wants_reply:
+            self._under_way[self._last_id] = _UnderWay(send_back, request.id, merge, ours)
+            if len(self._under_way) > _MOST_UNDER_WAY:
+                self._under_way.popitem(last=False)
+        passed = {
+            "id": self._last_id,
+            "command": request.command,
+            "properties": request.properties,
+            "msg_type": request.kind,
+        }
+        try:
+            assert self._circusd is not None
+            self._circusd.send(json.dumps(passed).encode(), zmq.NOBLOCK)
+        except zmq.Again:
+            # It is down or hangs. Who asked finds no reply, as there would be none without us.
+            self._under_way.pop(self._last_id, None)
+
+    def _take_reply(self) -> None:
+        assert self._circusd is not None
+        reply = decode_reply(self._circusd.recv())
+        number = reply.get("id") if reply is not None else None
+        under_way = self._under_way.pop(number, None) if isinstance(number, int) else None
+        if reply is None or under_way is None:
+            return
+        merged = {**under_way.merge(reply), "id": under_way.request_id}
+        if under_way.ours is None:
+            under_way.send_back(json.dumps(merged).encode())
+            return
+
+        def send(done: Future[Reply]) -> None:
+            error = done.exception()
+            if error is not None and merged.get("status") == "ok":
+                merged.update(status="error", reason=str(error), errno=MESSAGE_ERROR, tb=None)
+            self.post(
+                lambda: under_way.send_back(reply_frame(merged, under_way.request_id))
+            ).add_done_callback(Future.exception)
+
+        under_way.ours.add_done_callback(send)
+
+    def _with_own_endpoint(self, reply: Reply) -> Reply:
+        options = reply.get("options")
+        if isinstance(options, dict) and "endpoint" in options:
+            return {**reply, "options": {**options, "endpoint": self.endpoint}}
+        return reply
+
+
+# One reply of circusd's and ours.
+
+
+def _either(theirs: Reply, ours: Reply) -> Reply:
+    """A pattern that fits no watcher of circusd's may fit a plugin."""
+    absent = theirs.get("status") == "error" and theirs.get("errno") == MESSAGE_ERROR
+    return {**theirs, **ours, "reason": None} if absent else theirs
+
+
+def _joined(key: str) -> Callable[[Reply, Reply], Reply]:
+    def join(theirs: Reply, ours: Reply) -> Reply:
+        if theirs.get("status") == "error":
+            return theirs
+        first, second = theirs.get(key), ours[key]
+        if isinstance(first, dict):
+            return {**theirs, key: {**first, **second}}
+        if isinstance(first, list):
+            return {**theirs, key: sorted([*first, *second])}
+        return {**theirs, key: first + second}
+
+    return join
+
+
+def _with_host(theirs: Reply, ours: Reply) -> Reply:
+    """circusd's own figures, with those of the host as one of its children's."""
+    info = theirs.get("info")
+    if not isinstance(info, dict):
+        return theirs
+    return {**theirs, "info": {**info, "children": [*info.get("children", []), ours["info"]]}}
+
+
+_MERGERS: Mapping[str, Callable[[Reply, Reply], Reply]] = {
+    "dstats": _with_host,
+    "list": _joined("watchers"),
+    "numprocesses": _joined("numprocesses"),
+    "numwatchers": _joined("numwatchers"),
+    "stats": _joined("infos"),
+    "status": _joined("statuses"),
+}
+#: Those that take a pattern for several watchers, or all.
+_SEVERAL = frozenset({"reload", "restart", "start", "stop"})
