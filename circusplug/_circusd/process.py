@@ -136,12 +136,10 @@ class CircusdProcess:
         )
         self._reader.start()
 
-    def rewrite(self, ini: str) -> bool:
-        """Change the text that circusd reads for ``reloadconfig``; False if it is the same."""
-        changed, self._ini = ini != self._ini, ini
+    def rewrite(self, ini: str) -> None:
+        """Change the text that circusd reads for ``reloadconfig``."""
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, ini.encode("utf-8"), 0)
-        return changed
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Wait until circusd has bound its sockets and answers.

@@ -10,7 +10,8 @@ import os
 
 from .. import _logs
 from .._circusd.process import CircusdProcess, describe_status
-from .._config.ini_for_circusd import without_plugins
+from .._config.ini_for_circusd import flattened, sections_of_circusd
+from .._config.ini_includes import read_ini
 from .._config.specs import HostConfig
 from .._control.places import circusd_endpoint_of
 from .._host.arbiter import Arbiter
@@ -36,9 +37,8 @@ class OwnCircusd:
         self.private_endpoint = circusd_endpoint_of(path) if config.door else None
         endpoint = self.private_endpoint or config.endpoint
         self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
-        self._process = CircusdProcess(
-            self._text(), source=path, start_timeout=config.circusd_timeout
-        )
+        text, self._sections = self._read()
+        self._process = CircusdProcess(text, source=path, start_timeout=config.circusd_timeout)
 
     def start(self, stack: contextlib.ExitStack, arbiter: Arbiter) -> None:
         """Start it, to be stopped when `stack` is left; if it ends, so does the host.
@@ -58,8 +58,11 @@ class OwnCircusd:
             ConfigError: The file has errors.
             CallError: circusd refuses.
         """
-        if not self._process.rewrite(self._text()):
+        text, sections = self._read()
+        if sections == self._sections:
             return []
+        self._sections = sections
+        self._process.rewrite(text)
         arbiter.client.call("reloadconfig", waiting=True)
         return ["circusd has read the watchers again"]
 
@@ -74,6 +77,8 @@ class OwnCircusd:
             with contextlib.suppress(OSError):
                 os.unlink(self.private_endpoint.removeprefix("ipc://"))
 
-    def _text(self) -> str:
+    def _read(self) -> tuple[str, dict[str, dict[str, str]]]:
+        """What circusd is to read, and what of it means something."""
+        ini = read_ini(self._path)
         # Of equal keys the first one counts. Its endpoints stay, whatever the file says later.
-        return f"[circus]\n{self._ends}{without_plugins(self._path)}"
+        return f"[circus]\n{self._ends}{flattened(ini)}", sections_of_circusd(ini)
