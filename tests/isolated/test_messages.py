@@ -112,7 +112,7 @@ def test_reports_are_no_orders_and_the_other_way_round() -> None:
 
 
 def test_a_text_of_any_length_is_cut_to_a_line_that_the_host_keeps_together() -> None:
-    line = encode(messages.LogEntry("x", 1, 1.0, "begin" + "é" * 1_000_000 + "end"))
+    line = encode(messages.LogEntry("x", 1, 1.0, "begin" + "é" * 1_000_000 + "end", ""))
     entry: Any = decode(line, ENTRIES)
     assert len(line) <= LINE_LIMIT
     assert entry.text.startswith("begin")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from circusplug._isolated.messages import LogEntry, encode
 from circusplug._isolated.output_writer import OUTPUT_LIMIT
 from circusplug._isolated.pipe_reader import PipeReader
 from circusplug._isolated.pipes import Pipes
+from circusplug._logging.formats import JsonFormatter
 from circusplug._logs import DATE_FORMAT, FORMAT, Formatter
 
 pytestmark = pytest.mark.usefixtures("unhurried_end")
