@@ -62,6 +62,24 @@ def test_a_flood_of_one_exception_is_a_traceback_and_a_few_counts(log: Log) -> N
     ]
 
 
+def test_a_warning_again_and_again_is_told_with_counts_whatever_its_text(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(150):
+        log.repeats.log_warning(LOGGER, "lost", "lost %s", number)
+    log.repeats.log_warning(LOGGER, "other", "another")
+    assert caplog.messages == [
+        "lost 0",
+        "lost 9 (10 times so far)",
+        "lost 99 (100 times so far)",
+        "another",
+    ]
+    log.now = FULL_AGAIN
+    log.repeats.log_warning(LOGGER, "lost", "lost %s", 150)
+    assert caplog.messages[-1] == "lost 150 (151 times so far)"
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
 def test_another_type_place_or_handler_is_another_exception(log: Log) -> None:
     assert log.fail(raised(ValueError()))
     assert not log.fail(raised(ValueError()))

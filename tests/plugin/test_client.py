@@ -827,6 +827,34 @@ def test_a_cast_without_a_reply_is_forgotten_and_told_of(
     assert not bench.client._calls._all
 
 
+def test_casts_that_a_hanging_circusd_never_answers_are_told_of_at_growing_distances(
+    bench: Bench,
+    fake_circusd: FakeCircusd,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed = failing_casts(bench, monkeypatch)
+    monkeypatch.setattr("circusplug._plugin.calls.CALL_TIMEOUT", LATER)
+    fake_circusd.silence("incr")
+
+    def cast_often() -> None:
+        for number in range(120):
+            bench.client.cast("incr", {"name": "web", "nb": number})
+        bench.client.cast("incr", {"name": "db"})
+
+    bench.on_owner(cast_often)
+    for _ in range(121):
+        failed.get(timeout=PATIENCE)
+    assert set(caplog.messages) == {
+        "cast failed: incr name='db': no reply within 2 s",
+        "cast failed: incr name='web' nb=0: no reply within 2 s",
+        "cast failed: incr name='web' nb=9: no reply within 2 s (10 times so far)",
+        "cast failed: incr name='web' nb=99: no reply within 2 s (100 times so far)",
+    }
+    assert len(caplog.messages) == 4
+    assert bench.counters.casts_failed == 121
+
+
 def failing_casts(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> queue.SimpleQueue[tuple[Any, ...]]:

@@ -8,15 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zmq
 from patience import PATIENCE
 
+from circusplug import CircusPlugError
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin import event_connection as connections
 from circusplug._plugin.event_connection import Connection
+from circusplug._plugin.worker import Worker
+from circusplug._wire.endpoints import Link
 
 TOPIC = b"watcher."
 
@@ -242,3 +245,21 @@ def test_what_waits_is_not_dropped_by_a_renewal(
     connection._renew()
     assert told == [False]
     assert [sub.recv(zmq.NOBLOCK), sub.recv(zmq.NOBLOCK)] == [TOPIC + b"1", TOPIC + b"2"]
+
+
+def test_a_command_socket_that_cannot_be_connected_is_closed(
+    context: zmq.Context[Any], publisher: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[zmq.Socket[bytes]] = []
+    make = context.socket
+
+    def remember(kind: int) -> zmq.Socket[bytes]:
+        made.append(make(kind))
+        return made[-1]
+
+    monkeypatch.setattr(context, "socket", remember)
+    worker = Worker("one", Link("tcp://no such host:1", bind(publisher), context))
+    with pytest.raises(CircusPlugError, match="cannot connect to tcp://no such host:1"):
+        worker.run(cast(Any, None))  # it does not get as far as the plugin
+    assert [each.type for each in made] == [zmq.SUB, zmq.PAIR, zmq.DEALER]
+    assert all(each.closed for each in made)
