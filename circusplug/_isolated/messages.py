@@ -133,6 +133,7 @@ class State:
     calls: int
     reconnects: int
     garbage: int
+    too_large: int
     conflicts: int
     casts_failed: int
     lag: float

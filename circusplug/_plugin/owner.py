@@ -47,6 +47,21 @@ def tell_no_circusd(logger: logging.Logger, link: Link) -> None:
     )
 
 
+def tell_garbage(logger: logging.Logger, topic: bytes) -> None:
+    """Log that a message was no event."""
+    logger.warning("not an event, left out: message that begins with %r", topic[:80])
+
+
+def tell_too_large(logger: logging.Logger, link: Link) -> None:
+    """Log that the connection was ended over an event that is too large."""
+    logger.error(
+        "the connection to %s was ended by what came: an event of more than host.max_message (%d "
+        "bytes), or what is no message of ZMQ's; it is lost, and so is what was published since",
+        link.pubsub_endpoint,
+        link.max_message,
+    )
+
+
 class Owner:
     """What a worker tells whoever runs it, on the worker's thread; here little is done."""
 

@@ -10,11 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
+from .._loop.forks import end_of_forked
 from .._plugin.construction import worker_for_construction
 from .._plugin.hints import hint_for
 from .._plugin.load import load_checked
@@ -49,7 +51,7 @@ class ThreadRunner(Owner):
     def start(self) -> None:
         worker = self._worker = Worker(
             self.spec.name,
-            self._around.link,
+            replace(self._around.link, max_message=self.spec.host.max_message),
             counters=self.counters,
             owner=self,
         )
@@ -184,7 +186,8 @@ class ThreadRunner(Owner):
     def _live(self, worker: Worker) -> None:
         config = self._around.config
         plugin_class = load_checked(self.spec)
-        with worker_for_construction(worker, lambda: self._notify(Kind.BEGUN)):
+        begun = worker_for_construction(worker, lambda: self._notify(Kind.BEGUN))
+        with begun, end_of_forked():
             plugin = plugin_class(
                 config.endpoint,
                 config.pubsub_endpoint,
