@@ -23,6 +23,8 @@ class Counters:
         casts_failed: Casts that circusd did not carry out, or did not answer.
         reconnects: Times that circusd came back after the connection was lost.
         garbage: Messages received that are no events.
+        too_large: Messages larger than `host.max_message`, which are lost. An event ends the
+            connection, so what circusd publishes in the second after it is lost, too.
         restarts: Times that the host started a new instance after the first.
         stalls: Callbacks that ran longer than `host.stall_timeout`.
         lag: Longest delay seen between handing a callback to the plugin's loop and its
@@ -37,6 +39,7 @@ class Counters:
     casts_failed: int = 0
     reconnects: int = 0
     garbage: int = 0
+    too_large: int = 0
     restarts: int = 0
     stalls: int = 0
     lag: float = 0.0

@@ -151,6 +151,7 @@ class State:
     calls: int
     reconnects: int
     garbage: int
+    too_large: int
     conflicts: int
     casts_failed: int
     lag: float

@@ -22,6 +22,7 @@ import zmq
 
 from .._signals import relay
 from . import selector
+from .forks import end_of_forked
 from .selector import PollerSelector
 
 
@@ -76,9 +77,15 @@ class PluginLoop(asyncio.SelectorEventLoop):
         before = events._get_running_loop()
         events._set_running_loop(self)
         try:
-            return callback(*args)
+            with end_of_forked():
+                return callback(*args)
         finally:
             events._set_running_loop(before)
+
+    def run_forever(self) -> None:
+        """Run until stopped; a process that is forked by a callback ends here."""
+        with end_of_forked():
+            super().run_forever()
 
     def add_signal_handler(  # type: ignore[override]  # *args of any types, as Tornado's names have
         self, sig: int, callback: Callable[..., object], *args: Any
@@ -105,6 +112,12 @@ class PluginLoop(asyncio.SelectorEventLoop):
         except RuntimeError:
             return False
         return True
+
+    def disown(self) -> None:
+        """In a forked process: call nothing any more, and end at the end of the call in hand."""
+        for handle in (*self._ready, *self._scheduled):  # type: ignore[attr-defined]
+            handle.cancel()
+        self.stop()  # before it polls again
 
     def finish(self, in_hand: asyncio.Task[Any] | None, grace: float) -> None:
         """Run until a task has ended, and cancel all others; then nothing runs any more.

@@ -8,7 +8,9 @@ import time
 
 import zmq
 
+from .._status import Counters
 from .._wire.commands import Reply, decode_reply
+from .._wire.endpoints import MAX_MESSAGE
 from .calls import Call
 
 #: As plain ints: looking up an enum's member costs as much as asking for the option.
@@ -19,15 +21,32 @@ _RCVMORE = int(zmq.RCVMORE)
 class Channel:
     """One DEALER socket.
 
+    Args:
+        socket: The socket.
+        counters: Where to count replies that are too large.
+        max_message: The largest reply that is accepted, in bytes.
+
     Attributes:
         calls: The calls that wait for a reply, or for being sent again after a conflict, by id.
         watched: Whether the loop watches the socket for reading, and for writing.
     """
 
-    __slots__ = ("_receive_limit", "_send_limit", "calls", "socket", "watched")
+    __slots__ = (
+        "_counters",
+        "_max_message",
+        "_receive_limit",
+        "_send_limit",
+        "calls",
+        "socket",
+        "watched",
+    )
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], counters: Counters, max_message: int = MAX_MESSAGE
+    ) -> None:
         self.socket = socket
+        self._counters = counters
+        self._max_message = max_message
         self.calls: dict[int, Call] = {}
         self.watched = (False, False)
         # What SNDTIMEO and RCVTIMEO are set to, in milliseconds: setting them costs, and
@@ -71,4 +90,14 @@ class Channel:
             while socket.getsockopt(_RCVMORE):
                 socket.recv()
             return None
-        return decode_reply(frame)
+        reply = decode_reply(frame)
+        if len(frame) > self._max_message:
+            self._counters.too_large += 1
+            return reply and too_large(reply.get("id"), len(frame), self._max_message)
+        return reply
+
+
+def too_large(reply_id: object, size: int, limit: int) -> Reply:
+    """What a call gets in the place of a reply that is larger than is accepted."""
+    reason = f"its reply of {size} bytes is larger than host.max_message ({limit} bytes)"
+    return {"id": reply_id, "status": "error", "reason": reason}

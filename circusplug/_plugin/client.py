@@ -22,6 +22,7 @@ from .._errors import CallError, CallTimeout
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, is_conflict
+from .._wire.endpoints import MAX_MESSAGE
 from .calls import UNREACHABLE, Call, cannot_send, limits
 from .calls_from_threads import Handover
 from .channel import Channel
@@ -38,6 +39,7 @@ class Client:
             first and once after each call that timed out.
         counters: Where to count what is sent, conflicts, and casts that failed.
         logger: Told of casts that failed.
+        max_message: The largest reply that is accepted, in bytes.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Client:
         make_socket: Callable[[], zmq.Socket[bytes]],
         counters: Counters,
         logger: logging.Logger,
+        max_message: int = MAX_MESSAGE,
     ) -> None:
         self._counters = counters
-        self._calls = OpenCalls(loop, make_socket, counters, logger)
+        self._calls = OpenCalls(loop, make_socket, counters, logger, max_message)
         self._handover = Handover(self._post, self._calls.start)
         self._owner: int | None = None
         self._plugin_loop = loop
@@ -94,6 +97,10 @@ class Client:
     def refuse(self, why: str) -> None:
         """Fail other threads' further calls at once, instead of at their deadline."""
         self._handover.close(why)
+
+    def disown(self) -> None:
+        """In a forked process: refuse every command, as the sockets are the parent's."""
+        self._calls.channel = None
 
     def close(self) -> None:
         """Fail what is under way and close the sockets."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import struct
 import time
 from collections.abc import Callable, Iterable
@@ -26,21 +27,37 @@ RECEIVE_HIGH_WATER_MARK = 100_000
 #: publisher; circusd may come to that endpoint later.
 RENEW_INTERVAL = 5.0
 
+#: How long after a loss libzmq is taken to have given up if it has not said that it tries again,
+#: in seconds. It says so at once.
+GIVEN_UP_WAIT = 0.5
+
 _EVENT_HEADER = struct.Struct("=hi")
-_MONITORED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+#: What the monitor tells. Tries are told of until the first one: a circusd that is away on this
+#: machine is looked for ten times a second, and each word of that would wake the plugin's thread.
+_CHANGES = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED)
+_CHANGES_AND_TRIES = _CHANGES | int(zmq.EVENT_CONNECT_RETRIED)
+_numbers = itertools.count()
 
 
 class Connection:
     """A SUB socket and the state of its connection.
 
+    Args:
+        on_given_up: Called when libzmq has ended a connection that stood, and does not try again:
+            a message was larger than allowed, or was none of ZMQ's. The connection is made anew.
+
     Attributes:
         up: Whether the connection stands, as far as has been looked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_given_up: Callable[[], object] = lambda: None) -> None:
         self.up = False
+        self._on_given_up = on_given_up
+        self._given_up = False  # unless it says that it tries again
         self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        #: The monitor that is read, and those which are read when that one has stopped.
+        self._monitors: list[zmq.Socket[bytes]] = []
+        self._hears_tries = False
         self._endpoint = ""
         self._renewal: asyncio.TimerHandle | None = None
         self._loop: PluginLoop | None = None
@@ -60,15 +77,10 @@ class Connection:
         """
         socket = self._socket = context.socket(zmq.SUB)
         self._endpoint = endpoint
-        configure_link(socket, endpoint, max_message)
+        configure_link(socket, endpoint)
+        socket.setsockopt(zmq.MAXMSGSIZE, max_message)
         socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
-        address = f"inproc://connection-{socket.FD}"
-        socket.monitor(address, _MONITORED)
-        monitor = self._monitor = context.socket(zmq.PAIR)
-        # No limit: if the monitor were full, because a handler blocks while the connection comes
-        # and goes, libzmq's I/O thread would wait for it, and all plugins with it.
-        monitor.setsockopt(zmq.RCVHWM, 0)
-        monitor.connect(address)
+        self._hear(_CHANGES_AND_TRIES)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
         socket.connect(endpoint)
@@ -81,20 +93,18 @@ class Connection:
 
     def wait(self, seconds: float) -> bool:
         """Wait until the connection stands; False if it does not within `seconds`."""
-        assert self._monitor is not None
         deadline = time.monotonic() + seconds
         while not self.look():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return False
-            self._monitor.poll(max(1, int(remaining * 1000)))
+            self._monitors[0].poll(max(1, int(remaining * 1000)))
         return True
 
     def watch(self, loop: PluginLoop, on_change: Callable[[bool], object]) -> None:
         """Call back on `loop` whenever the connection has come to stand, or is lost."""
-        assert self._monitor is not None
         self._loop, self._on_change = loop, on_change
-        loop.watch_socket(self._monitor, self.look)
+        loop.watch_socket(self._monitors[0], self.look)
         self._renew_later()
 
     def unwatch(self) -> None:
@@ -102,26 +112,69 @@ class Connection:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
-        if self._loop is not None and self._monitor is not None and not self._loop.is_closed():
-            self._loop.watch_socket(self._monitor, None)
+        if self._loop is not None and self._monitors and not self._loop.is_closed():
+            self._loop.watch_socket(self._monitors[0], None)
         self._loop = self._on_change = None
 
     def look(self) -> bool:
         """Take in what there is to be known right now; returns whether the connection stands."""
-        monitor = self._monitor
-        while monitor is not None and monitor.poll(0):
-            event: int = _EVENT_HEADER.unpack_from(monitor.recv_multipart()[0])[0]
-            up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            # One that never stood is not lost: libzmq tells of each try that fails.
-            changed, self.up = up != self.up, up
-            if changed and self._on_change is not None:
-                self._on_change(up)
+        while self._monitors and self._monitors[0].poll(0):
+            frames = self._monitors[0].recv_multipart()
+            self._take(_EVENT_HEADER.unpack_from(frames[0])[0])
         self._renew_later()
         return self.up
 
+    def _take(self, event: int) -> None:
+        if event == zmq.EVENT_MONITOR_STOPPED:
+            self._next_monitor()
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            self._given_up = False
+            self._hear(_CHANGES)
+        else:
+            up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            # One that never stood is not lost: libzmq tells of each try that fails.
+            changed, self.up = up != self.up, up
+            if changed:
+                self._given_up = self._hears_tries and not up
+                if up:
+                    self._hear(_CHANGES_AND_TRIES)
+                if self._on_change is not None:
+                    self._on_change(up)
+
+    def _hear(self, events: int) -> None:
+        """Have libzmq tell of `events`, but of what has happened so far as it was asked before."""
+        tries = events == _CHANGES_AND_TRIES
+        if self._socket is None or (self._monitors and tries == self._hears_tries):
+            return
+        address = f"inproc://connection-{next(_numbers)}"
+        monitor = None
+        try:
+            monitor = self._socket.context.socket(zmq.PAIR)
+            # No limit: if the monitor were full, because a handler blocks while the connection
+            # comes and goes, libzmq's I/O thread would wait for it, and all plugins with it.
+            monitor.setsockopt(zmq.RCVHWM, 0)
+            monitor.connect(address)  # first, as that thread would wait for this, too
+            self._socket.monitor(address, events)
+        except zmq.ZMQError:
+            if monitor is not None:
+                monitor.close(0)
+            if not self._monitors:
+                raise
+            return  # no descriptor is left: it goes on telling what it tells
+        self._monitors.append(monitor)
+        self._hears_tries = tries
+
+    def _next_monitor(self) -> None:
+        stopped = self._monitors.pop(0)
+        if self._loop is not None:
+            self._loop.watch_socket(stopped, None)
+            self._loop.watch_socket(self._monitors[0], self.look)
+        stopped.close(0)
+
     def _renew_later(self) -> None:
         if self._loop is not None and not self.up and self._renewal is None:
-            self._renewal = self._loop.call_later(RENEW_INTERVAL, self._renew)
+            wait = GIVEN_UP_WAIT if self._given_up else RENEW_INTERVAL
+            self._renewal = self._loop.call_later(wait, self._renew)
 
     def _renew(self) -> None:
         self._renewal = None
@@ -130,6 +183,9 @@ class Connection:
             return
         if socket.poll(0):
             return  # to disconnect would drop what waits there
+        if self._given_up:
+            self._given_up = False
+            self._on_given_up()
         for again in (socket.disconnect, socket.connect):
             with contextlib.suppress(zmq.ZMQError):
                 again(self._endpoint)
@@ -140,7 +196,8 @@ class Connection:
         if self._socket is not None:
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.disable_monitor()
-        for socket in (self._monitor, self._socket):
-            if socket is not None:
-                socket.close(0)
-        self._socket = self._monitor = None
+            self._socket.close(0)
+            self._socket = None
+        for monitor in self._monitors:
+            monitor.close(0)
+        self._monitors.clear()

@@ -19,6 +19,7 @@ from .._logs import Repeats
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, error_from_reply, is_conflict
+from .._wire.endpoints import MAX_MESSAGE
 from .calls import UNREACHABLE, Call, cannot_send
 from .channel import Channel
 from .conflict_retry import longer, next_try
@@ -38,6 +39,7 @@ class OpenCalls:
             call that timed out.
         counters: Where to count what is sent, conflicts, and casts that failed.
         logger: Told of casts that failed.
+        max_message: The largest reply that is accepted, in bytes.
 
     Attributes:
         channel: Where the next call goes; None before `open` and after `close`.
@@ -51,12 +53,14 @@ class OpenCalls:
         make_socket: Callable[[], zmq.Socket[bytes]],
         counters: Counters,
         logger: logging.Logger,
+        max_message: int = MAX_MESSAGE,
     ) -> None:
         self.channel: Channel | None = None
         self.casts: dict[int, Call] = {}
         self.last_id = 0
         self._loop = loop
         self._make_socket = make_socket
+        self._max_message = max_message
         self._counters = counters
         self._logger = logger
         self._repeats = Repeats()
@@ -65,7 +69,7 @@ class OpenCalls:
 
     def open(self) -> None:
         """Connect."""
-        self.channel = Channel(self._make_socket())
+        self.channel = self._fresh_channel()
 
     def close(self) -> None:
         """Fail what is under way and close the sockets.
@@ -251,7 +255,7 @@ class OpenCalls:
         if channel is not self.channel:
             return  # that was done
         try:
-            fresh = Channel(self._make_socket())
+            fresh = self._fresh_channel()
         except zmq.ZMQError as error:
             text = "no fresh connection to circusd, keeping the old one: %s"
             self._repeats.log_warning(self._logger, "connection", text, error)
@@ -260,6 +264,9 @@ class OpenCalls:
         self._retired.append(channel)
         self._watch_open(channel)
         self._flush()
+
+    def _fresh_channel(self) -> Channel:
+        return Channel(self._make_socket(), self._counters, self._max_message)
 
     def _take_off(self, call: Call) -> None:
         channel, call.channel = call.channel, None

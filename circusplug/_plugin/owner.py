@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .._errors import CircusPlugError
+from .._logs import Repeats
 from .._wire.endpoints import Link
 from .receiver import Frames
 
@@ -44,6 +45,22 @@ def tell_no_circusd(logger: logging.Logger, endpoint: str, pubsub_endpoint: str)
         "no circusd at %s yet (events: %s); going on, and receiving once it is there",
         endpoint,
         pubsub_endpoint,
+    )
+
+
+def tell_garbage(repeats: Repeats, logger: logging.Logger, topic: bytes) -> None:
+    """Log that a message was no event, at growing distances."""
+    text = "not an event, left out: message that begins with %r"
+    repeats.log_warning(logger, "garbage", text, topic[:80])
+
+
+def tell_too_large(logger: logging.Logger, link: Link) -> None:
+    """Log that the connection was ended over an event that is too large."""
+    logger.error(
+        "the connection to %s was ended by what came: an event of more than host.max_message (%d "
+        "bytes), or what is no message of ZMQ's; it is lost, and so is what was published since",
+        link.pubsub_endpoint,
+        link.max_message,
     )
 
 

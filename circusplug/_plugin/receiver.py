@@ -40,6 +40,16 @@ _MANY = 100_000
 #: has another beginning, and of nothing else, `_resynchronise` finds out what it is.
 _OPENING = ord("{")
 _INITIAL = PREFIX[0]
+_TOPIC_PLUGINS = PREFIX + b"plugin:"
+
+
+def without_plugins(handler: Callable[[Frames], Any]) -> Callable[[Frames], Any]:
+    """Leave out the events of circusd's own plugin watchers."""
+
+    def handle_others(frames: Frames) -> Any:
+        return None if frames[0].startswith(_TOPIC_PLUGINS) else handler(frames)
+
+    return handle_others
 
 
 class Receiver:

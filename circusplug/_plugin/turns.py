@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import threading
 import time
 
@@ -90,3 +91,5 @@ class Turn:
 
 
 turn = Turn()
+#: A forked process has none of the threads that stand in line, or hold the lock.
+os.register_at_fork(after_in_child=turn.__init__)  # type: ignore[misc]

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import threading
@@ -20,6 +21,7 @@ import zmq
 
 from .._errors import CircusPlugError, SpecError, describe
 from .._logs import Repeats
+from .._loop import forks
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.endpoints import Link, command_socket
@@ -27,15 +29,13 @@ from .._wire.events import PREFIX
 from .client import Client
 from .event_connection import Connection
 from .late_circusd import Wait, is_away
-from .owner import CircusdAway, Hooks, Owner, Phase
-from .receiver import Frames, Receiver
+from .owner import CircusdAway, Hooks, Owner, Phase, tell_garbage, tell_too_large
+from .receiver import Frames, Receiver, without_plugins
 
 #: How long cancelled tasks may take to end when a plugin is parked, in seconds.
 TASK_GRACE = 1.0
 #: How long `stop()` of a plugin without a host waits for the plugin's thread, in seconds.
 STOP_WAIT = 5.0
-
-_TOPIC_PLUGINS = PREFIX + b"plugin:"
 
 
 class Worker:
@@ -76,14 +76,16 @@ class Worker:
         self.stopper: int | None = None
         self.loop = PluginLoop()
         self.loop.set_exception_handler(self._callback_failed)
-        self.client = Client(self.loop, self._make_dealer, self.counters, self.logger)
-        self._connection = Connection()
+        self.client = Client(
+            self.loop, self._make_dealer, self.counters, self.logger, self.link.max_message
+        )
+        self._connection = Connection(self._given_up)
         self._receiver = Receiver(
             self.loop,
             self._connection,
             self.counters,
             self._contain,
-            self._report_garbage,
+            functools.partial(tell_garbage, self._repeats, self.logger),
             self._link_changed,
         )
         self._context: zmq.Context[Any] | None = None
@@ -92,7 +94,7 @@ class Worker:
         self._lock = threading.Lock()
         self._stop_due = False
         self._park_asked = False
-        self._looping = False
+        self._looping = self._forked = False
         self._was_connected = False
         self._wait = Wait()
         self._thread: int | None = None
@@ -122,6 +124,7 @@ class Worker:
         self._thread = threading.get_ident()
         self._enter(Phase.STARTING)
         asyncio.set_event_loop(self.loop)
+        forks.on_fork(self._disown)
         ended_by: BaseException | None = None
         try:
             self._connect(topics)
@@ -132,7 +135,8 @@ class Worker:
                 with self._lock:
                     self._stop_due = True
                 self._enter(Phase.RUNNING)
-                ended_by = self._receive(self._handler(plugin, ignore_plugins))
+                handler = plugin.handle_recv
+                ended_by = self._receive(without_plugins(handler) if ignore_plugins else handler)
             if self.owner is not None and not self._park_asked:
                 self.owner.stop_requested()
             self._enter(Phase.PARKED)
@@ -211,18 +215,6 @@ class Worker:
             self._wait.until_up(self._connection)
             raise CircusdAway(describe(error)) from error
 
-    def _handler(self, plugin: Hooks, ignore_plugins: bool) -> Callable[[Frames], Any]:
-        handle_recv = plugin.handle_recv
-        if not ignore_plugins:
-            return handle_recv
-
-        def handle_others(frames: Frames) -> Any:
-            if not frames[0].startswith(_TOPIC_PLUGINS):
-                return handle_recv(frames)
-            return None
-
-        return handle_others
-
     def observe(self, observer: Callable[[bytes], object]) -> None:
         """Show each further topic to `observer` before its event is handled.
 
@@ -233,6 +225,7 @@ class Worker:
             self._receiver.observe(observer)
 
     def _close(self) -> None:
+        forks.on_fork(None)
         self._enter(Phase.ENDED)
         self.client.close()
         self._receiver.close()
@@ -288,6 +281,8 @@ class Worker:
         return _await_all(awaited) if awaited else None
 
     def _contain(self, error: BaseException, what: str) -> None:
+        if self._forked:
+            forks.end(error)
         self.last_error = f"{what}: {describe(error)}"
         try:
             self._repeats.log_exception(self.logger, what, error)
@@ -304,9 +299,16 @@ class Worker:
         else:
             self.logger.error("%s", message)
 
-    def _report_garbage(self, topic: bytes) -> None:
-        text = "not an event, left out: message that begins with %r"
-        self._repeats.log_warning(self.logger, "garbage", text, topic[:80])
+    def _given_up(self) -> None:
+        tell_too_large(self.logger, self.link)
+        self.counters.too_large += 1  # last: who waits for it finds the rest done
+
+    def _disown(self) -> None:
+        """In a process that the plugin has forked: take part in nothing of its parent's."""
+        self._forked = True
+        self._receiver.halt()
+        self.client.disown()
+        self.loop.disown()
 
     # From any thread.
 
@@ -365,7 +367,8 @@ class Worker:
             over = over and (self.owner is None or self.stopper == threading.get_ident())
             due, self._stop_due = self._stop_due and over, self._stop_due and not over
         if due:
-            handle_stop()
+            with forks.end_of_forked():
+                handle_stop()
         elif not over and self.phase is not Phase.NEW:
             self.request_stop()
         elif self.phase is Phase.NEW and not self.loop.is_running():
@@ -380,7 +383,8 @@ class Worker:
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+    with forks.end_of_forked():
+        return await awaitable
 
 
 async def _await_all(awaitables: Iterable[Awaitable[object]]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from .. import _logs
 from .._config.specs import PluginSpec
 from .._errors import CallError, CircusPlugError, PluginLoadError, SpecError, describe
+from .._loop.forks import end_of_forked
 from .._plugin.construction import worker_for_construction
 from .._plugin.edited_code import remember
 from .._plugin.hints import hint_for
@@ -223,7 +224,8 @@ class ThreadRunner(Owner):
     def _live(self, worker: Worker) -> None:
         config = self._around.config
         plugin_class = load_checked(self.spec)
-        with worker_for_construction(worker, lambda: self._notify(Kind.BEGUN)):
+        begun = worker_for_construction(worker, lambda: self._notify(Kind.BEGUN))
+        with begun, end_of_forked():
             plugin = plugin_class(
                 config.endpoint,
                 config.pubsub_endpoint,

@@ -12,7 +12,7 @@ from .commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 
 #: How long a starting plugin waits for its connection before it starts without, in seconds.
 CONNECT_WAIT = 1.0
-#: The largest message that is received, in bytes; the connection to who sends more is ended.
+#: The largest event or reply that is accepted, in bytes.
 MAX_MESSAGE = 16 * 1024 * 1024
 #: How long after a loss, or an attempt, a connection is tried again (ms). libzmq adds up to as
 #: much again, at random, where the time does not grow: a circusd on this machine is looked for
@@ -36,7 +36,7 @@ class Link:
         pubsub_endpoint: The same for its events.
         context: The process's ZMQ context; None: make one, and end it.
         connect_wait: How long to wait for the connection before going on, in seconds.
-        max_message: The largest message that is received, in bytes.
+        max_message: The largest event or reply that is accepted, in bytes.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -53,10 +53,9 @@ def connectable(endpoint: str) -> str:
     )
 
 
-def configure_link(socket: zmq.Socket[Any], endpoint: str, max_message: int = MAX_MESSAGE) -> None:
-    """Set what both sockets of a plugin share: reconnection, size, heartbeats where needed."""
+def configure_link(socket: zmq.Socket[Any], endpoint: str) -> None:
+    """Set what both sockets of a plugin share: reconnection, and heartbeats where needed."""
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, max_message)
     if endpoint.startswith(_LOCAL):
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
@@ -78,7 +77,7 @@ def command_socket(context: zmq.Context[Any], link: Link) -> zmq.Socket[bytes]:
     """
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     try:
-        configure_link(socket, link.endpoint, link.max_message)
+        configure_link(socket, link.endpoint)
         # Without a connection a command is refused at once, instead of waiting in a queue
         # for a circusd that is down and firing minutes later.
         socket.setsockopt(zmq.IMMEDIATE, 1)

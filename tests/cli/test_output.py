@@ -146,7 +146,7 @@ def test_a_plugin_has_a_log_level_of_its_own_and_a_reload_changes_it(
         ]
         return ["[circusplug]\nlog_format = text\n", *chatters]
 
-    with FakeCircusd() as circusd:
+    with FakeCircusd() as circusd:  # noqa: SIM117
         with hosted(tmp_path, circusd, *sections(a="debug", b="warning")) as command:
             circusd.wait_subscribed(3, timeout=PATIENCE)
             circusd.publish("first", "spawn", process_pid=1)

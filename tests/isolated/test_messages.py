@@ -28,7 +28,7 @@ from circusplug._status import Counters
 
 ALL = (*ORDERS, *REPORTS, *ENTRIES)
 
-STATE = messages.State(1, 2, 3, 4, 5, 6, 7, 8, 0.5, 7.5, True, False, "an error")
+STATE = messages.State(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5, 7.5, True, False, "an error")
 SAID = [
     messages.Stop(1.5),
     messages.AskState(),

@@ -134,7 +134,6 @@ def test_a_peer_that_never_shook_hands_is_not_lost(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         connection.open(context, f"tcp://127.0.0.1:{server.getsockname()[1]}", [TOPIC])
-        told = watch(connection, loop)
         reads = []
         look = connection.look
 
@@ -144,7 +143,8 @@ def test_a_peer_that_never_shook_hands_is_not_lost(
                 loop.stop()
             return connection.up
 
-        loop.watch_socket(connection._monitor, look_and_count)  # type: ignore[arg-type]
+        connection.look = look_and_count  # type: ignore[method-assign]
+        told = watch(connection, loop)
         closing = threading.Thread(target=accept_and_close, args=(server, 3, threading.Event()))
         closing.start()
         run(loop)

@@ -585,7 +585,9 @@ def look_away_from_new_connections(running: RunningPlugin, fake_circusd: FakeCir
     done = threading.Event()
 
     def look_away() -> None:
-        loop.watch_socket(running.plugin._circusplug_worker._connection._monitor, None)
+        connection = running.plugin._circusplug_worker._connection
+        loop.watch_socket(connection._monitors[0], None)
+        connection._loop = None
         done.set()
 
     loop.post(look_away)
