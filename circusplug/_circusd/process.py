@@ -210,10 +210,10 @@ class CircusdProcess:
             if not self._gone:
                 self._kill_circusd()
             self._reader.join(_GUARD_MARGIN)
-        if self._control >= 0:
-            os.close(self._control)
-            os.close(self._file)
-            self._control = -1
+        for number in (self._control, self._file):
+            if number >= 0:
+                os.close(number)
+        self._control = self._file = -1
         return self._exit_status
 
     def __enter__(self) -> CircusdProcess:

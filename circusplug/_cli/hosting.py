@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -83,6 +84,7 @@ def host_file(
         told.tell(config)
         return config
 
+    gc.freeze()  # what was imported stays: no collection need look at it
     systemd = SystemdNotify.take(os.environ)  # nothing that is started here shall speak for it
     _logs.mark_output()
     config = read()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import socket
 import stat
+import zlib
 from collections.abc import Iterator
 
 from .._errors import HostError
@@ -68,7 +68,7 @@ def running() -> list[str]:
 
 def _path_of(directory: str, file: str) -> str:
     whole = os.path.realpath(file)
-    mark = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    mark = f"{zlib.crc32(os.fsencode(whole)):08x}"
     stem = os.path.splitext(os.path.basename(whole))[0]
     short = re.sub(r"[^A-Za-z0-9_.-]", "_", stem)[:40]
     return os.path.join(directory, f"{short}-{mark}{_SUFFIX}")

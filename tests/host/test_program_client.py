@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from members import MakeHost, Member, hosting, member
+from members import MakeHost, Member, hosting, member, state_is
 from patience import PATIENCE
 
 from circusplug import CallConflict, CallError, CallTimeout, HostError
@@ -55,6 +55,7 @@ def test_a_cast_reaches_circusd(host: MakeHost, fake_circusd: FakeCircusd) -> No
 def test_a_blocking_host_has_a_client_too(host: MakeHost, fake_circusd: FakeCircusd) -> None:
     arbiter = host(member("a"))
     with hosting(arbiter) as raised:
+        arbiter.wait(state_is("a", "running"), PATIENCE)
         assert arbiter.client.call("list")["watchers"] == []
     assert raised == []
 

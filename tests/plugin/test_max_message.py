@@ -10,7 +10,7 @@ from patience import PATIENCE
 from troublemakers import Frames, Talker
 
 from circusplug import PluginStatus
-from circusplug._plugin import connection
+from circusplug._plugin import event_connection as connection
 from circusplug.testing import FakeCircusd
 
 LIMIT = 10_000
