@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from .._config.specs import HostConfig
 from .._control.control_server import ControlServer
 from .._errors import HostError
+from .._logs import logger
 from .._status import PluginStatus
 from .managed_plugin import ManagedPlugin
 from .reloads import Reloadable, Reloads
@@ -160,8 +161,10 @@ class Steering:
         while change is not None:
             try:
                 change.action()
-            except Exception as error:  # noqa: BLE001 - handed to who waits, which is told
+            except Exception as error:  # noqa: BLE001 - handed to who waits
                 outcome: Exception | None = error
+                if key:  # else it has been logged
+                    logger.error("control: what was asked of %s was not done: %s", key, error)
             else:
                 outcome = None
             # Before the answer: who has it and asks for more shall find nothing in the way.
