@@ -8,6 +8,7 @@ import logging
 import multiprocessing.resource_tracker
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,17 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def runtime_directory() -> Iterator[str]:
+    """A short private directory for the control sockets of hosts that are started here."""
+    with (
+        tempfile.TemporaryDirectory(prefix="cp-", dir="/tmp") as path,
+        pytest.MonkeyPatch().context() as patch,
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", path)
+        yield path
 
 
 @pytest.fixture(autouse=True)

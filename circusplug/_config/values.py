@@ -32,6 +32,9 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 #: than some 290 years.
 _ENDLESS = 100 * 366 * 86400.0
 
+#: The longest word that is compared with others, in characters.
+_LONGEST_WORD = 100
+
 
 def to_bool(value: Any) -> bool:
     """Read a yes/no option as Circus does: yes, true, on, 1, no, false, off, 0.
@@ -186,5 +189,7 @@ def limit(value: Any) -> int:
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """A hint at the known word nearest to one that is not known, or nothing."""
+    if len(word) > _LONGEST_WORD:  # comparing takes time
+        return ""
     close = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean '{prefix}{close[0]}'?)" if close else ""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +43,12 @@ class ControlClient:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._ids = itertools.count(1)
+        # A host that ends while it is asked is not waited for, nor a port where nobody is.
+        events = zmq.EVENT_DISCONNECTED | (zmq.EVENT_CONNECT_RETRIED if path == endpoint else 0)
+        self._gone = self._socket.get_monitor_socket(events)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._gone, zmq.POLLIN)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -61,6 +68,8 @@ class ControlClient:
 
     def close(self) -> None:
         """Close the connection."""
+        self._socket.disable_monitor()
+        self._gone.close()
         self._socket.close()
         self._context.term()
 
@@ -68,17 +77,21 @@ class ControlClient:
         """Send a command and return the reply.
 
         Raises:
-            NotRunningError: There is no reply.
+            NotRunningError: The host has ended, or there is none.
+            HostError: There is no reply in time.
             CircusdError: The host refuses it.
         """
         number = next(self._ids)
         self._socket.send(encode_command(number, command, properties))
         seconds = WAITING_TIMEOUT if properties.get("waiting") else REPLY_TIMEOUT
-        while self._socket.poll(int(seconds * 1000)):
+        deadline = time.monotonic() + seconds
+        while self._poller.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            if not self._socket.poll(0):
+                raise NotRunningError(f"no host listens on {self.endpoint}, or it has ended")
             reply = decode_reply(self._socket.recv())
             if reply is None or reply.get("id") != number:
                 continue
             if reply.get("status") == "error":
                 raise CircusdError(str(reply.get("reason")))
             return reply
-        raise NotRunningError(f"the host on {self.endpoint} does not answer within {seconds:g} s")
+        raise HostError(f"the host on {self.endpoint} does not answer within {seconds:g} s")

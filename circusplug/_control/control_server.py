@@ -30,8 +30,12 @@ from .server import SendBack, Server
 
 #: The largest command, in bytes; the connection of who sends more is ended.
 _LONGEST_COMMAND = 1024 * 1024
+#: How many commands of a client wait to be taken.
+_UNREAD_COMMANDS = 10
 #: How many replies wait for a client that does not read them; further ones are dropped.
 _UNREAD_REPLIES = 100
+#: How often conflicts are looked for while somebody listens to events, in seconds.
+_CONFLICTS_EVERY = 1.0
 #: How long the last replies may take to leave, in milliseconds.
 _FAREWELL = 200
 
@@ -48,12 +52,16 @@ class ControlServer(Server):
         watchers: The host's plugins, as commands see them.
     """
 
+    publisher_kind = zmq.XPUB  # which tells who subscribes
+
     def __init__(self, host: Steered, endpoint: str, pubsub_endpoint: str) -> None:
         super().__init__("control endpoint", self._take)
+        self._host = host
         self.endpoint = endpoint
         self.pubsub_endpoint = pubsub_endpoint
         self.watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
-        self._garbage = 0
+        self._garbage = self._unread = self._subscriptions = 0
+        self._conflicts: dict[str, int] = {}  # of each plugin, as far as published
         self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
 
     @classmethod
@@ -80,8 +88,7 @@ class ControlServer(Server):
         Raises:
             HostError: Somebody else is there.
         """
-        router.setsockopt(zmq.MAXMSGSIZE, _LONGEST_COMMAND)
-        router.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
+        limit_clients(router, _LONGEST_COMMAND)
         for sock, endpoint in ((router, self.endpoint), (publisher, self.pubsub_endpoint)):
             path = endpoint.removeprefix("ipc://")
             if path == endpoint:
@@ -92,6 +99,8 @@ class ControlServer(Server):
                 bind_endpoint(sock, endpoint)
                 os.chmod(path, 0o600)
                 self._sockets[path] = os.lstat(path).st_ino
+        if self.pubsub_endpoint:
+            self.watch(publisher, lambda: self._take_subscription(publisher))
 
     def unbind(self, linger: int = 0) -> None:
         """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
@@ -121,6 +130,12 @@ class ControlServer(Server):
     # On the serving thread.
 
     def _take(self, send_back: SendBack, frame: bytes) -> None:
+        try:
+            self._carry_out(send_back, frame)
+        except Exception:  # noqa: BLE001 - whatever one client sends, the next is served
+            logger.exception("control: a command of %d bytes was not carried out", len(frame))
+
+    def _carry_out(self, send_back: SendBack, frame: bytes) -> None:
         request = read_request(frame)
         if not isinstance(request, Request):
             self._count_garbage(len(frame))
@@ -158,9 +173,43 @@ class ControlServer(Server):
                 size,
             )
 
+    def not_read(self) -> None:
+        """See `Server`."""
+        self._unread += 1
+        if is_milestone(self._unread):
+            logger.warning("control: %d replies were dropped, nobody reads them", self._unread)
+
+    def _take_subscription(self, publisher: zmq.Socket[bytes]) -> None:
+        change = {b"\x01": 1, b"\x00": -1}.get(publisher.recv()[:1], 0)
+        self._subscriptions += change
+        if change > 0 and self._subscriptions == 1:
+            self._conflicts = self._count_conflicts()
+            self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
+
+    def _look_for_conflicts(self) -> None:
+        if not self._subscriptions:
+            return
+        before, self._conflicts = self._conflicts, self._count_conflicts()
+        for name, count in self._conflicts.items():
+            if count > before.get(name, 0):
+                self.announce(name, "conflict", conflicts=count)
+        self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
+
+    def _count_conflicts(self) -> dict[str, int]:
+        statuses = self._host.statuses(True)
+        return {name: status.counters.conflicts for name, status in statuses.items()}
+
 
 def _hint_at_command(command: str) -> str:
     return did_you_mean(command.lower(), COMMANDS)
+
+
+def limit_clients(router: zmq.Socket[bytes], longest: int) -> None:
+    """Let no client take much memory; a command may have so many bytes."""
+    router.setsockopt(zmq.MAXMSGSIZE, longest)
+    router.setsockopt(zmq.RCVHWM, _UNREAD_COMMANDS)
+    router.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a reply not sent is known of
 
 
 def bind_endpoint(sock: zmq.Socket[bytes], endpoint: str) -> None:

@@ -16,7 +16,7 @@ import zmq
 
 from .._errors import MESSAGE_ERROR
 from .._wire.commands import Reply, decode_reply
-from .control_server import ControlServer, bind_endpoint
+from .control_server import ControlServer, bind_endpoint, limit_clients
 from .language import RefusedError, Request, answer, matching, reply_frame
 from .plugin_watchers import COMMANDS, Steered
 from .server import SendBack
@@ -24,6 +24,8 @@ from .server import SendBack
 #: How many commands may wait for circusd's replies; it never answers some. Of more the oldest is
 #: forgotten.
 _MOST_UNDER_WAY = 10_000
+#: The largest command, in bytes: an `add` has an environment, and more.
+_LONGEST_COMMAND = 16 * 1024 * 1024
 
 _Merge = Callable[[Reply], Reply]
 
@@ -58,6 +60,7 @@ class Door(ControlServer):
             HostError: Somebody else is there.
         """
         del publisher
+        limit_clients(router, _LONGEST_COMMAND)
         bind_endpoint(router, self.endpoint)
         circusd = self._circusd = self._context.socket(zmq.DEALER)
         circusd.linger = 0

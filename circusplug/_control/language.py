@@ -20,6 +20,8 @@ from .._wire.events import load_json
 
 #: circusd's number for a command that failed while its sender was waiting.
 SERVER_ERROR = 6
+#: How much of an unknown name is repeated.
+_LONGEST_NAME = 100
 
 Properties = Mapping[str, Any]
 #: A reply without its id and time, or one that comes later.
@@ -102,7 +104,8 @@ def answer(
     """
     handler = handlers.get(command.lower())
     if handler is None:
-        return error_reply(f"unknown command: {command!r}{hint(command)}", UNKNOWN_COMMAND)
+        reason = f"unknown command: {shortened(command)!r}{hint(command)}"
+        return error_reply(reason, UNKNOWN_COMMAND)
     function, required = handler
     try:
         for name in required:
@@ -122,6 +125,12 @@ def error_reply(reason: str, errno: int) -> Reply:
     return {"status": "error", "reason": reason, "tb": None, "errno": errno}
 
 
+def shortened(sent: Any) -> str:
+    """What somebody sent, as an answer repeats it."""
+    text = str(sent)
+    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "..."
+
+
 def reply_frame(reply: Reply, request_id: Any) -> bytes:
     """A reply as it is sent."""
     return json.dumps({"time": time.time(), "id": request_id, **reply}).encode()
@@ -134,14 +143,15 @@ def matching(names: Iterable[str], wanted: str, match: Any = "glob") -> list[str
         RefusedError: There is no such way to match, or no sense in the pattern.
     """
     if not isinstance(wanted, str):
-        raise RefusedError(f"command: name {wanted!r} is no text", COMMAND_ERROR)
+        raise RefusedError(f"command: name {shortened(wanted)} is no text", COMMAND_ERROR)
     lowered = wanted.lower()
     if match == "simple":
         return [name for name in names if name.lower() == lowered]
     if match not in ("glob", "regex"):
-        raise RefusedError(f"unknown match method {match}")
+        raise RefusedError(f"unknown match method {shortened(match)}")
     try:
         pattern = re.compile(fnmatch.translate(lowered) if match == "glob" else lowered)
     except re.error as error:
-        raise RefusedError(f"command: {wanted!r} is no pattern: {error}", COMMAND_ERROR) from None
+        reason = f"command: {shortened(wanted)!r} is no pattern: {error}"
+        raise RefusedError(reason, COMMAND_ERROR) from None
     return [name for name in names if pattern.match(name.lower())]

@@ -18,13 +18,25 @@ from .._errors import HostError
 
 #: Ends the name of a control socket, and of those for events and of circusd beside it.
 _SUFFIX, _EVENTS_SUFFIX, _CIRCUSD_SUFFIX = ".sock", ".events.sock", ".circusd.sock"
+#: The longest runtime directory, in bytes: a socket's path may have 107.
+_LONGEST_RUNTIME = 107 - len("/circusplug/") - 40 - len("-01234567.circusd.sock")
 
 
 def directories() -> list[str]:
     """Where control sockets may be, the first one where they are made."""
     own = f"/tmp/circusplug-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return [os.path.join(runtime, "circusplug"), own] if os.path.isabs(runtime) else [own]
+    return [os.path.join(runtime, "circusplug"), own] if _is_usable(runtime) else [own]
+
+
+def _is_usable(runtime: str) -> bool:
+    """Whether a runtime directory is this user's; `su` leaves the one of who has called it."""
+    if not os.path.isabs(runtime) or len(os.fsencode(runtime)) > _LONGEST_RUNTIME:
+        return False
+    try:
+        return os.stat(runtime).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def endpoint_of(file: str) -> str:

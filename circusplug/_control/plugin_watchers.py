@@ -19,7 +19,7 @@ from .._errors import COMMAND_ERROR
 from .._status import PluginStatus
 from .._wire.commands import Reply
 from .figures import Figures
-from .language import Answer, Handler, Properties, RefusedError, matching
+from .language import Answer, Handler, Properties, RefusedError, matching, shortened
 
 #: circusd's word for a plugin's state.
 _WORDS = {
@@ -121,7 +121,8 @@ class PluginWatchers:
         names = list(self.specs)
         found = matching(names, wanted, match)
         if not found:
-            raise RefusedError(f"program {wanted} not found{did_you_mean(wanted, names)}")
+            hint = did_you_mean(wanted, names)
+            raise RefusedError(f"program {shortened(wanted)} not found{hint}")
         return found
 
     def status(self, name: str, fresh: bool = False) -> PluginStatus:
@@ -334,7 +335,7 @@ def signal_number(value: Any) -> int:
 def _when(properties: Properties, done: Future[None]) -> Answer:
     """The answer of a command that takes time: who is not `waiting` hears at once."""
     if not properties.get("waiting"):
-        done.add_done_callback(Future.exception)  # it has been logged
+        done.add_done_callback(Future.exception)  # the host logs it
         return {}
     reply: Future[Reply] = Future()
 

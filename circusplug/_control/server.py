@@ -260,10 +260,18 @@ class Server:
         def send_back(frame: bytes) -> None:
             # A reply that comes after a restart has nobody left to go to.
             if self._router is router:
-                router.send_multipart([identity, frame])
+                try:
+                    router.send_multipart([identity, frame], zmq.NOBLOCK)
+                except zmq.Again:
+                    self.not_read()
+                except zmq.ZMQError:  # who asked has left
+                    pass
 
-        if len(frames) == 1:
-            self._on_request(send_back, frames[0])
+        # Several frames are no command, as little as none.
+        self._on_request(send_back, frames[0] if len(frames) == 1 else b"")
+
+    def not_read(self) -> None:
+        """Note that a client has so many replies to read that it gets no further one."""
 
 
 def _stop_listening(sock: zmq.Socket[bytes], endpoint: str) -> None:

@@ -323,8 +323,10 @@ class Engine:
 
     def _take_in(self) -> None:
         """Wait for messages or the next timer, and take in what has come."""
-        item = self._mailbox.get(self._time_left())
+        wait = self._time_left()
         for _ in range(_MESSAGES_AT_ONCE):
+            item = self._mailbox.get(wait)
+            wait = 0.0
             if isinstance(item, Notice):
                 self.supervisor.handle(item)
             elif isinstance(item, Order):
@@ -339,7 +341,6 @@ class Engine:
                 self._stop_asked = True
             if item is None or self._stop_asked:
                 return
-            item = self._mailbox.get(0.0)
 
     def _start_plugins(self) -> None:
         self._started = True

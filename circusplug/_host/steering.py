@@ -2,28 +2,30 @@
 # and hears from it.
 #
 # Owner: `note` is called on the supervising thread, all else on the thread that serves the
-# endpoint. Each change that is asked for has a thread of its own, which waits for the one before
-# it that concerns the same plugin; `_lock` guards what is under way.
+# endpoint. What is asked of one plugin is done in order, on a thread that lasts as long as there is
+# something to do; `_lock` guards what is still to be done.
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .._config.specs import HostConfig
 from .._control.control_server import ControlServer
 from .._control.door import Door
 from .._errors import HostError
+from .._logs import logger
 from .._status import PluginStatus
 from .managed_plugin import ManagedPlugin
 from .reloads import Reloadable, Reloads
 
-#: How many changes may be under way at the same time.
-_MOST_CHANGES = 100
+#: How many changes may wait to be made.
+_MOST_CHANGES = 10_000
 
 
 class Host(Reloadable, Protocol):
@@ -52,6 +54,11 @@ class Host(Reloadable, Protocol):
         """Stop the host."""
 
 
+class _Change(NamedTuple):
+    action: Callable[[], object]
+    done: Future[None]
+
+
 class Steering:
     """Carries out for a control endpoint what is asked there, and announces what happens."""
 
@@ -61,7 +68,7 @@ class Steering:
         self._server: ControlServer | None = None
         self._door: Door | None = None
         self._lock = threading.Lock()
-        self._under_way: dict[str, threading.Thread] = {}
+        self._to_do: dict[str, deque[_Change]] = {}  # by plugin; the first is under way
         self._ends: Future[None] = Future()
         self._announced: dict[str, tuple[str, int | None, int]] = {}
 
@@ -119,7 +126,12 @@ class Steering:
         return ""
 
     def change(self, what: str, names: Iterable[str]) -> Future[None]:
-        """Start, stop or restart plugins; at the same time, if there are several."""
+        """Start, stop or restart plugins; at the same time, if there are several.
+
+        Raises:
+            HostError: Too much is still to be done.
+        """
+        self._refuse_too_much()
         how = {
             "start": self._host.start_plugin,
             "stop": self._host.stop_plugin,
@@ -128,7 +140,8 @@ class Steering:
         return _all_of([self._aside(name, functools.partial(how, name)) for name in names])
 
     def reload(self) -> Future[None]:
-        """Read the configuration again."""
+        """Read the configuration again; raises as `change`."""
+        self._refuse_too_much()
         return self._aside("", self._reloads.run)
 
     def quit(self) -> Future[None]:
@@ -136,28 +149,68 @@ class Steering:
         threading.Thread(target=self._host.stop, name="circusplug-quit", daemon=True).start()
         return self._ends
 
-    def _aside(self, key: str, change: Callable[[], object]) -> Future[None]:
-        done: Future[None] = Future()
+    def _refuse_too_much(self) -> None:
         with self._lock:
-            self._under_way = {
-                name: thread for name, thread in self._under_way.items() if thread.is_alive()
-            }
-            if len(self._under_way) >= _MOST_CHANGES:
-                done.set_exception(HostError("too much is under way; try again"))
-                return done
-            before = self._under_way.get(key)
-            thread = threading.Thread(
-                target=_carry_out, args=(change, before, done), name="circusplug-order", daemon=True
-            )
+            if sum(map(len, self._to_do.values())) >= _MOST_CHANGES:
+                raise HostError("too much is still to be done; try again")
+
+    def _aside(self, key: str, action: Callable[[], object]) -> Future[None]:
+        change = _Change(action, Future())
+        with self._lock:
+            waiting = self._to_do.get(key)
+            if waiting is not None:
+                waiting.append(change)
+                return change.done
+            self._to_do[key] = deque([change])
+        thread = threading.Thread(
+            target=self._make_changes, args=(key,), name="circusplug-order", daemon=True
+        )
+        try:
             thread.start()
-            self._under_way[key] = thread
-        return done
+        except RuntimeError as error:  # no more threads
+            with self._lock:
+                del self._to_do[key]
+            change.done.set_exception(HostError(f"not done: {error}"))
+        return change.done
+
+    def _make_changes(self, key: str) -> None:
+        change: _Change | None = self._to_do[key][0]
+        while change is not None:
+            try:
+                change.action()
+            except Exception as error:  # noqa: BLE001 - handed to who waits
+                outcome: Exception | None = error
+                if key:  # else it has been logged
+                    logger.error("control: what was asked of %s was not done: %s", key, error)
+            else:
+                outcome = None
+            # Before the answer: who has it and asks for more shall find nothing in the way.
+            with self._lock:
+                waiting = self._to_do[key]
+                waiting.popleft()
+                following = waiting[0] if waiting else None
+                if following is None:
+                    del self._to_do[key]
+            if outcome is None:
+                change.done.set_result(None)
+            else:
+                change.done.set_exception(outcome)
+            change = following
 
     # What happens.
 
     def note(self, plugin: ManagedPlugin | None) -> None:
-        """Announce what has become of a plugin; None: of all, or the host has ended."""
-        if plugin is None or self._server is None:
+        """Announce what has become of a plugin; None: some may be gone, or the host has ended."""
+        if self._server is None:
+            return
+        if plugin is None:
+            if len(self._announced) <= len(self._host.config.plugins):
+                return
+            for name in self._announced.keys() - self._host.statuses(False).keys():
+                _, pid, _ = self._announced.pop(name)
+                if pid is not None:
+                    self._server.announce(name, "reap", process_pid=pid, exit_code=0)
+                self._server.announce(name, "stop")
             return
         name, state = plugin.spec.name, plugin.state
         runner = plugin.runner
@@ -179,19 +232,6 @@ class Steering:
             elif state == "failed":
                 said(name, "failed", error=plugin.last_error)
         self._announced[name] = state, pid, plugin.counters.stalls
-
-
-def _carry_out(
-    change: Callable[[], object], before: threading.Thread | None, done: Future[None]
-) -> None:
-    if before is not None:
-        before.join()
-    try:
-        change()
-    except Exception as error:  # noqa: BLE001 - handed to who waits, which is told
-        done.set_exception(error)
-    else:
-        done.set_result(None)
 
 
 def _all_of(parts: list[Future[None]]) -> Future[None]:

@@ -1,0 +1,172 @@
+# What a host publishes of its plugins: in circusd's own form, so that plugins can follow a host.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import Any
+
+import pytest
+from members import Journal, Stuck, member, state_is
+from patience import PATIENCE
+from steered import control_ends, steered
+from test_control_commands import Fruitless
+from troublemakers import Talker
+from wire import Wire
+
+from circusplug import Arbiter, CallError, CircusPlugin
+from circusplug._control import control_server
+from circusplug.testing import FakeCircusd
+
+
+class Caller(Talker):
+    """Asks circusd for something at each event."""
+
+    def handle_recv(self, data: Any) -> None:
+        with contextlib.suppress(CallError):
+            self.call("incr", name="web", patience=0)
+
+
+class Follower(CircusPlugin):
+    """Notes what it hears."""
+
+    def handle_init(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def handle_recv(self, data: Any) -> None:
+        event = self.parse_event(data)
+        self.heard.append((event.watcher, event.action))
+
+
+def test_starts_and_stops_are_published_as_circusds_are(fake_circusd: FakeCircusd) -> None:
+    with steered(fake_circusd, {"use": Talker, "name": "My Web"}) as host:
+        host.subscribe()
+        host.ok("restart", name="plugin:my web", waiting=True)
+        host.ok("stop", name="plugin:my web", waiting=True)
+        host.ok("start", name="plugin:my web", waiting=True)
+        heard = [host.wire.event() for _ in range(7)]
+    prefix = "watcher.plugin:my_web."
+    assert [topic.removeprefix(prefix) for topic, _ in heard] == [
+        *("reap", "spawn", "start"),
+        *("reap", "stop"),
+        *("spawn", "start"),
+    ]
+    for topic, payload in heard:
+        assert payload["time"] > 1e9
+        if topic.endswith(("spawn", "reap")):
+            assert payload["process_pid"] == os.getpid()
+    assert heard[0][1]["exit_code"] == 0
+
+
+def test_the_end_of_the_host_is_heard_to_the_last_plugin(fake_circusd: FakeCircusd) -> None:
+    plugins = [{"use": Talker, "name": name} for name in ("a", "b")]
+    with steered(fake_circusd, *plugins) as host:
+        host.subscribe()
+        host.arbiter.stop()
+        topics = [host.wire.event()[0] for _ in range(4)]
+    assert topics == [f"watcher.plugin:{name}.{what}" for name in "ba" for what in ("reap", "stop")]
+
+
+def test_an_isolated_plugin_that_dies_is_reaped_with_a_failure_and_spawned(
+    fake_circusd: FakeCircusd,
+) -> None:
+    plugin = {"use": Talker, "name": "cage", "isolate": True, "host.restart_delay": 0.01}
+    with steered(fake_circusd, plugin) as host:
+        host.subscribe()
+        pid = host.status("cage").pid
+        host.ok("kill", name="plugin:cage", signum=9)
+        reaped = host.event_of("cage", "reap")
+        assert (reaped["process_pid"], reaped["exit_code"]) == (pid, 1)
+        assert host.event_of("cage", "spawn")["process_pid"] not in (None, pid)
+
+
+def test_a_plugin_given_up_is_published_with_its_error(fake_circusd: FakeCircusd) -> None:
+    plugin = {"use": Fruitless, "name": "f", "host.max_restarts": 0}
+    with steered(fake_circusd, plugin, until=state_is("f", "failed")) as host:
+        host.subscribe()
+        host.ok("start", name="plugin:f")
+        assert "bears no fruit" in host.event_of("f", "failed")["error"]
+
+
+def test_a_stall_is_published(
+    fake_circusd: FakeCircusd, journal: Journal, release: threading.Event
+) -> None:
+    stuck = member("s", Stuck, journal=journal, release=release, **{"host.stall_timeout": 0.01})
+    with steered(fake_circusd, stuck) as host:
+        host.subscribe()
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "block")
+        assert host.event_of("s", "stalled")["stalls"] == 1
+        release.set()
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_conflicts_are_published_while_somebody_listens(
+    fake_circusd: FakeCircusd, isolate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 0.02)
+    fake_circusd.add_watcher("web")
+    plugin = {"use": Caller, "name": "c", "isolate": isolate}
+    with steered(fake_circusd, plugin) as host:
+        fake_circusd.wait_subscribed()
+        busy = {"status": "error", "errno": 5, "reason": "arbiter is already running arbiter_stop"}
+        fake_circusd.reply("incr", busy)
+        host.subscribe()
+        fake_circusd.publish("web", "spawn")
+        assert host.event_of("c", "conflict")["conflicts"] >= 1
+
+
+def test_nothing_is_looked_for_while_nobody_listens(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 0.01)
+    looks: list[int] = []
+    look = control_server.ControlServer._count_conflicts
+
+    def counted(self: control_server.ControlServer) -> dict[str, int]:
+        looks.append(1)
+        return look(self)
+
+    monkeypatch.setattr(control_server.ControlServer, "_count_conflicts", counted)
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        assert server is not None
+        host.arbiter.wait(lambda _: len(looks) > 3, PATIENCE)
+        host.wire.sub.unsubscribe(b"watcher.")
+        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        host.arbiter.wait(lambda _: server.run(lambda: not server._timers), PATIENCE)
+
+
+def test_without_a_place_to_publish_a_host_publishes_nothing(fake_circusd: FakeCircusd) -> None:
+    with steered(fake_circusd, {"use": Talker, "name": "a"}, control_pubsub="off") as host:
+        assert host.ok("globaloptions")["options"]["pubsub_endpoint"] == ""
+        host.ok("restart", name="plugin:a", waiting=True)
+        assert not os.path.exists(host.ends.pubsub_endpoint.removeprefix("ipc://"))
+
+
+def test_a_plugin_follows_a_host_as_it_would_follow_a_circusd(fake_circusd: FakeCircusd) -> None:
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        follower = Arbiter([{"use": Follower, "name": "f"}], *host.ends)
+        with follower:
+            follower.wait(state_is("f", "running"), PATIENCE)
+            server = host.arbiter._steering._server  # type: ignore[union-attr]
+            assert server is not None
+            host.arbiter.wait(lambda _: server._subscriptions, PATIENCE)
+            host.ok("restart", name="plugin:a", waiting=True)
+            heard = follower.instance("f").heard
+            follower.wait(lambda _: ("plugin:a", "start") in heard, PATIENCE)
+            assert follower.client.call("status", name="plugin:a")["status"] == "active"
+    assert heard == [("plugin:a", what) for what in ("reap", "spawn", "start")]
+
+
+def test_events_of_a_host_that_is_being_closed_are_dropped_without_a_word(
+    fake_circusd: FakeCircusd,
+) -> None:
+    with control_ends() as ends:
+        arbiter = Arbiter([], fake_circusd.endpoint, control=ends.endpoint)
+        with arbiter, Wire(ends):
+            server = arbiter._steering._server  # type: ignore[union-attr]
+            assert server is not None
+        server.announce("a", "spawn")
+        server.close()

@@ -1,0 +1,98 @@
+# What the system tells of a process and of a thread.
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+
+import psutil
+import pytest
+from patience import PATIENCE
+
+from circusplug._control.figures import Figures
+
+
+def test_a_process_has_the_figures_that_psutil_tells_too() -> None:
+    told = Figures().of(os.getpid(), None, "a command")
+    known = psutil.Process()
+    assert told["pid"] == os.getpid()
+    assert told["cmdline"] == "a command"
+    assert told["username"] == known.username()
+    assert told["nice"] == known.nice()
+    assert told["create_time"] == pytest.approx(known.create_time(), abs=2)
+    assert told["age"] == pytest.approx(time.time() - known.create_time(), abs=5)
+    assert told["mem"] == pytest.approx(known.memory_percent(), rel=0.5)
+    assert told["mem_info1"].endswith("M")
+    assert told["children"] == []
+
+
+def test_a_thread_has_its_own_cpu_and_its_process_memory() -> None:
+    done, idle_may_end = threading.Event(), threading.Event()
+    numbers: dict[str, int] = {}
+    ready = threading.Barrier(3)
+
+    def compute() -> None:
+        numbers["busy"] = threading.get_native_id()
+        ready.wait(PATIENCE)
+        end = time.thread_time() + 0.3
+        while time.thread_time() < end:
+            sum(range(1000))
+        done.set()
+        idle_may_end.wait(PATIENCE)
+
+    def idle() -> None:
+        numbers["idle"] = threading.get_native_id()
+        ready.wait(PATIENCE)
+        idle_may_end.wait(PATIENCE)
+
+    threads = [threading.Thread(target=compute), threading.Thread(target=idle)]
+    for thread in threads:
+        thread.start()
+    figures = Figures()
+    ready.wait(PATIENCE)
+    for number in numbers.values():
+        figures.of(os.getpid(), number, "")
+    assert done.wait(PATIENCE)
+    busy, quiet = (figures.of(os.getpid(), numbers[name], "") for name in ("busy", "idle"))
+    idle_may_end.set()
+    for thread in threads:
+        thread.join()
+    assert busy["cpu"] > quiet["cpu"]
+    assert quiet["cpu"] < 5
+    assert busy["ctime"] >= "0:00.20"
+    assert busy["mem_info1"] == pytest.approx(quiet["mem_info1"]) or busy["mem"] > 0
+
+
+def test_cpu_is_what_was_used_since_it_was_asked_for_the_last_time() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        figures = Figures()
+        figures.of(process.pid, None, "")
+        assert figures.of(process.pid, None, "")["cpu"] == 0
+        process.kill()
+
+
+@pytest.mark.parametrize("thread", [None, 1])
+def test_what_is_gone_has_no_figures(thread: int | None) -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        told = Figures().of(process.pid, thread, "gone")
+    assert (told["pid"], told["cpu"], told["mem"], told["age"]) == (process.pid, *["N/A"] * 3)
+
+
+def test_a_process_whose_name_has_brackets_and_blanks_is_read(tmp_path: object) -> None:
+    program = f"{tmp_path}/a ) b (c"
+    os.symlink("/bin/sleep", program)
+    with subprocess.Popen([program, "1000"]) as process:
+        try:
+            assert Figures().of(process.pid, None, "")["nice"] == os.nice(0)
+        finally:
+            process.kill()
+
+
+def test_figures_of_processes_long_gone_are_forgotten() -> None:
+    figures = Figures()
+    for number in range(20_000):
+        figures._percent((number, 0), 1.0, 0.0)
+    assert len(figures._last) <= 10_001

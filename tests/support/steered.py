@@ -1,0 +1,99 @@
+# A host with a control endpoint, and a plain client at it.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from hosts import all_run
+from patience import PATIENCE
+from wire import Wire
+
+from circusplug import Arbiter, PluginStatus
+from circusplug.testing import FakeCircusd
+
+
+class Ends(NamedTuple):
+    """Where a host is steered and heard."""
+
+    endpoint: str
+    pubsub_endpoint: str
+
+
+class Steered:
+    """A host and a client at its control endpoint.
+
+    Attributes:
+        wire: The client: ``call`` and ``request`` send commands, ``event`` receives events.
+    """
+
+    def __init__(self, arbiter: Arbiter, wire: Wire, circusd: FakeCircusd, ends: Ends) -> None:
+        self.arbiter = arbiter
+        self.wire = wire
+        self.circusd = circusd
+        self.ends = ends
+
+    def ok(self, command: str, **properties: Any) -> dict[str, Any]:
+        """Send a command that succeeds; returns the reply."""
+        reply: dict[str, Any] = self.wire.call_raw(command, **properties)
+        assert reply["status"] == "ok", reply
+        return reply
+
+    def refused(self, command: str, **properties: Any) -> tuple[int, str]:
+        """Send a command that fails; returns its number and reason."""
+        reply = self.wire.call_raw(command, **properties)
+        assert reply["status"] == "error", reply
+        return reply["errno"], reply["reason"]
+
+    def status(self, name: str) -> PluginStatus:
+        return self.arbiter.plugins[name]
+
+    def wait(self, name: str, state: str) -> PluginStatus:
+        """Wait until a plugin is in a state."""
+        return self.arbiter.wait(lambda now: now[name].state == state, PATIENCE)[name]
+
+    def subscribe(self) -> None:
+        """Wait until events arrive."""
+        self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
+        while not self.wire.sub.poll(20):
+            self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
+        while self.wire.sub.poll(0):
+            self.wire.sub.recv_multipart()
+
+    def event_of(self, name: str, action: str) -> dict[str, Any]:
+        """Wait for an event; returns what it says, without the ones before."""
+        while True:
+            topic, payload = self.wire.event()
+            if topic == f"watcher.plugin:{name}.{action}":
+                return payload
+
+
+@contextlib.contextmanager
+def control_ends() -> Iterator[Ends]:
+    """Endpoints in a directory of their own."""
+    with tempfile.TemporaryDirectory(dir=os.environ["XDG_RUNTIME_DIR"]) as path:
+        yield Ends(f"ipc://{path}/c.sock", f"ipc://{path}/c.events.sock")
+
+
+@contextlib.contextmanager
+def steered(
+    circusd: FakeCircusd,
+    *plugins: dict[str, Any],
+    until: Callable[[Any], bool] = all_run,
+    **options: Any,
+) -> Iterator[Steered]:
+    """A host of some plugins, on which a client is connected."""
+    with control_ends() as ends:
+        arbiter = Arbiter(
+            plugins,
+            circusd.endpoint,
+            circusd.pubsub_endpoint,
+            control=ends.endpoint,
+            **options,
+        )
+        with arbiter, Wire(ends) as wire:
+            arbiter.wait(until, PATIENCE)
+            yield Steered(arbiter, wire, circusd, ends)
