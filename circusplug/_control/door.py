@@ -64,7 +64,7 @@ class Door(ControlServer):
         bind_endpoint(router, self.endpoint)
         circusd = self._circusd = self._context.socket(zmq.DEALER)
         circusd.linger = 0
-        circusd.setsockopt(zmq.IMMEDIATE, 1)
+        # What comes before this connection stands waits for it: circusd is there, or the host ends.
         circusd.connect(self._circusd_endpoint)
         self.watch(circusd, self._take_reply)
 
@@ -141,7 +141,7 @@ class Door(ControlServer):
             assert self._circusd is not None
             self._circusd.send(json.dumps(passed).encode(), zmq.NOBLOCK)
         except zmq.Again:
-            # It is down or hangs. Who asked finds no reply, as there would be none without us.
+            # It hangs. Who asked finds no reply, as there would be none without us.
             self._under_way.pop(self._last_id, None)
 
     def _take_reply(self) -> None:
