@@ -61,8 +61,6 @@ class Host(CircusPlugin):
         _show_plugin_names()
         try:
             config = self._read()
-            if config.logoutput != HostConfig.logoutput:
-                _logs.configure(config.loglevel, config.logoutput)
             self._arbiter = Arbiter.from_config(config, reload=self._read)
             self._arbiter.start()
         except CircusPlugError as error:
@@ -89,6 +87,8 @@ class Host(CircusPlugin):
             )
         ini = read_ini(os.path.expanduser(path))
         config = ini_file.build(ini)
+        if config.logoutput != HostConfig.logoutput:
+            _logs.configure(config.loglevel, config.logoutput, config.log_format)
         ini_file.log_warnings(ini)
         if ini.circus_option("check_delay") is None:
             config = replace(config, check_delay=self.check_delay)

@@ -224,9 +224,10 @@ def _copies(ini: Ini, target: str, moved: list[str], ending: str) -> list[str]:
     lines = [line for _, lines in [ini.files[0], *_included(ini).items()] for line in lines]
     name = os.path.basename(ini.path)
     copies = []
+    # circusd hands its log on to a plugin, but not again after a `reloadconfig`.
     circus = [
         f"{key} = {value}"
-        for key in ("check_delay", *(["loglevel"] if _needs_log(ini) else []))
+        for key in ("check_delay", "loglevel", *([] if _needs_log(ini) else ["logoutput"]))
         if (value := ini.circus_option(key)) is not None
     ]
     if circus:
@@ -282,7 +283,7 @@ def _verify(ini: Ini, host: HostConfig, target: str, new_main: str, new_target: 
     place = os.path.abspath(target)
     if config != [(HOST_USE, place)] or has_variable(place) or ":::" in place:
         raise ConfigError(f"{target}: Circus cannot hand on this path; choose a simpler one")
-    if after.logoutput not in (HostConfig.logoutput, _log_file(target)):
+    if after.logoutput not in (host.logoutput, _log_file(target)):
         raise ConfigError(f"{target}: 'logoutput' cannot name this directory; choose a simpler one")
     if sections_of_circusd(rest) != sections_of_circusd(ini):
         raise ConfigError(f"{ini.path}: its other sections would not stay; nothing was done")

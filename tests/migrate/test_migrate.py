@@ -176,11 +176,15 @@ def test_a_log_of_its_own_is_named_unless_circusd_has_one_to_share(
     migrate(write(f"[circus]\nlogoutput = {output}\n[plugin:p]\nuse = a.B\n"))
     shared = output.startswith(("/", "syslog"))
     log = f"logoutput = {tmp_path}/circusplug.log\n"
-    assert (log in Path("plugins.ini").read_text()) is not shared
+    text = Path("plugins.ini").read_text()
+    assert (log in text) is not shared
+    # circusd's is named, too: it hands that on at its start, but not after a reloadconfig.
+    assert (f"logoutput = {output}\n" in text) is shared
 
 
-def test_the_level_goes_with_the_log(write: Write) -> None:
-    migrate(write("[circus]\nloglevel = debug\n[plugin:p]\nuse = a.B\n"))
+@pytest.mark.parametrize("more", ["", "logoutput = /var/log/circus.log\n"])
+def test_the_level_goes_with_the_log(write: Write, more: str) -> None:
+    migrate(write(f"[circus]\nloglevel = debug\n{more}[plugin:p]\nuse = a.B\n"))
     assert load("plugins.ini").loglevel == "debug"
 
 
