@@ -31,9 +31,10 @@ class Host(CircusPlugin):
     That file is a circus.ini like any other, but the endpoints are those of the circusd. A
     relative path is relative to the section's ``working_dir``, or to where circusd was started.
 
-    It logs to where circusd logs if ``[circus]`` there has a ``logoutput``. If not, circusd has
-    closed its standard output and error (stream options in a plugin's section do not help), and
-    the host's file should say where: ``[circus]`` there with ``logoutput``, and ``loglevel``.
+    The host's file should say where to log: ``[circus]`` there with ``logoutput``, and
+    ``loglevel``. If not, it logs to where circusd logs if ``[circus]`` there has a ``logoutput``,
+    until a ``reloadconfig`` of circusd's, which forgets that; else circusd has closed its standard
+    output and error (stream options in a plugin's section do not help).
     """
 
     name = "circusplug"
