@@ -86,7 +86,7 @@ def test_every_hook_runs_on_the_thread_it_should(
         command.wait_for("spawn on its thread")
         command.signal(signal.SIGTERM)
         assert command.end() in (0, 143)
-    assert command.lines.count("stop on main\n") == 1
+    assert command.output.count("stop on main\n") == 1
 
 
 def test_a_callback_that_blocks_is_left_behind_and_handle_stop_runs(
@@ -98,7 +98,7 @@ def test_a_callback_that_blocks_is_left_behind_and_handle_stop_runs(
         command.wait_for("block on its thread")
         command.signal(signal.SIGTERM)
         command.end()
-    assert command.lines.count("stop on main\n") == 1
+    assert command.output.count("stop on main\n") == 1
 
 
 def test_a_handle_stop_that_waits_for_ever_is_ended(
