@@ -11,7 +11,7 @@ import os
 import resource
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import _logs
@@ -28,8 +28,8 @@ def set_up(launch: Launch) -> None:
     """Give the process the environment, directory, limits and user that were asked for.
 
     Raises:
-        OSError: The system does not allow it.
-        ValueError: A limit is out of range.
+        OSError: The system does not allow it; its text says of which option.
+        ValueError: A limit is out of range; likewise.
     """
     options = launch.host
     sys.path[:] = [*options.python_path, *launch.path]
@@ -38,19 +38,34 @@ def set_up(launch: Launch) -> None:
     os.environ.update(launch.environment)
     directory = options.working_dir or launch.directory
     if directory is not None:
-        os.chdir(directory)
+        with _named("working_dir", directory):
+            os.chdir(directory)
     for name, value in options.rlimits.items():
         limit = getattr(resource, f"RLIMIT_{name.upper()}")
         if name == "nofile" and value == resource.RLIM_INFINITY:
             value = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (value, value))
+        with _named(f"rlimit_{name}", value):
+            resource.setrlimit(limit, (value, value))
     if options.nice is not None:
-        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+        with _named("nice", options.nice):
+            os.setpriority(os.PRIO_PROCESS, 0, options.nice)
     if options.uid is not None:
-        _become(options.uid, options.gid, options.copy_env)
+        with _named("uid", options.uid):
+            _become(options.uid, options.gid, options.copy_env)
     elif options.gid is not None:
-        os.setgid(options.gid)
+        with _named("gid", options.gid):
+            os.setgid(options.gid)
     os.environ.update(options.env)
+
+
+@contextlib.contextmanager
+def _named(option: str, value: object) -> Iterator[None]:
+    """Have an error tell which option is at fault."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise type(error)(f"host.{option} = {value}: {reason}") from None
 
 
 def _become(uid: int, gid: int | None, copy_env: bool) -> None:
@@ -84,13 +99,45 @@ def redirect(options: HostOptions, pipes: Sequence[int]) -> None:
     """
     for name, fd in _STREAMS:
         path = getattr(options, name)
-        target = open_output(path) if path else pipes[fd]
-        os.dup2(target, fd)
-        os.close(target)
-        raw = (io.FileIO if path else _PipeToHost)(fd, "w", closefd=False)
+        raw: io.FileIO
+        if path:
+            with _named(name, path):
+                _open_as(fd, path)
+            raw = _OutputFile(fd, path)
+        else:
+            os.dup2(pipes[fd], fd)
+            os.close(pipes[fd])
+            raw = _PipeToHost(fd, "w", closefd=False)
         buffered = io.BufferedWriter(raw)
         stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
         setattr(sys, name, stream)
+
+
+class _OutputFile(io.FileIO):
+    """A file that is opened anew, as the same descriptor, when it was moved away (logrotate)."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        if not self._is_in_place:
+            with contextlib.suppress(OSError):  # else the old one still is better than none
+                _open_as(self.fileno(), self._path)
+        return super().write(data)
+
+    @property
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self.fileno()))
+        except OSError:
+            return False
+
+
+def _open_as(fd: int, path: str) -> None:
+    file = open_output(path)
+    os.dup2(file, fd)
+    os.close(file)
 
 
 class _PipeToHost(io.FileIO):

@@ -146,25 +146,25 @@ def test_a_plugin_has_a_log_level_of_its_own_and_a_reload_changes_it(
         ]
         return ["[circusplug]\nlog_format = text\n", *chatters]
 
-    with FakeCircusd() as circusd:  # noqa: SIM117
-        with hosted(tmp_path, circusd, *sections(a="debug", b="warning")) as command:
-            circusd.wait_subscribed(3, timeout=PATIENCE)
-            circusd.publish("first", "spawn", process_pid=1)
-            command.wait_for("done with first", 3)
-            for name, levels in {
-                "a": ["debug", "info", "warning"],
-                "b": ["warning"],
-                "c": ["info", "warning"],
-            }.items():
-                assert logged(command.lines, name, "first") == levels
-            ends = (circusd.endpoint, circusd.pubsub_endpoint)
-            write_ini(tmp_path, *ends, *sections(b="debug"))
-            command.signal(signal.SIGHUP)
-            command.wait_for("reloaded: changed a; changed b")
-            publish_until(circusd, command, "a", ["info", "warning"])
-            publish_until(circusd, command, "b", ["debug", "info", "warning"])
-            command.signal(signal.SIGTERM)
-            assert command.end() == 0
+    first = sections(a="debug", b="warning")
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *first) as command:
+        circusd.wait_subscribed(3, timeout=PATIENCE)
+        circusd.publish("first", "spawn", process_pid=1)
+        command.wait_for("done with first", 3)
+        for name, levels in {
+            "a": ["debug", "info", "warning"],
+            "b": ["warning"],
+            "c": ["info", "warning"],
+        }.items():
+            assert logged(command.lines, name, "first") == levels
+        ends = (circusd.endpoint, circusd.pubsub_endpoint)
+        write_ini(tmp_path, *ends, *sections(b="debug"))
+        command.signal(signal.SIGHUP)
+        command.wait_for("reloaded: changed a; changed b")
+        publish_until(circusd, command, "a", ["info", "warning"])
+        publish_until(circusd, command, "b", ["debug", "info", "warning"])
+        command.signal(signal.SIGTERM)
+        assert command.end() == 0
 
 
 @BOTH

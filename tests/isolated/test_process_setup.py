@@ -30,9 +30,11 @@ from troublemakers import (
 )
 
 from circusplug import PluginSpec, PluginStatus
+from circusplug._config.host_options import HostOptions
+from circusplug._isolated import messages
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._isolated.output_writer import OUTPUT_LIMIT
-from circusplug._isolated.process_setup import _PipeToHost, open_output
+from circusplug._isolated.process_setup import _PipeToHost, open_output, set_up
 from circusplug.testing import FakeCircusd
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -262,7 +264,29 @@ def test_what_the_system_refuses_is_a_failure_that_says_so(host: Host) -> None:
     arbiter.add_plugin(spec)
     arbiter.start_plugin("one")
     status = wait(arbiter, lambda status: status.state == "failed")
-    assert "its process cannot be set up: FileNotFoundError" in str(status.last_error)
+    said = f"its process cannot be set up: FileNotFoundError: host.stdout = {fifo}: No such file"
+    assert said in str(status.last_error)
+
+
+@as_root
+def test_an_option_that_this_user_may_not_have_is_named(tmp_path: Path) -> None:
+    launch = messages.Launch(
+        HostOptions(uid=0), 1.0, [], [], None, {}, log_level=0, main={}, plugin=b""
+    )
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(*[pwd.getpwnam("nobody").pw_uid] * 3)
+            set_up(launch)
+        except PermissionError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        assert pipe.read() == b"host.uid = 0: Operation not permitted"
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_stop_signal_is_what_a_stuck_plugin_gets(
@@ -391,6 +415,25 @@ def test_stdout_and_stderr_can_go_to_files(
     )
     assert err.read_text() == "printed to stderr\n"
     assert "printed" not in capfd.readouterr().out
+
+
+def test_a_file_for_output_is_opened_anew_when_it_was_moved_away(
+    host: Host, circusd: FakeCircusd, tmp_path: Path
+) -> None:
+    out = tmp_path / "logs" / "out"
+    out.parent.mkdir()
+    arbiter = host({"use": Printer, "name": "one", "host.stdout": str(out)})
+    circusd.publish("web", "print")
+    said(circusd, "done", action="print")
+    first = "printed to stdout\nwritten without a line end by a command\n"
+    assert out.read_text() == first
+    moved = out.rename(out.with_name("out.1"))
+    circusd.publish("web", "print")
+    said(circusd, "done", action="print", count=2)
+    assert (moved.read_text(), out.read_text()) == (first, first)
+    out.parent.rename(tmp_path / "elsewhere")  # where it cannot be opened anew, it goes on
+    arbiter.stop()
+    assert (tmp_path / "elsewhere" / "out").read_text() == first + "last words\n"
 
 
 HOSTING_A_FLOOD = """

@@ -93,6 +93,24 @@ def test_the_hosts_log_goes_where_circusds_goes_and_names_the_plugins(
     assert f"circus[{circusd_pid(text)}] [INFO] web started" in text
 
 
+@by_circusd
+def test_the_hosts_log_goes_on_when_circusd_reads_its_file_again(
+    record: Record, ours: str, tmp_path: Path
+) -> None:
+    """By which circusd starts its plugins again, and forgets where they shall log to."""
+    path, log = host_ini(record, ours), tmp_path / "circus.log"
+    path.write_text(f"[circus]\nlogoutput = {log}\n{path.read_text()}")
+    section = {"use": USE, "config": path}
+    with RealCircusd({"web": {}}, plugins={"circusplug": section}, logoutput=log) as circusd:
+        assert record.next() is not None
+        circusd.call("reloadconfig", waiting=True)
+        record.until("stop")
+        assert record.next() is not None
+        circusd.terminate()
+    text = log.read_text()
+    assert text.count("[INFO] hosting recorder") == text.count("all plugins are stopped") == 2
+
+
 def circusd_pid(log: str) -> str:
     found = re.search(r"Starting master on pid (\d+)", log)
     assert found is not None
