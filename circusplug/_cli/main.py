@@ -40,8 +40,9 @@ use 'circusplug up'.
 _UP = """\
 Starts a real circusd for the watchers of a circus.ini, without its plugin sections, waits
 until it answers, and hosts the plugins as 'circusplug run' does. Ctrl-C stops both, the
-plugins first; if circusd ends, so does the host. SIGHUP reads the plugin sections again, not
-the watchers. Needs circus itself: pip install 'circusplug[circusd]'.
+plugins first; if circusd ends, so does the host. SIGHUP reads the whole file again. The host
+takes circusd's commands at the file's endpoint, so that circusctl finds watchers and plugins
+together. Needs circus itself: pip install 'circusplug[circusd]'.
 """
 _CHECK = """\
 Reads a circus.ini as circusd would, imports the plugins, and prints which options each of
