@@ -12,9 +12,9 @@ from .._config.ini_file import HOST_USE, Findings, examine
 from .._config.ini_includes import CIRCUS_SECTION
 from .._config.specs import PluginSpec
 from .._config.values import MASK, is_secret
+from .._plugin.plugin_path import find_plugins_beside
 from .check_circusd import circusd_problem
 from .check_import import import_problem
-from .plugin_path import find_plugins_beside
 
 
 def check(path: str, *, as_json: bool, imports: bool) -> int:

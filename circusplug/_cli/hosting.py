@@ -22,10 +22,10 @@ from .._host.arbiter import Arbiter
 from .._host.own_process import OwnProcess
 from .._host.systemd_notify import SystemdNotify
 from .._plugin.load import load_plugin_class
+from .._plugin.plugin_path import find_plugins_beside
 from .._wire.commands import decode_reply, encode_command
 from .._wire.endpoints import connectable
 from .pid_file import pid_file
-from .plugin_path import find_plugins_beside
 from .process_signals import signals_of_process
 
 if TYPE_CHECKING:

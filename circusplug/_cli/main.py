@@ -17,9 +17,9 @@ from typing import NoReturn
 from .. import __version__, _logs
 from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
+from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from . import pid_file, steer, systemd_unit
-from .plugin_path import find_plugins_here
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130

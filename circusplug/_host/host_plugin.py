@@ -19,6 +19,7 @@ from .._config.specs import PLUGIN_PREFIX, HostConfig
 from .._errors import CircusPlugError, ConfigError, PluginLoadError
 from .._logs import logger
 from .._plugin.base import CircusPlugin
+from .._plugin.plugin_path import find_plugins_beside
 from .._plugin.receiver import Frames
 from .arbiter import Arbiter
 from .circusd_watch import watching_circusd
@@ -93,6 +94,7 @@ class Host(CircusPlugin):
             )
         ini = read_ini(os.path.expanduser(path))
         config = ini_file.build(ini)
+        find_plugins_beside(ini.path, config.python_path)
         level, output = _log_of_circusd()
         if ini.circus_option("loglevel") is not None:
             level = config.loglevel

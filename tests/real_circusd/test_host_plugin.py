@@ -145,6 +145,24 @@ def test_sighup_makes_the_host_read_its_file_again(ours: str, tmp_path: Path) ->
         process.wait(PATIENCE)
 
 
+def test_plugins_beside_the_hosts_file_and_on_its_path_are_found(ours: str, tmp_path: Path) -> None:
+    for name in ("beside", "elsewhere"):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / f"found_{name}.py").write_text(f"from {ours} import Positional as Found\n")
+    path = tmp_path / "beside" / "plugins.ini"
+    path.write_text(
+        f"[circusplug]\npython_path = {tmp_path}/elsewhere\n"
+        "[plugin:one]\nuse = found_beside.Found\nword = one\n"
+        "[plugin:two]\nuse = found_elsewhere.Found\nword = two\n"
+    )
+    with FakeCircusd() as circusd, started(circusd, path) as process:
+        for word in ("one", "two"):
+            circusd.wait_command("say", words=["init", word, word, 5.0], timeout=PATIENCE)
+        process.terminate()
+        process.wait(PATIENCE)
+
+
 def test_a_host_whose_file_says_where_to_log_logs_there(ours: str, tmp_path: Path) -> None:
     path, log = tmp_path / "plugins.ini", tmp_path / "host.log"
     path.write_text(
