@@ -83,7 +83,7 @@ def test_status_has_circusds_words(host: Steered) -> None:
         "plugin:fruit": "stopped",
         "plugin:off": "stopped",
     }
-    assert host.ok("status", name="PLUGIN:web.LOG")["status"] == "active"
+    assert host.wire.call_raw("status", name="PLUGIN:web.LOG")["status"] == "active"
 
 
 def test_stats_have_the_processs_figures_and_the_plugins_counters(host: Steered) -> None:
