@@ -1,5 +1,5 @@
-# The terminal session of circusplug/docs/operating.md is typed here, and prints what the page shows:
-# only numbers, and the blanks of a table's columns, may differ.
+# The terminal session of circusplug/docs/operating.md is typed here, and prints what the page
+# shows: only numbers, and the blanks of a table's columns, may differ.
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from circusplug.testing import FakeCircusd
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "circusplug" / "docs" / "operating.md").read_text(encoding="utf-8")
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SESSION = re.findall(r"^<!-- session -->\n```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[
-    0
-]
+_SESSION = re.compile(r"^<!-- session -->\n```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+#: A command, and what it prints.
+_COMMAND = re.compile(r"^\$ (.*)\n((?:[^$].*\n)*)", re.MULTILINE)
 SOCKET = "/run/plugins/control.sock"
 
 
@@ -54,7 +54,7 @@ def test_the_session_prints_what_the_page_shows(tmp_path: Path, runtime_director
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         with Running(tmp_path, "run", "plugins.ini") as host:
             circusd.wait_subscribed(2, PATIENCE)
-            for command, shown in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", SESSION, re.MULTILINE):
+            for command, shown in _COMMAND.findall(_SESSION.findall(PAGE)[0]):
                 done = subprocess.run(
                     as_here(command),
                     shell=True,
