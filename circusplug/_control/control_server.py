@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from concurrent.futures import Future
 from typing import Any
@@ -37,7 +38,7 @@ _UNREAD_REPLIES = 100
 #: How often conflicts are looked for while somebody listens to events, in seconds.
 _CONFLICTS_EVERY = 1.0
 #: How long the last replies may take to leave, in milliseconds.
-_FAREWELL = 200
+_FAREWELL = 1000
 
 
 class ControlServer(Server):
@@ -161,6 +162,9 @@ class ControlServer(Server):
                 reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
                 send_back(reply_frame(reply, request.id))
 
+        if threading.current_thread() is self._thread:  # `close` may be what is next to be done
+            send()
+            return
         with contextlib.suppress(CircusdError):  # it is closed: nobody waits any more
             self.post(send).add_done_callback(Future.exception)
 

@@ -18,13 +18,15 @@ from .._errors import HostError
 
 #: Ends the name of a control socket, and of those for events and of circusd beside it.
 _SUFFIX, _EVENTS_SUFFIX, _CIRCUSD_SUFFIX = ".sock", ".events.sock", ".circusd.sock"
+#: Where they are without a runtime directory; the user's number is added.
+_WITHOUT_RUNTIME = "/tmp/circusplug"
 #: The longest runtime directory, in bytes: a socket's path may have 107.
 _LONGEST_RUNTIME = 107 - len("/circusplug/") - 40 - len("-01234567.circusd.sock")
 
 
 def directories() -> list[str]:
     """Where control sockets may be, the first one where they are made."""
-    own = f"/tmp/circusplug-{os.geteuid()}"
+    own = f"{_WITHOUT_RUNTIME}-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return [os.path.join(runtime, "circusplug"), own] if _is_usable(runtime) else [own]
 

@@ -20,6 +20,7 @@ from .report import all_hold, as_json, as_page, describe, put_into_readme, table
 from .rows import (
     burst,
     calls,
+    control,
     events,
     fleets,
     latency,
@@ -43,6 +44,7 @@ ROWS = {
     "many": many.measure,
     "neighbours": neighbours.measure,
     "burst": burst.measure,
+    "control": control.measure,
     "supervisor": supervisor.measure,
 }
 

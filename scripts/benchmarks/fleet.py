@@ -52,6 +52,7 @@ class Fleet:
     Attributes:
         ready_seconds: From exec until the last plugin was ready.
         ready_cpu: CPU seconds of all its processes until then.
+        folder: Where its file is, ``circus.ini``.
         members: The processes that receive events: without circusd and supervisord.
     """
 
@@ -84,7 +85,7 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
+        folder = self.folder = Path(self._folder.name)
         self._report = folder / "report"
         self._report.touch()
         command = self._command(folder)

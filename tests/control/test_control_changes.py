@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,24 @@ def test_quit_stops_the_host_and_is_answered(
             journal.wait("a", "stop")
             arbiter.wait(state_is("a", "stopped"), PATIENCE)
     assert journal.of("a") == ["init", "stop"]
+
+
+def test_quit_is_answered_however_fast_the_host_is(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quit_ = steering.Steering.quit
+
+    def slow_quit(self: steering.Steering) -> Future[None]:
+        done = quit_(self)
+        server = self._server
+        assert server is not None
+        while not server._work:  # the host has ended and wants the endpoint closed
+            pass
+        return done
+
+    monkeypatch.setattr(steering.Steering, "quit", slow_quit)
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        host.ok("quit", waiting=True)
 
 
 def test_who_waits_for_a_change_when_the_host_ends_hears_of_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from troublemakers import Talker
 from wire import Wire
 
 from circusplug import Arbiter, HostError, SpecError
+from circusplug._control import control_server
 from circusplug._control.language import RefusedError
 from circusplug._control.plugin_watchers import COMMANDS, signal_number
 from circusplug.testing import FakeCircusd
@@ -83,7 +85,7 @@ def test_status_has_circusds_words(host: Steered) -> None:
         "plugin:fruit": "stopped",
         "plugin:off": "stopped",
     }
-    assert host.wire.call_raw("status", name="PLUGIN:web.LOG")["status"] == "active"  # so circusd
+    assert host.wire.call_raw("status", name="PLUGIN:web.LOG")["status"] == "active"
 
 
 def test_stats_have_the_processs_figures_and_the_plugins_counters(host: Steered) -> None:
@@ -372,3 +374,20 @@ def test_a_port_of_the_loopback_works_as_well(fake_circusd: FakeCircusd) -> None
     ):
         assert wire.call("list")["watchers"] == ["plugin:a"]
         assert wire.call("globaloptions")["options"]["pubsub_endpoint"] == ""
+
+
+def test_what_a_command_makes_the_endpoint_trip_over_ends_nothing(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = control_server.reply_frame
+
+    def too_deep(reply: Any, request_id: Any) -> bytes:
+        if request_id == "deep":
+            raise RecursionError("too deep to be written")
+        return frame(reply, request_id)
+
+    monkeypatch.setattr(control_server, "reply_frame", too_deep)
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        host.wire.send(b'{"id": "deep", "command": "list"}')
+        assert host.ok("list")["watchers"] == ["plugin:a"]
+    assert "control: a command of 33 bytes was not carried out" in caplog.text
