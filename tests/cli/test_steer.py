@@ -219,7 +219,7 @@ def test_quit_returns_when_the_host_has_stopped_its_plugins(alone: Scene) -> Non
         alone.wait_running("q.ini", 2)
         alone.type("quit", "q.ini")
         assert command.end() == 0
-        assert "plugin:a: stop\n" in command.lines
+        assert "plugin:a: stop\n" in command.output
         alone.type("status", "q.ini", status=3)
         alone.type("quit", "q.ini", status=3)
 

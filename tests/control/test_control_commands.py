@@ -35,11 +35,11 @@ SECRETS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def host() -> Iterator[Steered]:
     """A host of a plugin on a thread, an isolated one, one that failed, and one that is off.
 
-    The tests that share it leave it as it was.
+    Each test has one of its own: what it opens later than its start would look left behind.
     """
     plugins = (
         {"use": Talker, "name": "Web.Log", "colour": "red", **SECRETS},
