@@ -235,7 +235,7 @@ def test_events_are_printed_as_they_happen_until_the_host_ends(host: Scene, as_j
         events.wait_for("spawn")
         host.type("quit")
         assert events.end() == 0
-        line = next(line for line in events.lines if "reap" in line)
+        line = next(line for line in events.lines if "plugin:a" in line and "reap" in line)
         assert events.lines[-1] == "circusplug: the host has ended\n"
     if as_json:
         told = json.loads(line)
