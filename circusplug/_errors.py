@@ -155,6 +155,15 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET.search(name)) and name != _NO_SECRET
 
 
+def masked(value: Any) -> Any:
+    """A value with what stands in it under names of secrets masked, however deep that is."""
+    if isinstance(value, Mapping):
+        return {key: MASK if is_secret(key) else masked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return (list if isinstance(value, list) else tuple)(map(masked, value))
+    return value
+
+
 def describe_command(command: str, properties: Mapping[str, Any]) -> str:
     """Say a command as a person would, ``incr name='web'``; long values are cut, secrets masked."""
     parts = [command]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from .._config.ini_file import HOST_USE, Findings, examine
 from .._config.ini_includes import CIRCUS_SECTION
 from .._config.specs import PluginSpec
-from .._config.values import MASK, is_secret
+from .._config.values import masked
 from .._plugin.plugin_path import find_plugins_beside
 from .check_circusd import circusd_problem
 from .check_import import import_problem
@@ -85,9 +83,9 @@ def _print_json(found: Findings) -> None:
     plugins = {
         spec.name: {
             "use": spec.use_name,
-            "config": _shown(spec.config),
+            "config": masked(spec.config),
             "isolate": spec.isolate,
-            "host": _shown(spec.host.to_dict()),
+            "host": masked(spec.host.to_dict()),
         }
         for spec in specs
     }
@@ -99,9 +97,9 @@ def _print(path: str, found: Findings) -> None:
     for spec in found.plugins:
         how = "in a process of its own" if spec.isolate else "on a thread"
         print(f"[plugin:{spec.name}] {spec.use_name}, {how if spec.active else 'not active'}")
-        for key, value in _shown(spec.config).items():
+        for key, value in masked(spec.config).items():
             print(f"    {key} = {value!r}")
-        for key, value in _shown(spec.host.to_dict()).items():
+        for key, value in masked(spec.host.to_dict()).items():
             print(f"    host.{key} = {value!r}")
     if not found.problems:
         plugins = _counted(len(found.plugins), "plugin")
@@ -114,11 +112,3 @@ def _print(path: str, found: Findings) -> None:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
-def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they may be shown: what stands under names of secrets is masked."""
-    return {
-        key: MASK if is_secret(key) else _shown(value) if isinstance(value, Mapping) else value
-        for key, value in options.items()
-    }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
-from .._config.values import MASK, did_you_mean, is_secret
+from .._config.values import did_you_mean, masked
 from .._errors import COMMAND_ERROR
 from .._status import PluginStatus
 from .._wire.commands import Reply
@@ -212,30 +213,17 @@ def _stack(watchers: PluginWatchers, properties: Properties) -> Reply:
 
 
 def _options_of(spec: PluginSpec) -> dict[str, Any]:
-    own = {key: MASK if is_secret(key) else _shown(value) for key, value in spec.config.items()}
-    host = {f"host.{key}": _shown(value) for key, value in spec.host.to_dict().items()}
-    return dict(
-        sorted(
-            {
-                **own,
-                **host,
-                "use": spec.use_name,
-                "isolate": spec.isolate,
-                "numprocesses": 1,
-                "singleton": True,
-            }.items()
-        )
-    )
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: MASK if is_secret(key) else _shown(item) for key, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_shown(item) for item in value]
-    return str(value)
+    options = {
+        **spec.config,
+        **{f"host.{key}": value for key, value in spec.host.to_dict().items()},
+        "use": spec.use_name,
+        "isolate": spec.isolate,
+        "numprocesses": 1,
+        "singleton": True,
+    }
+    # A program may have given options that JSON cannot say.
+    said: dict[str, Any] = json.loads(json.dumps(masked(options), default=str))
+    return dict(sorted(said.items()))
 
 
 def _options(watchers: PluginWatchers, properties: Properties) -> Reply:
