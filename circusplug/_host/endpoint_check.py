@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import struct
 import threading
 import time
 from typing import Any
@@ -18,13 +17,12 @@ import zmq
 from .._logs import logger
 from .._plugin.event_connection import RENEW_INTERVAL
 from .._plugin.owner import tell_no_circusd
-from .._wire.endpoints import Link, configure_link
+from .._wire.endpoints import Link, configure_link, next_event
 
 #: How long one socket may stand alone, or be of another kind, until it is told, in seconds: longer
 #: than it takes until the other one of a circusd on another machine is tried again.
 ALONE_WAIT = 10.0
 
-_EVENT_HEADER = struct.Struct("=hi")
 _MONITORED = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -72,8 +70,7 @@ class _Probe:
     def look(self) -> _State:
         """Take in what there is to be known right now."""
         while self.monitor.poll(0):
-            event: int = _EVENT_HEADER.unpack_from(self.monitor.recv_multipart()[0])[0]
-            self.state = _NEXT.get((event, self.state), self.state)
+            self.state = _NEXT.get((next_event(self.monitor), self.state), self.state)
         return self.state
 
     def renew(self) -> None:

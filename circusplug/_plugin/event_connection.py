@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import zmq
 
 from .._loop.plugin_loop import PluginLoop
-from .._wire.endpoints import MAX_MESSAGE, configure_link
+from .._wire.endpoints import MAX_MESSAGE, configure_link, next_event
 
 #: A burst may fill this many events before libzmq drops any. It counts events, not bytes, and must
 #: not be changed once connected: libzmq may then wait for ever for a sign that there is room.
@@ -31,7 +30,6 @@ RENEW_INTERVAL = 5.0
 #: in seconds. It says so at once.
 GIVEN_UP_WAIT = 0.5
 
-_EVENT_HEADER = struct.Struct("=hi")
 #: What the monitor tells. Tries are told of until the first one: a circusd that is away on this
 #: machine is looked for ten times a second, and each word of that would wake the plugin's thread.
 _CHANGES = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED)
@@ -119,8 +117,7 @@ class Connection:
     def look(self) -> bool:
         """Take in what there is to be known right now; returns whether the connection stands."""
         while self._monitors and self._monitors[0].poll(0):
-            frames = self._monitors[0].recv_multipart()
-            self._take(_EVENT_HEADER.unpack_from(frames[0])[0])
+            self._take(next_event(self._monitors[0]))
         self._renew_later()
         return self.up
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ RECONNECT_INTERVAL_MAX = 5000
 HEARTBEAT_INTERVAL = 2000
 HEARTBEAT_TIMEOUT = 4000
 
+#: How what a monitor tells begins, as of zmq_socket_monitor(3): the event, and a value.
+_EVENT_HEADER = struct.Struct("=hi")
 _LOCAL = ("tcp://127.", "tcp://localhost:", "tcp://[::1]", "ipc://", "inproc://")
 
 
@@ -67,6 +70,12 @@ def configure_link(socket: zmq.Socket[Any], endpoint: str) -> None:
     # The local kernel reports a death at once; another machine's may never do.
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+
+
+def next_event(monitor: zmq.Socket[Any]) -> int:
+    """Take the next thing that the monitor of a socket tells: one of the ``zmq.EVENT_`` numbers."""
+    event: int = _EVENT_HEADER.unpack_from(monitor.recv_multipart()[0])[0]
+    return event
 
 
 def command_socket(context: zmq.Context[Any], link: Link) -> zmq.Socket[bytes]:
