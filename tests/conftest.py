@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import multiprocessing.resource_tracker
@@ -23,6 +24,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter
 from circusplug._isolated.forkserver import FORKSERVER
+from circusplug._loop.plugin_loop import PluginLoop
 from circusplug.testing import FakeCircusd
 
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
@@ -75,6 +77,17 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     left += _gone_soon(lambda: _new_children(children))
     if left:
         pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def loop() -> Iterator[PluginLoop]:
+    """A plugin's loop, on this thread; to close it twice does no harm."""
+    loop = PluginLoop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close()
+    loop.close()
 
 
 @pytest.fixture(autouse=True)

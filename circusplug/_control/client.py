@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from types import TracebackType
 from typing import Any
 
 import zmq
@@ -58,12 +57,7 @@ class ControlClient:
     def __enter__(self) -> ControlClient:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

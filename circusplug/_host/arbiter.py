@@ -355,7 +355,6 @@ class Arbiter:
                 does not run.
         """
         spec = make_spec(plugin)
-        self._started.check_users([spec])
         Changes(self._started).add(spec)
         return spec.name
 

@@ -61,6 +61,7 @@ class Changes:
             with self._prepared(starts, (), self._engine.supervisor.config):
                 self._engine.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
 
+        self._engine.check_users([spec])
         self._here_or_aside(add, aside=self._engine.is_needed_here)
 
     def reconfigure(self, config: HostConfig) -> list[str]:

@@ -23,16 +23,6 @@ from circusplug._loop.selector import PollerSelector
 
 
 @pytest.fixture
-def loop() -> Iterator[PluginLoop]:
-    loop = PluginLoop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    asyncio.set_event_loop(None)
-    loop.close()
-    loop.close()
-
-
-@pytest.fixture
 def selector() -> Iterator[PollerSelector]:
     selector = PollerSelector()
     yield selector

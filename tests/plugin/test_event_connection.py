@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -28,15 +27,6 @@ TOPIC = b"watcher."
 def context() -> Iterator[zmq.Context[Any]]:
     with zmq.Context() as context:
         yield context
-
-
-@pytest.fixture
-def loop() -> Iterator[PluginLoop]:
-    loop = PluginLoop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture

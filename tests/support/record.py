@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 from circusd_real import RealCircusd
@@ -41,12 +40,7 @@ class Record:
         self._writer = os.open(self.path, os.O_WRONLY)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         os.close(self._fd)
         os.close(self._writer)
 
