@@ -29,6 +29,7 @@ from .pid_file import pid_file
 from .process_signals import signals_of_process
 
 if TYPE_CHECKING:
+    from .._config.ini_includes import Ini
     from .own_circusd import OwnCircusd
 
 #: How long a plugin that computes keeps the interpreter from the others at a time, in seconds: a
@@ -72,8 +73,10 @@ def host_file(
     }
 
     told = _LogChanges()
+    ini: Ini  # as it was read last
 
     def read() -> HostConfig:
+        nonlocal ini
         ini = read_ini(path)
         config = replace(ini_file.build(ini), **fixed)
         config = replace(config, control=config.control or AUTO)
@@ -95,9 +98,11 @@ def host_file(
     if with_circusd:
         from .own_circusd import OwnCircusd
 
-        circusd = OwnCircusd(path, config)
+        circusd = OwnCircusd(ini, config)
         reload_circusd = circusd.reload
-        process = OwnProcess(systemd, circusd.private_endpoint, lambda: reload_circusd(arbiter))
+        process = OwnProcess(
+            systemd, circusd.private_endpoint, lambda: reload_circusd(ini, arbiter)
+        )
     arbiter: Arbiter = Arbiter.from_config(
         config, reload=read, exit_when_done=config.exit_when_done, process=process
     )

@@ -11,7 +11,7 @@ import os
 from .. import _logs
 from .._circusd.process import CircusdProcess, describe_status
 from .._config.ini_for_circusd import flattened, sections_of_circusd
-from .._config.ini_includes import read_ini
+from .._config.ini_includes import Ini
 from .._config.specs import HostConfig
 from .._control.places import circusd_endpoint_of
 from .._host.arbiter import Arbiter
@@ -21,7 +21,7 @@ class OwnCircusd:
     """A circusd for the watchers of a file.
 
     Args:
-        path: The file.
+        ini: The file as it was read.
         config: What was made of it.
 
     Attributes:
@@ -32,13 +32,14 @@ class OwnCircusd:
         ConfigError: The file has errors.
     """
 
-    def __init__(self, path: str, config: HostConfig) -> None:
-        self._path = path
-        self.private_endpoint = circusd_endpoint_of(path) if config.door else None
+    def __init__(self, ini: Ini, config: HostConfig) -> None:
+        self.private_endpoint = circusd_endpoint_of(ini.path) if config.door else None
         endpoint = self.private_endpoint or config.endpoint
         self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
-        text, self._sections = self._read()
-        self._process = CircusdProcess(text, source=path, start_timeout=config.circusd_timeout)
+        self._sections = sections_of_circusd(ini)
+        self._process = CircusdProcess(
+            self._text(ini), source=ini.path, start_timeout=config.circusd_timeout
+        )
 
     def start(self, stack: contextlib.ExitStack, arbiter: Arbiter) -> None:
         """Start it, to be stopped when `stack` is left; if it ends, so does the host.
@@ -51,19 +52,19 @@ class OwnCircusd:
         self._process.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
         _logs.logger.info("circusd runs, process %s", self._process.pid)
 
-    def reload(self, arbiter: Arbiter) -> list[str]:
-        """Have it read its sections again, if they have changed; what was done, a line each.
+    def reload(self, ini: Ini, arbiter: Arbiter) -> list[str]:
+        """Have it read its sections, if they have changed; returns what was done, a line each.
 
         Raises:
             ConfigError: The file has errors.
             CallError: circusd refuses.
         """
-        text, sections = self._read()
+        sections = sections_of_circusd(ini)
         if sections == self._sections:
             return []
-        self._sections = sections
-        self._process.rewrite(text)
+        self._process.rewrite(self._text(ini))
         arbiter.client.call("reloadconfig", waiting=True)
+        self._sections = sections  # not any sooner: a reload that failed is tried again
         return ["circusd has read the watchers again"]
 
     @property
@@ -77,8 +78,6 @@ class OwnCircusd:
             with contextlib.suppress(OSError):
                 os.unlink(self.private_endpoint.removeprefix("ipc://"))
 
-    def _read(self) -> tuple[str, dict[str, dict[str, str]]]:
-        """What circusd is to read, and what of it means something."""
-        ini = read_ini(self._path)
+    def _text(self, ini: Ini) -> str:
         # Of equal keys the first one counts. Its endpoints stay, whatever the file says later.
-        return f"[circus]\n{self._ends}{flattened(ini)}", sections_of_circusd(ini)
+        return f"[circus]\n{self._ends}{flattened(ini)}"
