@@ -18,6 +18,7 @@ from .. import __version__, _logs
 from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
+from .container_init import leave_init_behind
 from .plugin_path import find_plugins_here
 
 EXIT_FAILURE = 1
@@ -287,6 +288,7 @@ def _end_process(command: Callable[[], int]) -> NoReturn:
 
     A thread that a plugin has left behind, be it a daemon or one of an executor, keeps nothing.
     """
+    leave_init_behind()
     try:
         status = command()
     except SystemExit as error:  # argparse has said what is wrong with the arguments

@@ -91,6 +91,7 @@ def redirect(options: HostOptions, pipes: Sequence[int]) -> None:
         buffered = io.BufferedWriter(raw)
         stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
         setattr(sys, name, stream)
+    os.register_at_fork(after_in_child=_renew_streams)
 
 
 class _PipeToHost(io.FileIO):
@@ -123,6 +124,16 @@ def open_output(path: str) -> int:
         raise PermissionError(
             error.errno, "it is a link that another user has placed", path
         ) from None
+
+
+def _renew_streams() -> None:
+    """In a forked process: a thread that printed has left its stream locked for ever."""
+    for name, fd in _STREAMS:
+        raw = getattr(getattr(getattr(sys, name), "buffer", None), "raw", None)
+        if isinstance(raw, io.FileIO) and not raw.closefd and raw.fileno() == fd:
+            buffered = io.BufferedWriter(raw)
+            stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
+            setattr(sys, name, stream)
 
 
 def let_go_of_host(options: HostOptions) -> None:
