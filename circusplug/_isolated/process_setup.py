@@ -19,6 +19,8 @@ from .._config.host_options import HostOptions
 from .messages import Launch, LogEntry, encode
 
 _STREAMS = (("stdout", 1), ("stderr", 2))
+#: Streams of this process's parent.
+_locked: list[Any] = []
 
 #: What a login gives besides what the user's entry says.
 _LOGIN_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -129,8 +131,10 @@ def open_output(path: str) -> int:
 def _renew_streams() -> None:
     """In a forked process: a thread that printed has left its stream locked for ever."""
     for name, fd in _STREAMS:
-        raw = getattr(getattr(getattr(sys, name), "buffer", None), "raw", None)
+        locked = getattr(sys, name)
+        raw = getattr(getattr(locked, "buffer", None), "raw", None)
         if isinstance(raw, io.FileIO) and not raw.closefd and raw.fileno() == fd:
+            _locked.append(locked)  # its end would close `raw`, and wait for the lock
             buffered = io.BufferedWriter(raw)
             stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
             setattr(sys, name, stream)
