@@ -20,6 +20,7 @@ from .._errors import CircusPlugError, SpecError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from . import pid_file, steer, systemd_unit
+from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -301,6 +302,7 @@ def _end_process(command: Callable[[], int]) -> NoReturn:
 
     A thread that a plugin has left behind, be it a daemon or one of an executor, keeps nothing.
     """
+    leave_init_behind()
     try:
         status = command()
     except SystemExit as error:  # argparse has said what is wrong with the arguments

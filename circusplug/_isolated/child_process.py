@@ -83,6 +83,14 @@ class ChildProcess:
         Raises:
             OSError: It cannot be forked.
         """
+        try:
+            self._launch(launch, grace)
+        except ConnectionError:
+            # The forkserver has died over it. It may have forked a process all the same, which ends
+            # with its sockets: the next one must not have the same.
+            self._launch(launch, grace)
+
+    def _launch(self, launch: Launch, grace: float) -> None:
         with contextlib.ExitStack() as undo:
             theirs = undo.enter_context(contextlib.ExitStack())
             control, far = socket.socketpair()
@@ -106,22 +114,21 @@ class ChildProcess:
 
     def _fork(self, fds: list[int], grace: float) -> socket.socket:
         """Ask for the process; returns where the forkserver will tell of it."""
-        for _ in range(2):  # a forkserver that is about to die may take the first request
-            answers, far = socket.socketpair()
-            with contextlib.ExitStack() as undo:
-                undo.enter_context(answers)
-                with far:
-                    FORKSERVER.request([far.fileno(), *fds], grace)
-                data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1, CLOEXEC)
-                if len(data) == ANSWER.size:
-                    kind, number = ANSWER.unpack(data)
-                    if kind == FAILED:
-                        raise OSError(number, os.strerror(number))
-                    self._handle = handles[0] if handles else None
-                    self._output.pid = self.pid = number
-                    undo.pop_all()
-                    return answers
-        raise ConnectionError("the forkserver died")
+        answers, far = socket.socketpair()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(answers)
+            with far:
+                FORKSERVER.request([far.fileno(), *fds], grace)
+            data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1, CLOEXEC)
+            if len(data) < ANSWER.size:
+                raise ConnectionError("the forkserver died")
+            kind, number = ANSWER.unpack(data)
+            if kind == FAILED:
+                raise OSError(number, os.strerror(number))
+            self._handle = handles[0] if handles else None
+            self._output.pid = self.pid = number
+            undo.pop_all()
+            return answers
 
     def _watch_all(self, control: int, answers: int, ends: list[int]) -> None:
         output, watch = self._output, self._watch

@@ -19,6 +19,8 @@ from .._config.host_options import HostOptions
 from .messages import Launch, LogEntry, encode
 
 _STREAMS = (("stdout", 1), ("stderr", 2))
+#: Streams of this process's parent.
+_locked: list[Any] = []
 
 #: What a login gives besides what the user's entry says.
 _LOGIN_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -111,6 +113,7 @@ def redirect(options: HostOptions, pipes: Sequence[int]) -> None:
         buffered = io.BufferedWriter(raw)
         stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
         setattr(sys, name, stream)
+    os.register_at_fork(after_in_child=_renew_streams)
 
 
 class _OutputFile(io.FileIO):
@@ -170,6 +173,18 @@ def open_output(path: str) -> int:
         raise PermissionError(
             error.errno, "it is a link that another user has placed", path
         ) from None
+
+
+def _renew_streams() -> None:
+    """In a forked process: a thread that printed has left its stream locked for ever."""
+    for name, fd in _STREAMS:
+        locked = getattr(sys, name)
+        raw = getattr(getattr(locked, "buffer", None), "raw", None)
+        if isinstance(raw, io.FileIO) and not raw.closefd and raw.fileno() == fd:
+            _locked.append(locked)  # its end would close `raw`, and wait for the lock
+            buffered = io.BufferedWriter(raw)
+            stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)
+            setattr(sys, name, stream)
 
 
 def let_go_of_host(options: HostOptions) -> None:

@@ -57,6 +57,7 @@ class Client:
         self._plugin_loop = loop
         self._parked_loop: PluginLoop | None = None
         self._parked_over = threading.Event()
+        self._inherited: Channel | None = None
 
     # Life, all of it on the plugin's thread.
 
@@ -100,7 +101,7 @@ class Client:
 
     def disown(self) -> None:
         """In a forked process: refuse every command, as the sockets are the parent's."""
-        self._calls.channel = None
+        self._inherited, self._calls.channel = self._calls.channel, None  # it is not to be closed
 
     def close(self) -> None:
         """Fail what is under way and close the sockets."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import threading
 from typing import Any
 
+import pytest
 from patience import PATIENCE
 
 from circusplug._isolated.child_process import ChildProcess
-from circusplug._isolated.forkserver_main import ANSWER, CONTINUED, ENDED, STOPPED
+from circusplug._isolated.forkserver import FORKSERVER
+from circusplug._isolated.forkserver_main import (
+    ANSWER,
+    CONTINUED,
+    DESCRIPTORS,
+    ENDED,
+    FAILED,
+    STOPPED,
+)
 from circusplug._isolated.messages import Ended, encode
 from circusplug._isolated.pipes import Pipes
 
@@ -79,3 +90,24 @@ def test_without_a_forkserver_the_end_of_its_socket_is_its_end() -> None:
     assert listener.told == ["orphaned"]
     process._end_of_control()
     assert listener.told == ["orphaned", None]
+
+
+def test_when_the_forkserver_dies_over_a_request_the_next_process_has_other_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first request may have made a process all the same, which must not have the same."""
+    asked: list[set[int]] = []
+
+    def request(fds: list[int], grace: float) -> None:
+        asked.append({os.fstat(fd).st_ino for fd in fds})
+        if len(asked) == 2:
+            with socket.socket(fileno=os.dup(fds[0])) as answers:
+                answers.send(ANSWER.pack(FAILED, errno.ENOMEM))
+
+    monkeypatch.setattr(FORKSERVER, "request", request)
+    launch: Any = None
+    with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+        ChildProcess("one", Pipes(), Listener()).launch(launch, 1.0)
+    first, second = asked
+    assert len(first) == len(second) == DESCRIPTORS
+    assert first.isdisjoint(second)
