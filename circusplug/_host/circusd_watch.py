@@ -61,7 +61,7 @@ def _wait_for_end(context: zmq.Context[Any], endpoint: str | None, name: str) ->
         zmq.ZMQError: The context was ended.
     """
     gone = "circusd, which has started this host, has ended, and so does the host"
-    leader = os.getsid(0)
+    leader = _session_leader()
     poller = zmq.Poller()
     with contextlib.ExitStack() as stack:
         socket = stack.enter_context(context.socket(zmq.DEALER))
@@ -93,6 +93,12 @@ def _wait_for_end(context: zmq.Context[Any], endpoint: str | None, name: str) ->
             if isinstance(pids, list) and not {os.getpid(), leader} & {*pids}:
                 return f"circusd at {endpoint} is not the one that started this host; ending"
         return gone
+
+
+def _session_leader() -> int:
+    """The leader of this process's session; this process itself if that one has ended."""
+    leader = os.getsid(0)
+    return leader if os.path.exists(f"/proc/{leader}/stat") else os.getpid()
 
 
 def _parent(process: int) -> int:

@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 from circusd_real import RealCircusd, free_endpoints
+from command import assert_ends
 from patience import PATIENCE
-from record import USE, Record, by_circusd, host_ini, see_event, started
+from record import USE, Record, by_circusd, host_command, host_ini, see_event, started
 from wire import Wire
 
 from circusplug import Arbiter, Host, PluginSpec
@@ -131,6 +132,24 @@ def test_the_hosts_plugins_see_circusds_endpoints_and_the_files_check_delay(
             circusd.wait_command("say", words=["init", "x", "x", check_delay], timeout=PATIENCE)
             process.terminate()
             assert process.wait(PATIENCE) == 0
+
+
+def test_a_host_lives_in_a_session_whose_leader_has_ended(ours: str, tmp_path: Path) -> None:
+    """As where a shell has started it by hand, in the background, and has ended."""
+    path, log = tmp_path / "plugins.ini", tmp_path / "log"
+    path.write_text(f"[plugin:one]\nuse = {ours}.Positional\nword = x\n")
+    with FakeCircusd() as circusd:
+        shell = ["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', log, *host_command(circusd, path)]
+        out = subprocess.run(shell, stdout=subprocess.PIPE, start_new_session=True, check=True)
+        host = int(out.stdout)
+        try:
+            circusd.wait_command("say", timeout=PATIENCE)
+            os.kill(host, signal.SIGTERM)
+            assert_ends(host)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(host, signal.SIGKILL)
+    assert "has ended" not in log.read_text()
 
 
 def test_sighup_makes_the_host_read_its_file_again(ours: str, tmp_path: Path) -> None:

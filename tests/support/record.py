@@ -84,14 +84,19 @@ def see_event(circusd: RealCircusd, record: Record) -> None:
             line = record.next(0.1)
 
 
-@contextlib.contextmanager
-def started(circusd: FakeCircusd, config: object) -> Iterator[subprocess.Popen[str]]:
-    """The command line that circusd makes of a plugin section, run by hand."""
-    command = [
+def host_command(circusd: FakeCircusd, config: object) -> list[str]:
+    """The command line that circusd makes of a plugin section."""
+    return [
         *(sys.executable, "-c", "from circus import plugins;plugins.main()"),
         *("--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint),
         *("--config", f"config:{config}:::name:plugin:circusplug", USE),
     ]
+
+
+@contextlib.contextmanager
+def started(circusd: FakeCircusd, config: object) -> Iterator[subprocess.Popen[str]]:
+    """A host, started by hand as circusd would."""
+    command = host_command(circusd, config)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with process:
         try:
