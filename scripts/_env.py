@@ -171,6 +171,8 @@ def run(program: Path, *arguments: str) -> NoReturn:
     """Become another program, so that signals reach it and its exit status is ours."""
     sys.stdout.flush()
     os.chdir(ROOT)
+    # Where this is set, each of the many processes to come would compile all modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.execv(program, [str(program), *arguments])
 
 

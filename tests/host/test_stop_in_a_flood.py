@@ -1,4 +1,4 @@
-# Stopping a plugin in the middle of a flood, a thousand times: once handle_stop has begun,
+# Stopping a plugin in the middle of a flood, again and again: once handle_stop has begun,
 # nothing of the plugin runs any more.
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from circusplug import Arbiter, CircusPlugin
 from circusplug.testing import FakeCircusd
 
 #: How many times each of the two kinds of plugin below is stopped.
-ROUNDS = 500
+ROUNDS = 150
 
 
 class Watched(CircusPlugin):

@@ -56,12 +56,15 @@ class Steered:
         return self.arbiter.wait(lambda now: now[name].state == state, PATIENCE)[name]
 
     def subscribe(self) -> None:
-        """Wait until events arrive."""
+        """Wait until events arrive; what has happened so far is not among them."""
+        # The host announces a change of state after it shows it, on the thread that takes orders.
+        self.arbiter._started.order(lambda supervisor: (None, ()))
         self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
         while not self.wire.sub.poll(20):
             self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
-        while self.wire.sub.poll(0):
-            self.wire.sub.recv_multipart()
+        self.arbiter._steering._server.announce("sentinel", "last")  # type: ignore[union-attr]
+        while not self.wire.event()[0].endswith("sentinel.last"):
+            pass
 
     def event_of(self, name: str, action: str) -> dict[str, Any]:
         """Wait for an event; returns what it says, without the ones before."""
