@@ -24,6 +24,7 @@ from typing import Any
 from .._errors import describe
 from .._logs import logger
 from .._loop.mailbox import Mailbox
+from .._plugin import edited_code
 from .._plugin.load import load_problem
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.thread_runner import ThreadRunner
@@ -93,6 +94,7 @@ class _Child:
             redirect(launch.host, pipes)
             doing = "load the plugin's class or options"
             import_main(launch.main)
+            edited_code.turn_off()
             spec, config, link, state = pickle.loads(launch.plugin)
             if launch.only_check:
                 problem = messages.one_line(load_problem(spec))

@@ -31,12 +31,22 @@ _packages: set[str] = set()
 #: How many modules there were when all had been looked at.
 _looked_at = 0
 
+#: Off in an isolated plugin's process, whose code is that of its start: a look at every module
+#: would make it a megabyte larger.
+_is_on = True
+
 _one_at_a_time = threading.Lock()
 _changed = threading.Condition()
 _importing: tuple[int, Collection[str]] = (0, ())
 
 _NEVER = {*sys.stdlib_module_names, "__main__", "__mp_main__", "circus", "circusplug"}
 _LIBRARIES = {"site-packages", "dist-packages"}
+
+
+def turn_off() -> None:
+    """Remember nothing from now on: in this process nothing is imported anew."""
+    global _is_on
+    _is_on = False
 
 
 def remember(module: str) -> None:
@@ -46,6 +56,8 @@ def remember(module: str) -> None:
         module: The one that the plugin's class is in.
     """
     global _looked_at
+    if not _is_on:
+        return
     with _lock:
         modules: dict[str, Any] = sys.modules.copy()
         if len(modules) == _looked_at and modules.get(module) in _hashes:
