@@ -103,7 +103,8 @@ def test_a_stall_in_the_first_callback_is_reported_too(
     # Without `host`, which waits to see it running: it may stall before anybody looks.
     plugin = sleeper(pipe, isolate=isolate, use=AsleepAtOnce)
     with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
-        wait(arbiter, lambda status: status.counters.stalls == 1)
+        # On a busy machine its process and the watchdog may both tell of it, one after the other.
+        wait(arbiter, lambda status: status.counters.stalls >= 1)
         wake(pipe)
         wait(arbiter, lambda status: status.state == "running")
 
