@@ -41,6 +41,8 @@ def door(tmp_path: Path) -> Iterator[Door]:
     with Running(tmp_path, "up", path, env=QUIET) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init", "idle started")
         with ControlClient(endpoints[0]) as client:
+            while "starting" in client.ask("status")["statuses"].values():
+                pass  # what its handle_init has printed comes sooner than that it has returned
             yield Door(command, client, path)
         command.interrupt()
         assert command.end() == 0
