@@ -81,6 +81,11 @@ class CircusPlugin:
         self.ssh_server = ssh_server
         self.config = config
         self.active = to_bool(config.get("active", True))
+        if declared := declared_by(type(self)):
+            from .watcher_options import WatcherOptions
+
+            vars(self)["options"] = own = declared.read(config)
+            self._watcher_options = WatcherOptions(self, declared, own)
         self.daemon = True
         self.running = False
         self._circusplug_worker = claim_worker() or Worker(
@@ -90,11 +95,6 @@ class CircusPlugin:
         self.loop: Any = self._circusplug_worker.loop
         self.logger: logging.Logger = self._circusplug_worker.logger
         self._watcher_names = WatcherNames(self._list_watchers)
-        if declared := declared_by(type(self)):
-            from .watcher_options import WatcherOptions
-
-            vars(self)["options"] = own = declared.read(config)
-            self._watcher_options = WatcherOptions(self, declared, own)
 
     # To override.
 
