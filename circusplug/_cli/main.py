@@ -48,8 +48,8 @@ together. Needs circus itself: pip install 'circusplug[circusd]'.
 _CHECK = """\
 Reads a circus.ini as circusd would, imports the plugins, and prints which options each of
 them would get. Tells every problem at once and then exits with status 1. A plugin's own
-options are checked as far as the plugin offers that (check_config); what they name is looked
-for when it starts.
+options are checked if it declares them (circusplug.options) or has a check_config; what they
+name is looked for when it starts.
 """
 _DESCRIBE = """\
 Prints what a plugin is for, the options that it declares, and a section to paste into a

@@ -298,9 +298,9 @@ class CircusPlugin:
         """The plugin's declared options for one watcher: with what that says of its own.
 
         In ``[watcher:X]`` an option that is declared with ``per_watcher=True`` is written
-        ``NAME.option``, with the `name` of this class. circusd is asked once (`call`) and again
-        when the watcher was changed, added or started. Where it says nothing, or what does not
-        fit, which is logged once, the plugin's own value counts. Raises nothing.
+        ``NAME.option``, with the `name` of this class. circusd is asked once (`call`), and again
+        after a change, a stop or a start of the watcher. Where it says nothing, or what does not
+        fit, which is logged once, the plugin's own value counts. Raises no CallError.
 
         Args:
             watcher: Its name, as in events or as commands want it.

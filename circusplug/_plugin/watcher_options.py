@@ -14,8 +14,9 @@ from .._errors import MESSAGE_ERROR, CallError
 from .._wire.events import PREFIX
 from .._wire.watcher_names import to_res_name
 
-#: After these a watcher's options may be others.
-_CHANGES = (b".updated", b".add", b".start", b".remove")
+#: After these a watcher's options may be others. A circusd that reads its file again stops and
+#: starts what has changed there, and says no more of it.
+_CHANGES = (b".updated", b".add", b".start", b".stop", b".remove")
 
 
 T_co = TypeVar("T_co", covariant=True)
@@ -58,7 +59,9 @@ class WatcherOptions:
             name = self._plugin.watcher_name(watcher)
             given = self._plugin.call("options", name=name).get("options")
         except CallError as error:
-            if error.errno != MESSAGE_ERROR:  # else it is gone by now
+            # While circusd reads its file again, it does not know what it starts; the next event
+            # asks again. A watcher that was removed is not known either.
+            if error.errno != MESSAGE_ERROR:
                 self._plugin.logger.warning(
                     "the options of %s are not known, so the plugin's own count: %s", watcher, error
                 )
