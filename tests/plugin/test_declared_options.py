@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from circusplug import Arbiter, CallTimeout, CircusPlugin, PluginSpec, SpecError
+from circusplug import (
+    Arbiter,
+    CallTimeout,
+    CircusPlugin,
+    ConfigError,
+    PluginSpec,
+    SpecError,
+)
 from circusplug._plugin.load import load_problems, watcher_problems
 from circusplug.options import Seconds, declare, option
 from circusplug.testing import FakeCircusd, RunningPlugin
@@ -103,6 +110,22 @@ def test_each_problem_is_a_line_for_a_check_and_for_a_change() -> None:
         "c.ini: [plugin:it]: 'most': '0' is less than 1",
         "c.ini: [plugin:it]: there is no option 'x'; there are most, within, place",
     ]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_change_is_refused_with_every_problem(isolate: bool, fake_circusd: FakeCircusd) -> None:
+    spec = {"use": Limit, "name": "it", "most": "0", "x": "", "isolate": isolate}
+    with (
+        Arbiter([Limit], fake_circusd.endpoint, fake_circusd.pubsub_endpoint) as arbiter,
+        pytest.raises(ConfigError) as caught,
+    ):
+        arbiter.add_plugin(spec)
+    told = [
+        "plugin 'it': 'most': '0' is less than 1",
+        "plugin 'it': there is no option 'x'; there are most, within, place",
+    ]
+    # What comes from a process is one line.
+    assert caught.value.problems == (("; ".join(told),) if isolate else tuple(told))
 
 
 # Options of single watchers.
