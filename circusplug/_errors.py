@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: circusd's error numbers (the ``errno`` of an error reply).
@@ -20,12 +20,14 @@ class CircusPlugError(Exception):
 
 
 class SpecError(CircusPlugError):
-    """A plugin specification or a host option is not valid.
+    """A plugin specification or an option, of a plugin's or of the host's, is not valid.
 
     Attributes:
+        message: What is wrong; of several problems all, in one line.
         where: What the problem is in, e.g. ``[plugin:logger]`` or ``plugin 'logger'``;
             empty when it concerns no plugin.
-        key: The option at fault, or None.
+        key: The option at fault, or None; of several the first.
+        problems: Each problem as an error of its own; this one if there is only one.
     """
 
     def __init__(self, message: str, *, where: str = "", key: str | None = None) -> None:
@@ -33,6 +35,31 @@ class SpecError(CircusPlugError):
         self.message = message
         self.where = where
         self.key = key
+        self._parts: tuple[SpecError, ...] = ()
+
+    @property
+    def problems(self) -> tuple[SpecError, ...]:
+        return self._parts or (self,)
+
+    @classmethod
+    def of(cls, problems: Iterable[SpecError], where: str = "") -> SpecError:
+        """One error for all that is wrong in one place.
+
+        Args:
+            problems: At least one.
+            where: What it is in, for those that do not say so.
+        """
+        placed = tuple(
+            one if one.where or not where else cls(one.message, where=where, key=one.key)
+            for error in problems
+            for one in error.problems
+        )
+        if len(placed) == 1:
+            return placed[0]
+        message = "; ".join(one.message for one in placed)
+        joined = cls(message, where=placed[0].where, key=placed[0].key)
+        joined._parts = placed
+        return joined
 
 
 class ConfigError(CircusPlugError):
@@ -146,22 +173,28 @@ MASK = "****"
 _SECRET = re.compile("passw|passphrase|secret|token|credential|key", re.IGNORECASE)
 #: The property of ``get`` that says which options are asked for.
 _NO_SECRET = "keys"
+#: How a URL says who logs in, and with which password.
+_LOGIN = re.compile(r"(?<=://)[^/?#@\s]*:[^/?#\s]*(?=@)")
 #: How deep values are looked into; what lies deeper is left out.
 _DEPTH = 4
+#: Names of options that plugins of this process have declared as secrets.
+declared_secrets: set[str] = set()
 
 
 def is_secret(name: str) -> bool:
     """Whether what stands under a name is likely a secret, so that it is not to be shown."""
+    if name.rpartition(".")[2] in declared_secrets:
+        return True
     return bool(_SECRET.search(name)) and name != _NO_SECRET
 
 
 def masked(value: Any) -> Any:
-    """A value with what stands in it under names of secrets masked, however deep that is."""
+    """A value with its secrets masked, however deep: what a name or a URL's login tells of."""
     if isinstance(value, Mapping):
         return {key: MASK if is_secret(key) else masked(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return (list if isinstance(value, list) else tuple)(map(masked, value))
-    return value
+    return _LOGIN.sub(MASK, value) if isinstance(value, str) else value
 
 
 def describe_command(command: str, properties: Mapping[str, Any]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 
 from .._config.ini_file import HOST_USE, Findings, examine
 from .._config.ini_includes import CIRCUS_SECTION
+from .._config.ini_syntax import expand, unquote
 from .._config.specs import PluginSpec
 from .._config.values import masked
 from .._plugin.plugin_path import find_plugins_beside
 from .check_circusd import circusd_problem
-from .check_import import import_problem
+from .check_import import import_problems
 
 
 def check(path: str, *, as_json: bool, imports: bool) -> int:
@@ -32,7 +34,9 @@ def check(path: str, *, as_json: bool, imports: bool) -> int:
     if imports:
         if found.ini is not None and not found.ini.sections.problems:
             found.problems += filter(None, [circusd_problem(found.ini, found.problems)])
-        found.problems += filter(None, map(import_problem, found.plugins))
+        watchers = list(_watchers_say(found))
+        lines = [line for spec in found.plugins for line in import_problems(spec, watchers)]
+        found.problems += dict.fromkeys(lines)  # two plugins may have one class
     if as_json:
         _print_json(found)
     else:
@@ -58,6 +62,18 @@ def _hosted(spec: PluginSpec) -> Findings:
     if not os.path.isfile(path):
         return Findings(problems=[f"{spec.place}: 'config': {path}: no such file"])
     return _examined(path)
+
+
+def _watchers_say(found: Findings) -> Iterator[tuple[str, str, str]]:
+    """Place, key and value of what may be an option of a plugin's in a watcher's section."""
+    if found.ini is None:
+        return
+    known = found.ini.variables()
+    for section in found.ini.sections.store:
+        if section.startswith("watcher:"):
+            for key, value in found.ini.sections.own(section).items():
+                if "." in key:
+                    yield found.ini.place(section, key), key, unquote(expand(value, known))
 
 
 def _log_problem(output: str) -> str:

@@ -48,8 +48,13 @@ together. Needs circus itself: pip install 'circusplug[circusd]'.
 _CHECK = """\
 Reads a circus.ini as circusd would, imports the plugins, and prints which options each of
 them would get. Tells every problem at once and then exits with status 1. A plugin's own
-options are checked as far as the plugin offers that (check_config); what they name is looked
-for when it starts.
+options are checked if it declares them (circusplug.options) or has a check_config; what they
+name is looked for when it starts.
+"""
+_DESCRIBE = """\
+Prints what a plugin is for, the options that it declares, and a section to paste into a
+circus.ini. Without a plugin: those that come along, and those that other installed packages have
+registered as entry points of the group circusplug.plugins.
 """
 _MIGRATE = """\
 Moves the plugin sections of a circus.ini to a file of their own, and leaves the one section
@@ -93,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.add_argument("--no-import", action="store_true", help="do not import the plugins")
 
+    _add_describe(commands)
+
     plugin = commands.add_parser(
         "plugin",
         help="host one plugin, as circus-plugin does",
@@ -117,6 +124,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _guarded("circusplug", lambda: _dispatch(given))
 
 
+def _add_describe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "describe", help="print a plugin's options and a section to paste", description=_DESCRIBE
+    )
+    command.add_argument("use", nargs="?", metavar="USE", help="a plugin's 'use'; without it, all")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a list of JSON objects")
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
 def _dispatch(given: argparse.Namespace) -> int:
     # Each command imports what it needs, and pays for nothing else.
     if given.command in ("run", "up"):
@@ -137,6 +154,10 @@ def _dispatch(given: argparse.Namespace) -> int:
         from . import check
 
         return check.check(given.file, as_json=given.json, imports=not given.no_import)
+    if given.command == "describe":
+        from . import describe
+
+        return describe.describe(given.use, as_json=given.json, as_markdown=given.markdown)
     if given.command == "plugin":
         return _host_plugin(given)
     if given.command in steer.COMMANDS:

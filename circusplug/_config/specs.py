@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,9 +19,15 @@ from .host_options import (
     refuse_isolated_only,
     restore,
 )
-from .values import choice, number, positive_seconds, search_path, seconds, to_bool
-
-_PORT = re.compile(r"[0-9]{1,5}")
+from .values import (
+    choice,
+    endpoint,
+    number,
+    positive_seconds,
+    search_path,
+    seconds,
+    to_bool,
+)
 
 #: The prefix of a plugin's section and of its name in circusd.
 PLUGIN_PREFIX = "plugin:"
@@ -184,6 +189,8 @@ def _control(value: Any) -> str | None:
 
 
 _HOST_VALUES: dict[str, Callable[[Any], Any]] = {
+    "endpoint": endpoint,
+    "pubsub_endpoint": endpoint,
     "check_delay": number,
     "stop_timeout": seconds,
     "switch_interval": _interval,
@@ -243,8 +250,6 @@ class HostConfig:
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for key in ("endpoint", "pubsub_endpoint"):
-            _check_endpoint(key, getattr(self, key), self.source or "")
         for key, parse in _HOST_VALUES.items():
             try:
                 object.__setattr__(self, key, parse(getattr(self, key)))
@@ -260,24 +265,3 @@ class HostConfig:
                     key="name",
                 )
             seen.add(spec.name)
-
-
-def _check_endpoint(key: str, endpoint: str, where: str) -> None:
-    scheme, found, rest = str(endpoint).partition("://")
-    if not str(endpoint).isprintable():  # lone surrogates, for one, from the environment
-        raise SpecError(f"'{key}': {endpoint!r} holds bytes that are no text", where=where, key=key)
-    if scheme not in ("tcp", "ipc", "inproc") or not found or not rest:
-        raise SpecError(
-            f"'{key}': {endpoint!r} is no ZMQ endpoint; write tcp://HOST:PORT or ipc://PATH",
-            where=where,
-            key=key,
-        )
-    if scheme == "tcp":
-        host, _, port = rest.rpartition(":")
-        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
-            raise SpecError(
-                f"'{key}': {endpoint!r} needs a host and a port from 1 to 65535, "
-                "tcp://127.0.0.1:5555",
-                where=where,
-                key=key,
-            )

@@ -29,6 +29,13 @@ _DIGITS = re.compile(r"[0-9]{1,10}")
 _SIZE = re.compile(r"([0-9]{1,15})\s*([KMG]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
+#: A time: a number and a unit.
+_TIME = re.compile(r"([0-9]*\.?[0-9]+)\s*([a-z]+)", re.IGNORECASE)
+_TIME_UNITS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_TIME_UNITS |= {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+_PORT = re.compile(r"[0-9]{1,5}")
+
 #: What a longer time, `inf` included, comes down to, in seconds: a lock's wait takes no more
 #: than some 290 years.
 _ENDLESS = 100 * 366 * 86400.0
@@ -65,11 +72,14 @@ def number(value: Any) -> float:
 
 
 def seconds(value: Any) -> float:
-    """A time in seconds, 0 or more; `inf` is a very long one."""
+    """A time in seconds, 0 or more: ``90``, ``1.5 min``, ``2h``; `inf` is a very long one."""
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is not a number of seconds") from None
+        found = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+        unit = found[2].lower() if found else ""
+        scale = _TIME_UNITS.get(unit) or _TIME_UNITS.get(unit.removesuffix("s"))
+        seconds = float(found[1]) * scale if found and scale else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{value!r} is not a number of seconds; write 90, 1.5 min or 2h") from None
     if seconds < 0 or math.isnan(seconds):
         raise ValueError(f"{value!r} is not a number of seconds of 0 or more")
     return min(seconds, _ENDLESS)
@@ -83,15 +93,17 @@ def positive_seconds(value: Any) -> float:
     return found
 
 
-def integer(minimum: int, maximum: int | None = None) -> Callable[[Any], int]:
-    """A reader of whole numbers from `minimum` on, to `maximum` if given."""
+def integer(minimum: int | None = None, maximum: int | None = None) -> Callable[[Any], int]:
+    """A reader of whole numbers, from `minimum` on and to `maximum` if given."""
 
     def parse(value: Any) -> int:
         try:
             number = int(value)
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{value!r} is not a whole number") from None
-        if number < minimum:
+        if isinstance(value, float) and number != value:
+            raise ValueError(f"{value!r} is not a whole number")
+        if minimum is not None and number < minimum:
             raise ValueError(f"{value!r} is less than {minimum}")
         if maximum is not None and number > maximum:
             raise ValueError(f"{value!r} is more than {maximum}")
@@ -119,6 +131,23 @@ def choice(*words: str) -> Callable[[Any], str]:
         return word
 
     return parse
+
+
+def endpoint(value: Any) -> str:
+    """A ZMQ endpoint."""
+    text = str(value)
+    scheme, found, rest = text.partition("://")
+    if not text.isprintable():  # lone surrogates, for one, from the environment
+        raise ValueError(f"{text!r} holds bytes that are no text")
+    if scheme not in ("tcp", "ipc", "inproc") or not found or not rest:
+        raise ValueError(f"{text!r} is no ZMQ endpoint; write tcp://HOST:PORT or ipc://PATH")
+    if scheme == "tcp":
+        host, _, port = rest.rpartition(":")
+        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
+            raise ValueError(
+                f"{text!r} needs a host and a port from 1 to 65535, tcp://127.0.0.1:5555"
+            )
+    return text
 
 
 def directory(value: Any) -> str:

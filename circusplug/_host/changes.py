@@ -15,7 +15,7 @@ from .._config.specs import HostConfig, PluginSpec
 from .._errors import CircusPlugError, ConfigError
 from .._logs import logger
 from .._plugin.edited_code import find_edited, importing_anew
-from .._plugin.load import load_problem, module_of
+from .._plugin.load import load_problems, module_of
 from .config_difference import difference, where_circusd_is
 from .engine import Engine
 
@@ -112,9 +112,10 @@ class Changes:
 
             problems = check_classes(isolated, config, self._engine.ends)
         with importing_anew(edited) as put_back:
-            problems[:0] = [load_problem(spec) for spec in to_check if not spec.isolate]
-            if any(problems):
-                raise ConfigError(*filter(None, problems))
+            here = [spec for spec in to_check if not spec.isolate]
+            problems[:0] = [line for spec in here for line in load_problems(spec)]
+            if problems:
+                raise ConfigError(*problems)
         try:
             yield frozenset(spec.name for spec in sharing)
         except BaseException:

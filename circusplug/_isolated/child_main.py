@@ -25,7 +25,7 @@ from .._errors import describe
 from .._logs import logger
 from .._loop.mailbox import Mailbox
 from .._plugin import edited_code
-from .._plugin.load import load_problem
+from .._plugin.load import load_problems
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._signals import ignore, take_signal
@@ -97,7 +97,7 @@ class _Child:
             edited_code.turn_off()
             spec, config, link, state = pickle.loads(launch.plugin)
             if launch.only_check:
-                problem = messages.one_line(load_problem(spec))
+                problem = messages.one_line("; ".join(load_problems(spec)))
                 self._say(messages.Ended(problem or None, permanent=bool(problem), retry=False))
                 return 0
             doing = "run it"

@@ -10,8 +10,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .._config.declared import declared_by
 from .._config.values import to_bool
 from .._errors import CallError, PluginStateError
 from .._loop.periodic import Periodic
@@ -24,6 +25,11 @@ from .construction import claim_worker
 from .receiver import Frames
 from .standalone import Standalone
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .watcher_options import HasOptions
+
+T = TypeVar("T")
 
 
 class CircusPlugin:
@@ -48,6 +54,8 @@ class CircusPlugin:
         raise_call_errors: Whether `call` raises when circusd answers with an error, or
             returns that answer, as Circus does.
         config: The options given.
+        options: If the class declares them (`circusplug.options`), the same typed and checked;
+            exists right after ``__init__``.
         active: False if the option ``active`` says so; such a plugin is not started.
         loop: The asyncio loop of the plugin's thread; exists right after ``__init__``.
         logger: A logger that says which plugin speaks.
@@ -73,6 +81,11 @@ class CircusPlugin:
         self.ssh_server = ssh_server
         self.config = config
         self.active = to_bool(config.get("active", True))
+        if declared := declared_by(type(self)):
+            from .watcher_options import WatcherOptions
+
+            vars(self)["options"] = own = declared.read(config)
+            self._watcher_options = WatcherOptions(self, declared, own)
         self.daemon = True
         self.running = False
         self._circusplug_worker = claim_worker() or Worker(
@@ -89,7 +102,7 @@ class CircusPlugin:
     def check_config(cls, config: Mapping[str, Any]) -> None:
         """Look at the options of a plugin that is not made; `circusplug check` calls this.
 
-        There is nothing to be wrong unless a plugin overrides it.
+        Only declared options can be wrong, unless a plugin overrides it.
 
         Args:
             config: What the constructor would get as keyword arguments.
@@ -97,6 +110,8 @@ class CircusPlugin:
         Raises:
             SpecError: An option is missing or has a value that does not fit.
         """
+        if declared := declared_by(cls):
+            declared.read(config)
 
     def handle_init(self) -> Any:
         """Prepare; called once, on the plugin's thread, with the sockets connected.
@@ -279,13 +294,35 @@ class CircusPlugin:
         """
         return self._watcher_names.resolve(res_name)
 
-    def _list_watchers(self) -> Iterable[str]:
+    def options_for(self: HasOptions[T], watcher: str) -> T:
+        """The plugin's declared options for one watcher: with what that says of its own.
+
+        In ``[watcher:X]`` an option that is declared with ``per_watcher=True`` is written
+        ``NAME.option``, with the `name` of this class. circusd is asked once (`call`), and again
+        after a change, a stop or a start of the watcher. Where it says nothing, or what does not
+        fit, which is logged once, the plugin's own value counts. Raises no CallError.
+
+        Args:
+            watcher: Its name, as in events or as commands want it.
+        """
+        plugin: Any = self
+        found: T = plugin._watcher_options.of(watcher)
+        return found
+
+    def _observe(self, topic: bytes) -> None:
+        self._watcher_names.observe(topic)
+        if declared_by(type(self)):
+            self._watcher_options.observe(topic)
+
+    def _watch_topics(self) -> None:
+        """See the topics of further events, to know when what was asked for is out of date."""
         if self._circusplug_worker.in_plugin_thread:
-            self._circusplug_worker.observe(self._watcher_names.observe)
+            self._circusplug_worker.observe(self._observe)
         else:
-            self._circusplug_worker.loop.post(
-                self._circusplug_worker.observe, self._watcher_names.observe
-            )
+            self._circusplug_worker.loop.post(self._circusplug_worker.observe, self._observe)
+
+    def _list_watchers(self) -> Iterable[str]:
+        self._watch_topics()
         reply = raise_for_status("status", {}, self._circusplug_worker.client.call("status", {}))
         statuses = reply.get("statuses", {})
         if not isinstance(statuses, dict):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from .._config.declared import declared_by
 from .._config.specs import PluginSpec
 from .._config.values import did_you_mean
 from .._errors import PluginLoadError, SpecError, describe
@@ -20,7 +22,8 @@ def load_plugin_class(use: str | type, where: str = "") -> type[Any]:
     """Import a plugin class and check that it is one.
 
     Args:
-        use: Dotted name (``package.module.Class``) or the class itself.
+        use: Dotted name (``package.module.Class``), the name that a package has registered for
+            one, or the class itself.
         where: Put in front of the message, e.g. ``circus.ini: [plugin:logger]``.
 
     Returns:
@@ -83,10 +86,14 @@ def is_circus_plugin(cls: type) -> bool:
 
 
 def _resolve(use: str, where: str) -> type[Any]:
-    module_name, class_name = _split(use)
+    try:
+        module_name, class_name = _split(use)
+    except ValueError as error:
+        raise _error(where, f"'use' names {use!r}, but {error}") from None
     if not module_name or not class_name:
         raise _error(
-            where, f"'use' names {use!r}, which is no dotted name; write package.module.Class"
+            where,
+            f"'use' names {use!r}, which is no dotted name; write package.module.Class",
         )
     module = _import(use, module_name, where)
     try:
@@ -160,9 +167,7 @@ def load_checked(spec: PluginSpec) -> type[Any]:
         try:
             plugin_class.check_config(spec.config)
         except SpecError as error:
-            if error.where:
-                raise
-            raise SpecError(error.message, where=spec.place, key=error.key) from None
+            raise SpecError.of([error], spec.place) from None
     return plugin_class
 
 
@@ -179,23 +184,56 @@ def _load(spec: PluginSpec) -> type[Any]:
 
 def module_of(spec: PluginSpec) -> str | None:
     """The module that a plugin's class is imported from; None if the class itself was given."""
-    return _split(spec.use)[0] if isinstance(spec.use, str) else None
+    try:
+        return _split(spec.use)[0] if isinstance(spec.use, str) else None
+    except ValueError:
+        return ""
 
 
 def _split(use: str) -> tuple[str, str]:
-    module, _, name = use.strip().replace(":", ".").rpartition(".")
-    return module, name
+    """Module and class, whatever there is of them; raises ValueError for a doubtful short name."""
+    use = use.strip()
+    module, _, name = use.replace(":", ".").rpartition(".")
+    if name != use or not name:
+        return module, name
+    from .short_names import dotted_name
+
+    full = dotted_name(name)
+    return ("", name) if full == name else _split(full)
 
 
-def load_problem(spec: PluginSpec) -> str:
-    """What `load_checked` finds wrong with a plugin's class or its options, or nothing.
+def load_problems(spec: PluginSpec) -> list[str]:
+    """What `load_checked` finds wrong with a plugin's class or its options, a line each.
 
-    It says which plugin it is, wherever that comes from.
+    Each says which plugin it is, wherever that comes from.
     """
     try:
         load_checked(replace(spec, where=spec.place))
-    except (PluginLoadError, SpecError) as error:
-        return str(error)
+    except SpecError as error:
+        return [str(problem) for problem in error.problems]
+    except PluginLoadError as error:
+        return [str(error)]
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the plugin's own
-        return f"{spec.place}: {describe(error)}"
-    return ""
+        return [f"{spec.place}: {describe(error)}"]
+    return []
+
+
+def watcher_problems(spec: PluginSpec, given: Iterable[tuple[str, str, str]]) -> list[str]:
+    """What watchers' sections say wrong of a plugin's options for them, a line each.
+
+    Args:
+        spec: The plugin; if it cannot be loaded, nothing is found.
+        given: Place, key and value of what stands in these sections.
+    """
+    try:
+        plugin_class = _load(spec)
+    except PluginLoadError:
+        return []
+    declared = declared_by(plugin_class)
+    if declared is None or not declared.per_watcher:
+        return []
+    lines = []
+    for place, key, value in given:
+        problems = declared.read_for_watcher(None, str(plugin_class.name), {key: value})[1]
+        lines += [f"{place}: {problem.message}" for problem in problems]
+    return lines

@@ -6,7 +6,7 @@
     [plugin:logger]
     use = circusplug.plugins.Logger
 
-Each one's options are in its docstring. They use nothing of circusplug that a plugin of
+``circusplug describe`` prints each one's options. They use nothing of circusplug that a plugin of
 yours could not use as well.
 """
 

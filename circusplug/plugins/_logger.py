@@ -7,17 +7,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from circusplug import CircusPlugin, SpecError
+from circusplug.options import declare, option
 
 from ._linefile import LineFile, open_lines
-from ._options import Options, check_by_construction
 
 #: How much of a message that is no event is shown, in bytes.
 _SHOWN = 500
 
 _AMBIGUOUS = frozenset(' "=')
+
+
+@dataclass(frozen=True)
+class LoggerOptions:
+    """What a `Logger` can be told."""
+
+    filename: str = option(
+        "-",
+        meaning="the file to append to, - for standard output",
+        example="/var/log/circus-events.log",
+    )
+    format: Literal["text", "json"] = option("text", meaning="how a line looks")
 
 
 class Logger(CircusPlugin):
@@ -30,31 +43,21 @@ class Logger(CircusPlugin):
     A line of action ``reconnect``, of no watcher, tells that circusd came back and that events
     may be missing before it; a line of action ``unreadable`` shows a message that is no event.
 
-    Options:
-        filename: The file to append to, ``-`` for standard output; default ``-``. When it was
-            moved away or removed, as by logrotate, it is made anew: no signal is needed.
-        format: ``text`` or ``json`` (JSON lines); default ``text``.
-
-    Raises:
-        SpecError: An option has a value that does not fit, or the file cannot be opened.
+    A file that was moved away or removed, as by logrotate, is made anew: no signal is needed. One
+    that cannot be opened is a SpecError at the start.
     """
 
     name = "logger"
-    check_config = check_by_construction
+    options = declare(LoggerOptions)
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
-        options = Options(config)
-        self.filename = options.text("filename", "-") or "-"
-        form = options.choice("format", "text", ("text", "json"))
-        self._format = format_json if form == "json" else format_text
-        self._options = options
+        self.filename = self.options.filename or "-"
+        self._format = format_json if self.options.format == "json" else format_text
         self._file: LineFile | None = None
         self._lost = 0
 
     def handle_init(self) -> None:
-        for line in self._options.misspelt():
-            self.logger.warning("%s", line)
         try:
             self._file = open_lines(self.filename)
         except OSError as error:

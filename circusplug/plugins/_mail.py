@@ -19,8 +19,6 @@ from typing import Any
 
 from ._delivery import DeliveryError
 
-TLS_KINDS = ("no", "starttls", "yes")
-
 
 @dataclass(frozen=True)
 class MailServer:

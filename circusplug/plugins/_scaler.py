@@ -7,11 +7,50 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from circusplug import CallError, CircusPlugin, Periodic, SpecError
+from circusplug.options import Percent, Seconds, declare, option
 
-from ._options import Options, check_by_construction
+
+@dataclass(frozen=True)
+class LoadScalerOptions:
+    """What a `LoadScaler` can be told."""
+
+    watcher: str = option(
+        meaning="the name of the watcher to scale",
+        example="web",
+    )
+    min_processes: int = option(1, minimum=0, meaning="never fewer processes")
+    max_processes: int | None = option(
+        None,
+        minimum=1,
+        meaning="never more; without it none is added beyond the number of CPUs, and those that "
+        "are there stay",
+    )
+    period: Seconds = option(10, above=0, meaning="how often to look")
+    up_above: Percent = option(
+        80, meaning="add a process above this load", unit="percent of one CPU"
+    )
+    down_below: Percent = option(
+        20, meaning="remove a process below this load", unit="percent of one CPU"
+    )
+    cooldown: Seconds = option(30, meaning="how long to leave the watcher alone after a change")
+
+    def __post_init__(self) -> None:
+        most = self.max_processes
+        if most is not None and self.min_processes > most:
+            raise SpecError(
+                f"'min_processes' ({self.min_processes}) is more than 'max_processes' ({most})",
+                key="min_processes",
+            )
+        if self.down_below >= self.up_above:
+            raise SpecError(
+                f"'down_below' ({self.down_below:g}) must be less than 'up_above' "
+                f"({self.up_above:g})",
+                key="down_below",
+            )
 
 
 class LoadScaler(CircusPlugin):
@@ -22,50 +61,14 @@ class LoadScaler(CircusPlugin):
     bounds is corrected at the next look. The load is what circusd's ``stats`` says of the
     processes themselves, not of their children: for a watcher that runs its program in a
     shell it means nothing.
-
-    Options:
-        watcher: The watcher's name as in circus.ini, in any case; must be given.
-        min_processes: Never fewer; default 1.
-        max_processes: Never more; by default it adds none beyond the number of CPUs, or
-            `min_processes` if that is more, and leaves those that are there already.
-        period: How often to look, in seconds; default 10.
-        up_above: Add a process above this load, in percent of one CPU; default 80.
-        down_below: Remove one below this load, in percent of one CPU; default 20.
-        cooldown: How long to leave the watcher alone after a change, in seconds; default 30.
-
-    Raises:
-        SpecError: An option is missing or has a value that does not fit.
     """
 
     name = "load_scaler"
-    check_config = check_by_construction
+    options = declare(LoadScalerOptions)
     topics = ()
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
-        options = Options(config)
-        self.watcher = options.required("watcher", "the name of the watcher to scale")
-        self.min_processes = options.integer("min_processes", 1)
-        default_max = max(os.cpu_count() or 1, self.min_processes)
-        self.max_processes = options.integer("max_processes", default_max, minimum=1)
-        self._is_max_given = "max_processes" in config
-        self.period = options.seconds("period", 10.0, above=0.0)
-        self.up_above = options.number("up_above", 80.0, "percent")
-        self.down_below = options.number("down_below", 20.0, "percent")
-        self.cooldown = options.seconds("cooldown", 30.0)
-        self._options = options
-        if self.min_processes > self.max_processes:
-            raise SpecError(
-                f"'min_processes' ({self.min_processes}) is more than 'max_processes' "
-                f"({self.max_processes})",
-                key="min_processes",
-            )
-        if self.down_below >= self.up_above:
-            raise SpecError(
-                f"'down_below' ({self.down_below:g}) must be less than 'up_above' "
-                f"({self.up_above:g})",
-                key="down_below",
-            )
         self._periodic: Periodic | None = None
         self._looking = asyncio.Lock()
         self._known: set[str] = set()
@@ -73,9 +76,7 @@ class LoadScaler(CircusPlugin):
         self._trouble = ""
 
     def handle_init(self) -> None:
-        for line in self._options.misspelt():
-            self.logger.warning("%s", line)
-        self._periodic = self.periodic(self.look, self.period)
+        self._periodic = self.periodic(self.look, self.options.period)
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         """Nothing to do: this plugin subscribes to no topic."""
@@ -103,43 +104,45 @@ class LoadScaler(CircusPlugin):
             except CallError as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
-                    self.logger.warning("%s; trying again every %g s", error, self.period)
+                    self.logger.warning("%s; trying again every %g s", error, self.options.period)
             else:
                 self._trouble = ""
 
     async def _scale(self) -> None:
-        stats = await self.call_async("stats", name=self.watcher)
+        stats = await self.call_async("stats", name=self.options.watcher)
         load = self._mean_load(stats.get("info"))
         # What is wanted, not what runs: while a crashed process is missing, an `incr` would
         # otherwise lead beyond the maximum.
-        reply = await self.call_async("get", name=self.watcher, keys=["numprocesses"])
+        reply = await self.call_async("get", name=self.options.watcher, keys=["numprocesses"])
         count = int(reply["options"]["numprocesses"])
-        most = self.max_processes if self._is_max_given else max(self.max_processes, count)
+        most = self.options.max_processes
+        if most is None:
+            most = max(os.cpu_count() or 1, self.options.min_processes, count)
         wanted = self._decide(count, load, most)
         if wanted == count:
             return
         command, step = ("incr", wanted - count) if wanted > count else ("decr", count - wanted)
-        reply = await self.call_async(command, name=self.watcher, nb=step)
+        reply = await self.call_async(command, name=self.options.watcher, nb=step)
         if reply.get("singleton"):
-            raise CallError(command, {"name": self.watcher}, "a singleton cannot be scaled")
-        self._leave_alone_until = self.clock() + self.cooldown
-        if count < self.min_processes:
-            why = f"fewer than min_processes ({self.min_processes})"
+            raise CallError(command, {"name": self.options.watcher}, "a singleton cannot be scaled")
+        self._leave_alone_until = self.clock() + self.options.cooldown
+        if count < self.options.min_processes:
+            why = f"fewer than min_processes ({self.options.min_processes})"
         elif count > most:
-            why = f"more than max_processes ({self.max_processes})"
+            why = f"more than max_processes ({self.options.max_processes})"
         else:
             why = f"load {load or 0.0:.1f} %"
-        self.logger.info("%s: %s, %d -> %d processes", self.watcher, why, count, wanted)
+        self.logger.info("%s: %s, %d -> %d processes", self.options.watcher, why, count, wanted)
 
     def _decide(self, count: int, load: float | None, most: int) -> int:
         """How many processes there should be."""
-        bounded = min(max(count, self.min_processes), most)
+        bounded = min(max(count, self.options.min_processes), most)
         if bounded != count or load is None or self.clock() < self._leave_alone_until:
             return bounded
-        if load > self.up_above:
+        if load > self.options.up_above:
             return min(count + 1, most)
-        if load < self.down_below:
-            return max(count - 1, self.min_processes)
+        if load < self.options.down_below:
+            return max(count - 1, self.options.min_processes)
         return count
 
     def _mean_load(self, infos: Any) -> float | None:

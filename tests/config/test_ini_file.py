@@ -438,7 +438,8 @@ def test_an_unknown_option_there_is_a_problem_with_a_guess(write: Write) -> None
 def test_a_wrong_value_there_is_reported_once_and_there(write: Write) -> None:
     text = "[circusplug]\nstop_timeout = long\nhost.nice = very\n[plugin:a]\nuse = a.B\n"
     assert problems(write(text + "isolate = 1\n[plugin:b]\nuse = a.B")) == (
-        "circus.ini:2: [circusplug]: 'stop_timeout': 'long' is not a number of seconds",
+        "circus.ini:2: [circusplug]: 'stop_timeout': 'long' is not a number of seconds; "
+        "write 90, 1.5 min or 2h",
         "circus.ini:3: [circusplug]: 'host.nice': 'very' is not a whole number",
     )
 

@@ -17,7 +17,7 @@ from members import Acts, Journal, MakeHost, Member, in_thread, member, state_is
 from patience import PATIENCE
 
 from circusplug import Arbiter, ConfigError, HostError, PluginSpec, SpecError
-from circusplug._plugin.load import load_problem
+from circusplug._plugin.load import load_problems
 from circusplug.testing import FakeCircusd
 
 
@@ -64,7 +64,9 @@ def test_a_configuration_with_a_class_that_cannot_be_started_changes_nothing(
         idle = PluginSpec("e", "no.such.Class", {"active": False})  # it is not to be started
         with pytest.raises(ConfigError) as caught:
             arbiter.reconfigure(with_specs(arbiter, wrong, new, isolated, idle))
-        assert caught.value.problems == tuple(map(load_problem, (wrong, new, isolated)))
+        assert caught.value.problems == tuple(
+            line for spec in (wrong, new, isolated) for line in load_problems(spec)
+        )
         assert "did you mean 'Member'?" in caught.value.problems[0]
         assert arbiter.config is config
         assert arbiter.instance("a") is before
@@ -242,7 +244,9 @@ def test_a_reload_that_was_refused_is_one_line_for_each_problem(
         arbiter._reloads._reload_aside()
         said = [item.getMessage() for item in caplog.records if "not reloaded" in item.getMessage()]
         assert said == [
-            f"not reloaded, all stays as it was: {load_problem(spec)}" for spec in wrong
+            f"not reloaded, all stays as it was: {line}"
+            for spec in wrong
+            for line in load_problems(spec)
         ]
         assert [status.state for status in arbiter.plugins.values()] == ["running"]
         arbiter.wait(state_is("a", "running"))

@@ -54,17 +54,17 @@ class TestOptions:
             (FlappingAlert, {"attempts": "few"}, "'attempts': 'few' is not a whole number"),
             (FlappingAlert, {"attempts": 2.5}, "'attempts': 2.5 is not a whole number"),
             (FlappingAlert, {"attempts": "0"}, "'attempts': '0' is less than 1"),
-            (FlappingAlert, {"window": "1h"}, "'window': '1h' is not a number of seconds"),
+            (
+                FlappingAlert,
+                {"window": "1 century"},
+                "'window': '1 century' is not a number of seconds; write 90, 1.5 min or 2h",
+            ),
             (
                 FlappingAlert,
                 {"window": "nan"},
-                "'window': 'nan' is not a number of seconds: it must be 0 or more",
+                "'window': 'nan' is not a number of seconds of 0 or more",
             ),
-            (
-                FlappingAlert,
-                {"deadline": 0},
-                "'deadline': 0 is not a number of seconds: it must be more than 0",
-            ),
+            (FlappingAlert, {"deadline": 0}, "'deadline': 0 must be more than 0"),
             (FlappingAlert, {"stop": "maybe"}, "'stop': 'maybe' is not yes or no"),
             (
                 FlappingAlert,
@@ -76,7 +76,17 @@ class TestOptions:
                 {"command": "no-such-program -x"},
                 "'command': there is no program 'no-such-program' here",
             ),
-            (FlappingAlert, {"watchers": 3}, "'watchers': 3 is neither text nor a list"),
+            (
+                FlappingAlert,
+                {"watchers": 3},
+                "'watchers': 3 is not names, separated by commas",
+            ),
+            (
+                FlappingAlert,
+                {"attempts": "0", "stp": "yes", "window": "-1"},
+                "'attempts': '0' is less than 1; 'window': '-1' is not a number of seconds of 0 or "
+                "more; there is no option 'stp' (did you mean 'stop'?)",
+            ),
             (FlappingAlert, {"smtp_port": "70000"}, "'smtp_port': '70000' is more than 65535"),
             (LoadScaler, {}, "'watcher' is missing; give the name of the watcher to scale"),
             (
@@ -122,30 +132,22 @@ class TestOptions:
         circus = {"use_sockets": "true", "rlimit_core": "1", "stdout_stream.class": "x"}
         config = {"watcher": "web"} if plugin is LoadScaler else {}
         plugin.check_config({**config, **circus})
-        with pytest.raises(SpecError, match=r"^there is no option 'colour', 'x y'; there are \w+"):
+        with pytest.raises(SpecError) as caught:
             plugin.check_config({**config, **circus, "colour": "red", "x y": ""})
+        first, second = map(str, caught.value.problems)
+        assert first.startswith("there is no option 'colour'; there are ")
+        assert second == "there is no option 'x y'"
 
     def test_one_that_looks_misspelt_is_refused_with_a_guess(self) -> None:
         with pytest.raises(SpecError) as caught:
             FlappingAlert.check_config({"windw": "3"})
         assert str(caught.value) == "there is no option 'windw' (did you mean 'window'?)"
 
-    def test_a_subclass_with_a_constructor_of_its_own_is_told_of_it(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        class Louder(FlappingAlert):
-            def __init__(self, *args: Any, **config: Any) -> None:
-                super().__init__(*args, **config)
-
-        run_plugin(Louder, windw="3", colour="red", use_sockets="true")
-        journal.wait("there is no option 'windw' (did you mean 'window'?)")
-        assert "use_sockets" not in str(journal.messages)
-        assert "colour" not in str(journal.messages)
-
     def test_options_may_be_text_or_typed(self, run_plugin: Run) -> None:
         text = run_plugin(LoadScaler, name="a", watcher="web", max_processes="9", period="7").plugin
         typed = run_plugin(LoadScaler, name="b", watcher="web", max_processes=9, period=7.0).plugin
-        assert (text.max_processes, text.period) == (typed.max_processes, typed.period) == (9, 7.0)
+        assert text.options == typed.options
+        assert (text.options.max_processes, text.options.period) == (9, 7.0)
 
 
 @pytest.mark.circusd_leaves

@@ -113,14 +113,14 @@ def _modules_after(statement: str) -> set[str]:
 
 
 HEAVY = {"argparse", "circus", "configobj", "multiprocessing", "pexpect", "psutil", "tornado"}
-FACES = {"circusplug._cli.main", "circusplug.plugins", "circusplug.testing"}
+FACES = {"circusplug._cli.main", "circusplug.options", "circusplug.plugins", "circusplug.testing"}
 
 
 def test_the_root_module_imports_nothing_heavy_and_no_other_public_face() -> None:
     assert _modules_after("import circusplug") & {*HEAVY, *FACES} == set()
 
 
-@pytest.mark.parametrize("face", ["plugins", "testing"])
+@pytest.mark.parametrize("face", ["options", "plugins", "testing"])
 def test_the_other_faces_import_nothing_heavy(face: str) -> None:
     assert _modules_after(f"import circusplug.{face}") & HEAVY == set()
 

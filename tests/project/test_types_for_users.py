@@ -39,13 +39,86 @@ finally:
 """
 
 
-def test_a_program_with_watchers_passes_a_strict_type_check(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    (tmp_path / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
+PLUGIN = """
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from circusplug import CircusPlugin, SpecError
+from circusplug.options import Command, Names, Regex, Seconds, Secret, declare, option
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    url: str = option(meaning="what to fetch")
+    period: Seconds = option("1 min", above=0, meaning="how often", per_watcher=True)
+    method: Literal["GET", "HEAD"] = option("GET", meaning="how to ask")
+    watchers: Names = option("*", meaning="which")
+    pattern: Regex = option(".*", meaning="what is well")
+    run: Command = option("", meaning="what to run")
+    log: Path | None = option(None, meaning="where")
+    password: Secret = option("", meaning="for the login")
+
+    def __post_init__(self) -> None:
+        if self.period > 100:
+            raise SpecError("too long", key="period")
+
+
+class Probe(CircusPlugin):
+    options = declare(ProbeOptions)
+
+    def __init__(self, *args: Any, **config: Any) -> None:
+        super().__init__(*args, **config)
+        self.half: float = self.options.period / 2
+        self.method: Literal["GET", "HEAD"] = self.options.method
+        self.argv: list[str] = [*self.options.run, self.options.password]
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        own: ProbeOptions = self.options_for(self.parse_event(data).watcher)
+        period: float = own.period
+        found: re.Match[str] | None = own.pattern.match(own.url)
+        print(period, found, own.log.name if own.log else "")
+
+
+class Free(CircusPlugin):
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None: ...
+"""
+
+WRONG = """
+
+def misuse(probe: Probe, free: Free) -> None:
+    probe.options.period + "x"
+    probe.options.perod
+    probe.options.url = "y"
+    free.options_for("web")
+"""
+
+
+def check_types(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
+    (directory / "program.py").write_text(program)
+    return subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "program.py"],
-        cwd=tmp_path,
+        cwd=directory,
         capture_output=True,
         text=True,
     )
+
+
+def test_a_program_with_watchers_passes_a_strict_type_check(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    done = check_types(tmp_path, PROGRAM)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_declared_options_are_typed_without_a_cast(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    done = check_types(tmp_path, PLUGIN)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_a_wrong_use_of_declared_options_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    *told, _ = check_types(tmp_path, PLUGIN + WRONG).stdout.splitlines()
+    codes = ["operator", "attr-defined", "misc", "misc"]
+    assert [line.rpartition("  ")[2] for line in told] == [f"[{code}]" for code in codes], told
