@@ -36,13 +36,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ._config.declared import Declared
+from ._config.option import Option
 from ._config.option_types import (
     Amount,
     Bytes,
     Command,
     Endpoint,
     Names,
-    Option,
     Percent,
     Regex,
     Seconds,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._config.declared import declared_by
-from .._config.option_types import Option
+from .._config.option import Option
 from .._errors import PluginLoadError
 from .._plugin.load import load_plugin_class
 from .._plugin.short_names import registered

@@ -11,7 +11,7 @@ from .._errors import SpecError
 from .values import did_you_mean
 
 if TYPE_CHECKING:
-    from .option_types import Option
+    from .option import Option
 
 #: What circusd, or a host, reads in a plugin's section, besides the plugin.
 _NOT_THE_PLUGINS = frozenset(

@@ -78,7 +78,8 @@ class Stuck:
         (web(env="PORT=80"), "watcher 'web': 'env': 'PORT=80' is no mapping"),
         (
             web(graceful_timeout="soon"),
-            "watcher 'web': 'graceful_timeout': 'soon' is not a number of seconds",
+            "watcher 'web': 'graceful_timeout': 'soon' is not a number of seconds; "
+            "write 90, 1.5 min or 2h",
         ),
         (
             web(args=Stuck()),
