@@ -1,5 +1,5 @@
-# Writes the table of the host's options into README.md, from their declarations; with --check
-# it only tells whether the table is up to date. Run by scripts/check.
+# Writes the table of the host's options into circusplug/docs/options.md, from their declarations;
+# with --check it only tells whether the table is up to date. Run by scripts/check.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from circusplug._config.host_options import OPTIONS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "circusplug" / "docs" / "options.md"
 _BLOCK = re.compile(r"(<!-- options -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
@@ -54,13 +54,13 @@ def _who(name: str, meta: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Write the table, or check it; returns the exit status."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     fresh = _BLOCK.sub(lambda found: found[1] + table() + found[2], text)
     if "--check" in sys.argv:
         if fresh != text:
-            print("README.md: the table of options is out of date; run scripts/check --fix")
+            print("options.md: the table of options is out of date; run scripts/check --fix")
         return int(fresh != text)
-    README.write_text(fresh, encoding="utf-8")
+    PAGE.write_text(fresh, encoding="utf-8")
     return 0
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 from typing import NoReturn
 
-#: What a command takes, as README.md says.
+#: What a command takes, as docs/operating.md says.
 _FORWARDED = frozenset(
     (
         signal.SIGHUP,

@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("--yes", action="store_true", help="do it without asking")
     migrate.add_argument("--undo", action="store_true", help="put the original back")
 
+    pages = commands.add_parser("docs", help="print a page of the reference")
+    pages.add_argument("topic", nargs="?", metavar="TOPIC", help="without it, the topics")
+
     unit = _add(commands, "systemd", systemd_unit.HELP, systemd_unit.DESCRIPTION)
     systemd_unit.add_options(unit)
 
@@ -148,6 +151,10 @@ def _dispatch(given: argparse.Namespace) -> int:
             logoutput=given.logoutput,
             pidfile=given.pidfile,
         )
+    if given.command == "docs":
+        from . import docs
+
+        return docs.print_page(given.topic)
     if given.command == "systemd":
         return systemd_unit.print_unit(given.file, with_circusd=given.up)
     if given.command == "check":

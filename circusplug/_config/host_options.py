@@ -67,7 +67,7 @@ def _option(
 class HostOptions:
     """What the host does with one plugin: the ``host.`` options of its section.
 
-    Times are in seconds. README.md has the table.
+    Times are in seconds. docs/options.md has the table.
     """
 
     start_timeout: float = _option(
