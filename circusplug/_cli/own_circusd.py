@@ -38,7 +38,10 @@ class OwnCircusd:
         self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
         self._sections = sections_of_circusd(ini)
         self._process = CircusdProcess(
-            self._text(ini), source=ini.path, start_timeout=config.circusd_timeout
+            self._text(ini),
+            source=ini.path,
+            start_timeout=config.circusd_timeout,
+            holds_back=True,
         )
 
     def start(self, stack: contextlib.ExitStack, arbiter: Arbiter) -> None:
@@ -51,6 +54,10 @@ class OwnCircusd:
         stack.enter_context(self._process)
         self._process.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
         _logs.logger.info("circusd runs, process %s", self._process.pid)
+
+    def let_go(self) -> None:
+        """Let it start its watchers, now that the plugins see their events."""
+        self._process.let_go()
 
     def reload(self, ini: Ini, arbiter: Arbiter) -> list[str]:
         """Have it read its sections, if they have changed; returns what was done, a line each.

@@ -232,8 +232,8 @@ class Arbiter:
             from .._circusd.embedded import EmbeddedCircusd
 
             circusd = EmbeddedCircusd(self._circusd)
-        ends = circusd, self._process.circusd_endpoint
-        return RunnerFactory(self._config, self._context, self.client, *ends)
+        own = circusd, self._process.circusd_endpoint, self._process.on_listening
+        return RunnerFactory(self._config, self._context, self.client, *own)
 
     @property
     def _started(self) -> Engine:

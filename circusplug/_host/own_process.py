@@ -17,8 +17,11 @@ class OwnProcess:
         circusd_endpoint: Where its circusd takes commands, if the host takes them in its place at
             the endpoint of the configuration; else None.
         after_reload: Does what else a reload is to do; returns what was done, a line each.
+        on_listening: Called on the supervising thread when every plugin sees circusd's events, or
+            has had its chance to.
     """
 
     systemd: SystemdNotify = field(default_factory=SystemdNotify)
     circusd_endpoint: str | None = None
     after_reload: Callable[[], list[str]] = list
+    on_listening: Callable[[], object] = lambda: None

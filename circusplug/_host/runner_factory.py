@@ -36,6 +36,8 @@ class RunnerFactory:
         context: The ZMQ context to use, which is not ended here; None: make one.
         client: The program's, which is opened and closed with the way to circusd.
         circusd: The circusd to start and end; None: there is one.
+        circusd_endpoint: Where circusd takes commands, if not where the configuration says.
+        on_listening: See `OwnProcess`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class RunnerFactory:
         client: ProgramClient,
         circusd: EmbeddedCircusd | None = None,
         circusd_endpoint: str | None = None,
+        on_listening: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
         self._owns_context = context is None
@@ -52,6 +55,7 @@ class RunnerFactory:
         self._client = client
         self._circusd = circusd
         self._circusd_endpoint = circusd_endpoint
+        self._on_listening = on_listening
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
@@ -154,6 +158,12 @@ class RunnerFactory:
         finally:
             if old is not None:
                 old.close()
+
+    def listening(self) -> None:
+        """Note that every plugin sees circusd's events, or has had its chance to."""
+        if self._circusd is not None:
+            self._circusd.let_go()
+        self._on_listening()
 
     def close(self, all_ended: bool) -> None:
         """Give everything back.
