@@ -153,7 +153,7 @@ class WatchersHeld:
         from circus import logger
         from circus.arbiter import Arbiter
         from circus.exc import ConflictError
-        from tornado import gen, ioloop, locks
+        from tornado import gen, ioloop, locks, util
 
         start = Arbiter.start_watchers
         loop, told = ioloop.IOLoop.current(), locks.Event()
@@ -165,7 +165,7 @@ class WatchersHeld:
             try:
                 yield told.wait(loop.time() + self._longest)
                 yield gen.sleep(SUBSCRIBING)
-            except gen.TimeoutError:
+            except util.TimeoutError:
                 logger.warning("some plugins take more than %g s to start", self._longest)
             # It is no command while it waits, or it would exclude all others.
             while not arbiter._stopping:
@@ -324,8 +324,8 @@ def _sockets(options: list[dict[str, Any]]) -> list[Any]:
 
 
 def main() -> None:
-    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes, and for
-    how many seconds at most the watchers are held back.
+    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes, and
+    for how many seconds at most the watchers are held back.
     """
     ini = sys.argv[1]
     grace = float(sys.argv[2])

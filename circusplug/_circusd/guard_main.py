@@ -222,9 +222,7 @@ def become_subreaper() -> bool:
         return False
 
 
-def start_circusd(
-    program: str, ini: str, grace: float, report: int, hold: str
-) -> tuple[int, int]:
+def start_circusd(program: str, ini: str, grace: float, report: int, hold: str) -> tuple[int, int]:
     """Start *program* with the ini file; return its process id, and the end of a pipe to it.
 
     It gets the read end of a pipe that ends with this process, the report pipe, and the file, which

@@ -349,9 +349,7 @@ class Engine:
         ready.add_done_callback(lambda _: self._systemd.ready())
         plugins = self.supervisor.start_all()
         self._pending.add(ready, None, plugins)
-        listening: concurrent.futures.Future[None] = concurrent.futures.Future()
-        listening.add_done_callback(lambda done: done.exception() or self._factory.listening())
-        self._pending.add(listening, None, plugins, imported=True)
+        self._pending.add(self._factory.listening, None, plugins, imported=True)
 
     def _time_left(self) -> float | None:
         moments = self.supervisor.next_timer(), self._pending.next_look()
