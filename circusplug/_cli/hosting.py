@@ -103,6 +103,7 @@ def host_file(
         process = OwnProcess(
             systemd,
             circusd.private_endpoint,
+            circusd.endpoint_owner,
             lambda: reload_circusd(ini, arbiter),
             circusd.let_go,
         )

@@ -12,6 +12,7 @@ from .. import _logs
 from .._circusd.process import CircusdProcess, describe_status
 from .._config.ini_for_circusd import flattened, sections_of_circusd
 from .._config.ini_includes import Ini
+from .._config.ini_syntax import expand
 from .._config.specs import HostConfig
 from .._control.places import circusd_endpoint_of
 from .._host.arbiter import Arbiter
@@ -26,6 +27,7 @@ class OwnCircusd:
 
     Attributes:
         private_endpoint: Where it takes commands, if not at the endpoint of the file; else None.
+        endpoint_owner: To whom the endpoint of the file shall belong; empty: to who runs this.
 
     Raises:
         HostError: There is no place for the private endpoint.
@@ -34,6 +36,7 @@ class OwnCircusd:
 
     def __init__(self, ini: Ini, config: HostConfig) -> None:
         self.private_endpoint = circusd_endpoint_of(ini.path) if config.door else None
+        self.endpoint_owner = expand(ini.circus_option("endpoint_owner") or "", ini.variables())
         endpoint = self.private_endpoint or config.endpoint
         self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
         self._sections = sections_of_circusd(ini)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from .._errors import MESSAGE_ERROR
+from .._config.values import user_id
+from .._errors import MESSAGE_ERROR, HostError
 from .._plugin.conflict_retry import FIRST_DELAY, longer, next_try
 from .._wire.about_plugins import FOR_SEVERAL
 from .._wire.commands import CALL_TIMEOUT, Reply, decode_reply, is_conflict
@@ -52,11 +54,15 @@ class Door(ControlServer):
         host: The host of the plugins.
         endpoint: Where to take commands: the endpoint of the file.
         circusd_endpoint: Where circusd takes them.
+        owner: To whom an endpoint in the file system shall belong; empty: who runs the host.
     """
 
-    def __init__(self, host: Steered, endpoint: str, circusd_endpoint: str) -> None:
+    def __init__(
+        self, host: Steered, endpoint: str, circusd_endpoint: str, owner: str = ""
+    ) -> None:
         super().__init__(host, endpoint, "")
         self._circusd_endpoint = circusd_endpoint
+        self._owner = owner
         self._circusd: zmq.Socket[bytes] | None = None
         self._under_way: collections.OrderedDict[int, _UnderWay] = collections.OrderedDict()
         self._last_id = 0
@@ -70,6 +76,12 @@ class Door(ControlServer):
         del publisher
         limit_clients(router, _LONGEST_COMMAND)
         bind_endpoint(router, self.endpoint)
+        path = self.endpoint.removeprefix("ipc://")
+        if self._owner and path != self.endpoint:
+            try:
+                os.chown(path, user_id(self._owner), -1)
+            except (OSError, ValueError) as error:
+                raise HostError(f"'endpoint_owner' {self._owner}: {error}") from None
         circusd = self._circusd = self._context.socket(zmq.DEALER)
         circusd.linger = 0
         # What comes before this connection stands waits for it: circusd is there, or the host ends.

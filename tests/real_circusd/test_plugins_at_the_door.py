@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -130,9 +131,12 @@ def asking(
     isolate: bool = False,
     other: Mapping[str, Any] = MappingProxyType({}),
     uid: str = "",
+    endpoint: str = "",
     **properties: Any,
 ) -> Iterator[Up]:
     endpoints = free_endpoints(2)
+    if endpoint:
+        endpoints[0] = f"{endpoint}\nendpoint_owner = {uid}"
     (directory / "askers.py").write_text(ASKERS)
     options = {"command": command, "properties": json.dumps(properties)}
     if uid:
@@ -141,7 +145,7 @@ def asking(
     path = write_ini(directory, *endpoints, IDLE, asks, plugin("other", **other))
     with Running(directory, "up", path, env=QUIET) as running:
         running.wait_for_all("asks: init", "other: init", "idle started")
-        with ControlClient(endpoints[0]) as client:
+        with ControlClient(endpoint or endpoints[0]) as client:
             yield Up(running, client)
     for line in running.lines:
         assert not ("asks" in line and "it is at" in line), running.output  # waited for in vain
@@ -252,12 +256,24 @@ def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as somebody else")
-def test_a_plugin_of_another_user_reaches_circusd_and_plugins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tcp", "ipc"])
+@pytest.mark.parametrize(
+    ("command", "properties", "found"),
+    [
+        ("list", {}, {"watchers": ["idle", "plugin:asks", "plugin:other"]}),
+        ("numprocesses", {"name": "idle"}, {"numprocesses": 1}),
+    ],
+)
+def test_a_plugin_of_another_user_reaches_circusd_and_plugins(
+    tmp_path: Path, kind: str, command: str, properties: dict[str, Any], found: dict[str, Any]
+) -> None:
     for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(0o755)
-    for command, properties in (("list", {}), ("numprocesses", {"name": "idle"})):
-        with asking(tmp_path, "Asks", command, True, uid="nobody", **properties) as up:
-            reply = up.heard()
-            assert reply.get("watchers", ["idle", "plugin:asks", "plugin:other"])[0] == "idle"
-            assert reply.get("numprocesses", 1) == 1
+    more: dict[str, Any] = {"uid": "nobody"}
+    with tempfile.TemporaryDirectory() as sockets:
+        os.chmod(sockets, 0o755)
+        if kind == "ipc":
+            more["endpoint"] = f"ipc://{sockets}/door"
+        with asking(tmp_path, "Asks", command, True, **more, **properties) as up:
+            assert found.items() <= up.heard().items()
             up.end()
