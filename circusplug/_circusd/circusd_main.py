@@ -1,7 +1,8 @@
 # The program that becomes circusd, started by the guard (see guard_main.py) and run by
 # its path. It runs Circus's own circusd unchanged, and adds what a managed child needs: it
-# tells the host when it is ready or why it failed, it quits when the guard dies, and its children
-# end with it even if the guard is killed at the same time.
+# tells the host when it is ready or why it failed, it holds its watchers back until it is told to
+# go, it quits when the guard dies, and its children end with it even if the guard is killed at the
+# same time.
 
 from __future__ import annotations
 
@@ -26,6 +27,11 @@ NUDGE_INTERVAL = 1.0
 _REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: How long processes may take to go after SIGKILL, in seconds.
 KILL_TIMEOUT = 5.0
+#: How long after the word to go the first watcher starts, in seconds: the plugins are connected
+#: then, and what they subscribe to may still be on its way.
+SUBSCRIBING = 0.05
+#: How long to wait when the watchers cannot be started as circusd is busy, in seconds.
+BUSY_DELAY = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
@@ -125,24 +131,73 @@ class OrderlyLogger(logging.Logger):
             logger.handle(waiting)
 
 
+class WatchersHeld:
+    """Holds circusd's watchers back when it starts; it takes commands meanwhile.
+
+    Args:
+        longest: How long at most, in seconds.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._start: Callable[[], object] = lambda: None
+
+    def let_go(self) -> None:
+        """Have the watchers started, once circusd has said that it is ready; from any thread."""
+        self._start()
+
+    def install(self) -> None:
+        """Have the first start of watchers wait, which is circusd's own; others are commands."""
+        if not self._longest:
+            return
+        from circus import logger
+        from circus.arbiter import Arbiter
+        from circus.exc import ConflictError
+        from tornado import gen, ioloop, locks, util
+
+        start = Arbiter.start_watchers
+        loop, told = ioloop.IOLoop.current(), locks.Event()
+        self._start = lambda: loop.add_callback(told.set)
+
+        @gen.coroutine
+        def start_when_told(arbiter: Any) -> Iterator[Any]:
+            Arbiter.start_watchers = start
+            try:
+                yield told.wait(loop.time() + self._longest)
+                yield gen.sleep(SUBSCRIBING)
+            except util.TimeoutError:
+                logger.warning("some plugins take more than %g s to start", self._longest)
+            # It is no command while it waits, or it would exclude all others.
+            while not arbiter._stopping:
+                try:
+                    yield arbiter.start_watchers()
+                    break
+                except ConflictError:
+                    yield gen.sleep(BUSY_DELAY)
+
+        Arbiter.start_watchers = start_when_told
+
+
 class GuardWatch:
     """Makes circusd quit when the guard dies, and clears up in the guard's place.
 
     Args:
         life: Readable end of a pipe that ends with the guard.
         grace: How long circusd may take to quit, in seconds.
+        on_go: Called on a thread when the guard passes on that the watchers can be started.
     """
 
-    def __init__(self, life: int, grace: float) -> None:
+    def __init__(self, life: int, grace: float, on_go: Callable[[], None]) -> None:
         self._life = life
         self._grace = grace
+        self._on_go = on_go
         self._alone = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guard-watch", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while os.read(self._life, 1):
-            pass
+            self._on_go()
         self._alone.set()
         deadline = time.monotonic() + self._grace
         while time.monotonic() < deadline:
@@ -269,7 +324,9 @@ def _sockets(options: list[dict[str, Any]]) -> list[Any]:
 
 
 def main() -> None:
-    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes."""
+    """Run with: the ini file, as /proc/self/fd/N, the grace time, the life and report pipes, and
+    for how many seconds at most the watchers are held back.
+    """
     ini = sys.argv[1]
     grace = float(sys.argv[2])
     life, report_fd = map(int, sys.argv[3:5])
@@ -284,7 +341,8 @@ def main() -> None:
     plan = json.loads(text) if text.startswith("{") else None  # of a program, not an ini
     if plan is not None:
         sys.path[:] = plan["path"]  # where the program finds hooks and streams
-    watch = GuardWatch(life, grace)
+    held = WatchersHeld(float(sys.argv[5]))
+    watch = GuardWatch(life, grace, held.let_go)
     report = Report(report_fd)
     sys.argv = ["circusd", ini]
     logging.setLoggerClass(OrderlyLogger)
@@ -299,6 +357,7 @@ def main() -> None:
         app_log.addFilter(is_worth_logging)
         IOLoop.current().add_callback(report.ready)
         note_crashes(circusd, crashes)
+        held.install()
         if plan is not None:
             run_watchers(plan)
         circusd.main()

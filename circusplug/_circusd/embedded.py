@@ -27,7 +27,11 @@ class EmbeddedCircusd:
         self._plan = plan
         self._closing = threading.Event()
         self._process = CircusdProcess(
-            plan.text, source="watchers", grace=plan.grace, start_timeout=plan.start_timeout
+            plan.text,
+            source="watchers",
+            grace=plan.grace,
+            start_timeout=plan.start_timeout,
+            holds_back=True,
         )
         self._thread: threading.Thread | None = None
 
@@ -76,6 +80,10 @@ class EmbeddedCircusd:
         except (CircusdError, RuntimeError) as error:
             raise HostError(str(error)) from None
         self._thread = thread
+
+    def let_go(self) -> None:
+        """Let it start its watchers, now that the plugins see their events."""
+        self._process.let_go()
 
     def close(self) -> None:
         """Stop it and its watchers; returns when nothing of it is left."""

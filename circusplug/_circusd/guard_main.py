@@ -48,18 +48,27 @@ class Guard:
         grace: Seconds a clean stop may take when nobody says otherwise.
         host: The host's process id.
         control: Readable file descriptor; a line ``stop SECONDS`` stops circusd within that
-            time, and so does its end, within the grace time.
+            time, and so does its end, within the grace time; a line ``go`` is passed on.
         report: Writable file descriptor for the report.
+        life: Writable end of the pipe by which circusd sees this process's death.
         subreaper: Whether orphans below this process become its children.
     """
 
     def __init__(
-        self, circusd: int, grace: float, host: int, control: int, report: int, subreaper: bool
+        self,
+        circusd: int,
+        grace: float,
+        host: int,
+        control: int,
+        report: int,
+        life: int,
+        subreaper: bool,
     ) -> None:
         self._circusd = circusd
         self._grace = grace
         self._control = control
         self._report = report
+        self._life = life
         self._subreaper = subreaper
         self._host = host
         self._status: int | None = None
@@ -134,6 +143,9 @@ class Guard:
         for order in orders:
             if order.startswith("stop "):
                 self._stop_within(float(order[5:]))
+            elif order == "go":
+                with contextlib.suppress(OSError):  # circusd has just ended
+                    os.write(self._life, b"g")
 
     def _stop_within(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -210,8 +222,8 @@ def become_subreaper() -> bool:
         return False
 
 
-def start_circusd(program: str, ini: str, grace: float, report: int) -> int:
-    """Start *program* with the ini file; return its process id.
+def start_circusd(program: str, ini: str, grace: float, report: int, hold: str) -> tuple[int, int]:
+    """Start *program* with the ini file; return its process id, and the end of a pipe to it.
 
     It gets the read end of a pipe that ends with this process, the report pipe, and the file, which
     is a descriptor that it inherits. It is a subreaper as well, so that it can clear up if this
@@ -224,17 +236,19 @@ def start_circusd(program: str, ini: str, grace: float, report: int) -> int:
             become_subreaper()
             os.set_inheritable(life, True)
             os.set_inheritable(report, True)
-            arguments = [program, ini, str(grace), str(life), str(report)]
+            arguments = [program, ini, str(grace), str(life), str(report), hold]
             os.execv(sys.executable, [sys.executable, *arguments])
         finally:
             os._exit(127)
     os.close(life)
     os.set_inheritable(ours, False)
-    return pid
+    return pid, ours
 
 
 def main() -> int:
-    """Run with: circusd's program, its ini file, grace time, host, control and report pipe."""
+    """Run with: circusd's program, its ini file, grace time, host, control and report pipe, and
+    for how many seconds at most circusd holds its watchers back.
+    """
     program, ini = sys.argv[1:3]
     grace = float(sys.argv[3])
     host, control, report = map(int, sys.argv[4:7])
@@ -243,8 +257,8 @@ def main() -> int:
     # A thread of the host may have blocked signals, and masks are inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     subreaper = become_subreaper()
-    circusd = start_circusd(program, ini, grace, report)
-    status = Guard(circusd, grace, host, control, report, subreaper).run()
+    circusd, life = start_circusd(program, ini, grace, report, sys.argv[7])
+    status = Guard(circusd, grace, host, control, report, life, subreaper).run()
     return status if status >= 0 else 128 - status
 
 

@@ -22,6 +22,8 @@ from .._errors import CircusdError
 #: How long circusd may take to start, and to stop its watchers, in seconds.
 START_TIMEOUT = 30.0
 GRACE = 10.0
+#: How long circusd holds its watchers back at most, in seconds.
+LONGEST_HOLD = 10.0
 #: What the guard may need beyond the time it was given to stop circusd, in seconds: it then
 #: gives killed processes this long to go.
 _GUARD_MARGIN = 6.0
@@ -47,6 +49,7 @@ class CircusdProcess:
         grace: How long circusd may take to stop its watchers when the host is killed, or
             when the guard gets a SIGTERM, in seconds.
         start_timeout: How long it may take to start, in seconds.
+        holds_back: Whether it starts its watchers only after `let_go`, or `LONGEST_HOLD`.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class CircusdProcess:
         source: str = "circus.ini",
         grace: float = GRACE,
         start_timeout: float = START_TIMEOUT,
+        holds_back: bool = False,
     ) -> None:
         self._ini = ini
         self._source = source
         self._grace = grace
         self._start_timeout = start_timeout
+        self._hold = LONGEST_HOLD if holds_back else 0.0
         self._path = ""
         self._guard: subprocess.Popen[bytes] | None = None
         self._control = self._file = -1
@@ -122,9 +127,9 @@ class CircusdProcess:
                 undo.callback(os.close, file)
                 self.rewrite(self._ini)
                 self._path = f"/proc/self/fd/{file}"
-                numbers = [str(n) for n in (self._grace, os.getpid(), control, report_write)]
+                numbers = self._grace, os.getpid(), control, report_write, self._hold
                 self._guard = subprocess.Popen(
-                    [sys.executable, _GUARD, _CHILD, self._path, *numbers],
+                    [sys.executable, _GUARD, _CHILD, self._path, *map(str, numbers)],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(control, report_write, file),
                     start_new_session=True,
@@ -135,6 +140,15 @@ class CircusdProcess:
             target=self._read_report, args=(report,), name="circusd-report", daemon=True
         )
         self._reader.start()
+
+    def let_go(self) -> None:
+        """Let a circusd that holds its watchers back start them, once it is ready."""
+        self._order("go")
+
+    def _order(self, line: str) -> None:
+        if self._control >= 0:
+            with contextlib.suppress(OSError):  # the guard has ended
+                os.write(self._control, f"{line}\n".encode())
 
     def rewrite(self, ini: str) -> None:
         """Change the text that circusd reads for ``reloadconfig``."""
@@ -196,9 +210,7 @@ class CircusdProcess:
         if guard is None:
             return None
         deadline = time.monotonic() + timeout
-        if self._control >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._control, f"stop {timeout:.3f}\n".encode())
+        self._order(f"stop {timeout:.3f}")
         try:
             guard.wait(timeout + _GUARD_MARGIN)
         except subprocess.TimeoutExpired:

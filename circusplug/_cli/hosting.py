@@ -101,7 +101,11 @@ def host_file(
         circusd = OwnCircusd(ini, config)
         reload_circusd = circusd.reload
         process = OwnProcess(
-            systemd, circusd.private_endpoint, lambda: reload_circusd(ini, arbiter)
+            systemd,
+            circusd.private_endpoint,
+            circusd.endpoint_owner,
+            lambda: reload_circusd(ini, arbiter),
+            circusd.let_go,
         )
     arbiter: Arbiter = Arbiter.from_config(
         config, reload=read, exit_when_done=config.exit_when_done, process=process

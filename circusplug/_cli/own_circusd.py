@@ -12,6 +12,7 @@ from .. import _logs
 from .._circusd.process import CircusdProcess, describe_status
 from .._config.ini_for_circusd import flattened, sections_of_circusd
 from .._config.ini_includes import Ini
+from .._config.ini_syntax import expand
 from .._config.specs import HostConfig
 from .._control.places import circusd_endpoint_of
 from .._host.arbiter import Arbiter
@@ -26,6 +27,7 @@ class OwnCircusd:
 
     Attributes:
         private_endpoint: Where it takes commands, if not at the endpoint of the file; else None.
+        endpoint_owner: To whom the endpoint of the file shall belong; empty: to who runs this.
 
     Raises:
         HostError: There is no place for the private endpoint.
@@ -34,11 +36,15 @@ class OwnCircusd:
 
     def __init__(self, ini: Ini, config: HostConfig) -> None:
         self.private_endpoint = circusd_endpoint_of(ini.path) if config.door else None
+        self.endpoint_owner = expand(ini.circus_option("endpoint_owner") or "", ini.variables())
         endpoint = self.private_endpoint or config.endpoint
         self._ends = f"endpoint = {endpoint}\npubsub_endpoint = {config.pubsub_endpoint}\n"
         self._sections = sections_of_circusd(ini)
         self._process = CircusdProcess(
-            self._text(ini), source=ini.path, start_timeout=config.circusd_timeout
+            self._text(ini),
+            source=ini.path,
+            start_timeout=config.circusd_timeout,
+            holds_back=True,
         )
 
     def start(self, stack: contextlib.ExitStack, arbiter: Arbiter) -> None:
@@ -51,6 +57,10 @@ class OwnCircusd:
         stack.enter_context(self._process)
         self._process.on_exit(lambda status: arbiter.fail(f"circusd {describe_status(status)}"))
         _logs.logger.info("circusd runs, process %s", self._process.pid)
+
+    def let_go(self) -> None:
+        """Let it start its watchers, now that the plugins see their events."""
+        self._process.let_go()
 
     def reload(self, ini: Ini, arbiter: Arbiter) -> list[str]:
         """Have it read its sections, if they have changed; returns what was done, a line each.

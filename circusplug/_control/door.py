@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import collections
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import zmq
 
-from .._errors import MESSAGE_ERROR
-from .._wire.commands import Reply, decode_reply
+from .._config.values import user_id
+from .._errors import MESSAGE_ERROR, HostError
+from .._plugin.conflict_retry import FIRST_DELAY, longer, next_try
+from .._wire.about_plugins import FOR_SEVERAL
+from .._wire.commands import CALL_TIMEOUT, Reply, decode_reply, is_conflict
 from .control_server import ControlServer, bind_endpoint, limit_clients
 from .language import RefusedError, Request, answer, matching, reply_frame
 from .plugin_watchers import COMMANDS, Steered
@@ -26,15 +31,20 @@ from .server import SendBack
 _MOST_UNDER_WAY = 10_000
 #: The largest command, in bytes: an `add` has an environment, and more.
 _LONGEST_COMMAND = 16 * 1024 * 1024
+#: How long circusd's part of a command is sent again while circusd is busy, in seconds: the whole
+#: would be carried out twice on the plugins if its sender had to do that. He waits a bit longer.
+_PATIENCE = 0.8 * CALL_TIMEOUT
 
 _Merge = Callable[[Reply], Reply]
 
 
 class _UnderWay(NamedTuple):
     send_back: SendBack
-    request_id: Any
+    request: Request
     merge: _Merge
     ours: Future[Reply] | None
+    delay: float = FIRST_DELAY
+    patient_until: float = 0.0
 
 
 class Door(ControlServer):
@@ -44,11 +54,15 @@ class Door(ControlServer):
         host: The host of the plugins.
         endpoint: Where to take commands: the endpoint of the file.
         circusd_endpoint: Where circusd takes them.
+        owner: To whom an endpoint in the file system shall belong; empty: who runs the host.
     """
 
-    def __init__(self, host: Steered, endpoint: str, circusd_endpoint: str) -> None:
+    def __init__(
+        self, host: Steered, endpoint: str, circusd_endpoint: str, owner: str = ""
+    ) -> None:
         super().__init__(host, endpoint, "")
         self._circusd_endpoint = circusd_endpoint
+        self._owner = owner
         self._circusd: zmq.Socket[bytes] | None = None
         self._under_way: collections.OrderedDict[int, _UnderWay] = collections.OrderedDict()
         self._last_id = 0
@@ -62,6 +76,12 @@ class Door(ControlServer):
         del publisher
         limit_clients(router, _LONGEST_COMMAND)
         bind_endpoint(router, self.endpoint)
+        path = self.endpoint.removeprefix("ipc://")
+        if self._owner and path != self.endpoint:
+            try:
+                os.chown(path, user_id(self._owner), -1)
+            except (OSError, ValueError) as error:
+                raise HostError(f"'endpoint_owner' {self._owner}: {error}") from None
         circusd = self._circusd = self._context.socket(zmq.DEALER)
         circusd.linger = 0
         # What comes before this connection stands waits for it: circusd is there, or the host ends.
@@ -86,12 +106,12 @@ class Door(ControlServer):
             self._merge(request, send_back, _MERGERS[command])
         elif command == "globaloptions":
             self._pass_on(request, send_back, self._with_own_endpoint)
-        elif command in _SEVERAL and ("name" not in properties or self._are_ours(properties)):
+        elif command in FOR_SEVERAL and ("name" not in properties or self._are_ours(properties)):
             only_ours = str(properties.get("name", "")).lower().startswith("plugin:")
             if only_ours:
                 super().respond(request, send_back)
             else:
-                self._merge(request, send_back, _either)
+                self._merge(request, send_back, _either, time.monotonic() + _PATIENCE)
         elif command in COMMANDS and self._is_ours(properties):
             super().respond(request, send_back)
         else:
@@ -109,33 +129,42 @@ class Door(ControlServer):
             return False  # circusd says what is wrong
 
     def _merge(
-        self, request: Request, send_back: SendBack, merge: Callable[[Reply, Reply], Reply]
-    ) -> None:
-        """Have a command carried out by both, and make one reply of two."""
-        ours = answer(COMMANDS, self.watchers, request.command, request.properties)
-        if isinstance(ours, Future):
-            self._pass_on(request, send_back, lambda reply: merge(reply, {"status": "ok"}), ours)
-        else:
-            self._pass_on(request, send_back, lambda reply: merge(reply, ours))
-
-    def _pass_on(
         self,
         request: Request,
         send_back: SendBack,
-        merge: _Merge,
-        ours: Future[Reply] | None = None,
+        merge: Callable[[Reply, Reply], Reply],
+        patient_until: float = 0.0,
     ) -> None:
+        """Have a command carried out by both, and make one reply of two."""
+        ours = answer(COMMANDS, self.watchers, request.command, request.properties)
+        later = ours if isinstance(ours, Future) else None
+        now: Reply = {"status": "ok"} if isinstance(ours, Future) else ours
+        self._ask(
+            _UnderWay(
+                send_back,
+                request,
+                lambda reply: merge(reply, now),
+                later,
+                patient_until=patient_until,
+            )
+        )
+
+    def _pass_on(self, request: Request, send_back: SendBack, merge: _Merge) -> None:
+        self._ask(_UnderWay(send_back, request, merge, None))
+
+    def _ask(self, under_way: _UnderWay) -> None:
         """Send a command to circusd under an id of our own; its reply comes back by that."""
         self._last_id += 1
-        if request.wants_reply:
-            self._under_way[self._last_id] = _UnderWay(send_back, request.id, merge, ours)
+        request, may_conflict = under_way.request, under_way.patient_until
+        if request.wants_reply or may_conflict:
+            self._under_way[self._last_id] = under_way
             if len(self._under_way) > _MOST_UNDER_WAY:
                 self._under_way.popitem(last=False)
         passed = {
             "id": self._last_id,
             "command": request.command,
             "properties": request.properties,
-            "msg_type": request.kind,
+            "msg_type": None if may_conflict else request.kind,
         }
         try:
             assert self._circusd is not None
@@ -151,7 +180,15 @@ class Door(ControlServer):
         under_way = self._under_way.pop(number, None) if isinstance(number, int) else None
         if reply is None or under_way is None:
             return
-        merged = {**under_way.merge(reply), "id": under_way.request_id}
+        if under_way.patient_until and is_conflict(reply):
+            if next_try(under_way.delay, under_way.patient_until) is not None:
+                again = under_way._replace(delay=longer(under_way.delay))
+                self.call_later(under_way.delay, lambda: self._ask(again))
+                return
+            reply["reason"] = f"only the plugins were reached: {reply['reason']}"
+        if not under_way.request.wants_reply:
+            return
+        merged = {**under_way.merge(reply), "id": under_way.request.id}
         if under_way.ours is None:
             under_way.send_back(json.dumps(merged).encode())
             return
@@ -161,7 +198,7 @@ class Door(ControlServer):
             if error is not None and merged.get("status") == "ok":
                 merged.update(status="error", reason=str(error), errno=MESSAGE_ERROR, tb=None)
             self.post(
-                lambda: under_way.send_back(reply_frame(merged, under_way.request_id))
+                lambda: under_way.send_back(reply_frame(merged, under_way.request.id))
             ).add_done_callback(Future.exception)
 
         under_way.ours.add_done_callback(send)
@@ -212,5 +249,3 @@ _MERGERS: Mapping[str, Callable[[Reply, Reply], Reply]] = {
     "stats": _joined("infos"),
     "status": _joined("statuses"),
 }
-#: Those that take a pattern for several watchers, or all.
-_SEVERAL = frozenset({"reload", "restart", "start", "stop"})

@@ -211,8 +211,7 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
-            ends = self._config, self._process.circusd_endpoint
-            self._steering = Steering.opened(self, self._reloads, *ends)
+            self._steering = Steering.opened(self, self._reloads, self._config, self._process)
             engine = self._engine = Engine(
                 self._config,
                 self._make_factory(),
@@ -232,8 +231,8 @@ class Arbiter:
             from .._circusd.embedded import EmbeddedCircusd
 
             circusd = EmbeddedCircusd(self._circusd)
-        ends = circusd, self._process.circusd_endpoint
-        return RunnerFactory(self._config, self._context, self.client, *ends)
+        own = circusd, self._process.circusd_endpoint, self._process.on_listening
+        return RunnerFactory(self._config, self._context, self.client, *own)
 
     @property
     def _started(self) -> Engine:

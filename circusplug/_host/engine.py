@@ -25,7 +25,7 @@ from .._signals import relay
 from . import resources
 from .config_difference import where_circusd_is
 from .managed_plugin import ManagedPlugin
-from .orders import Order, PendingOrder, log_failure
+from .orders import Order, PendingOrders, log_failure
 from .runner_factory import RunnerFactory
 from .signals import HostSignals
 from .supervisor import Supervisor
@@ -75,7 +75,7 @@ class Engine:
         self._closing = threading.Lock()
         self._moving = threading.Lock()
         self._mailbox: Mailbox[Notice | Order | _Signal] = Mailbox()
-        self._pending: list[PendingOrder] = []
+        self._pending = PendingOrders()
         self._factory = factory
         self.check_users = factory.check_users
         self._guard = StopGuard(config.stop_timeout)
@@ -315,7 +315,7 @@ class Engine:
         supervisor = self.supervisor
         while not self._stop_asked:
             supervisor.run_timers()
-            self._settle_orders()
+            self._pending.settle()
             done = self._exit_when_done and self._started and supervisor.all_over
             if supervisor.failure or done:
                 break
@@ -347,10 +347,12 @@ class Engine:
         ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         ready.add_done_callback(lambda _: self._ready.set())
         ready.add_done_callback(lambda _: self._systemd.ready())
-        self._pending.append(PendingOrder(ready, None, self.supervisor.start_all()))
+        plugins = self.supervisor.start_all()
+        self._pending.add(ready, None, plugins)
+        self._pending.add(self._factory.listening, None, plugins, imported=True)
 
     def _time_left(self) -> float | None:
-        moments = [self.supervisor.next_timer(), *(pending.look_at for pending in self._pending)]
+        moments = self.supervisor.next_timer(), self._pending.next_look()
         due = min((moment for moment in moments if moment is not None), default=None)
         return None if due is None else max(0.0, due - time.monotonic())
 
@@ -360,14 +362,7 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             order.done.set_exception(error)
         else:
-            self._pending.append(PendingOrder(order.done, value, plugins))
-
-    def _settle_orders(self) -> None:
-        """Tell those who wait for plugins that have settled by now."""
-        if not self._pending:
-            return
-        now = time.monotonic()
-        self._pending = [pending for pending in self._pending if not pending.is_over(now)]
+            self._pending.add(order.done, value, plugins)
 
     def _close(self) -> None:
         """Stop the plugins on the calling thread and give everything back."""
@@ -376,7 +371,7 @@ class Engine:
             self._stop_asked = True  # no order comes in from here on
         self.ends.set_result(None)
         self._systemd.stopping()
-        waiting = [pending.done for pending in self._pending]
+        waiting = self._pending.give_up()
         while (item := self._mailbox.get(0.0)) is not None:
             if isinstance(item, Order):
                 waiting.append(item.done)

@@ -113,16 +113,22 @@ class ManagedPlugin:
         """Whether it runs or will run, and is not about to stop."""
         return not self.is_over and self._stop_due is None
 
-    def settled(self, now: float) -> bool:
-        """Whether what was asked of it is done; a start counts as done when it takes long."""
+    def settled(self, now: float, imported: bool = False) -> bool:
+        """Whether what was asked of it is done; a start counts as done when it takes long.
+
+        Args:
+            now: The time, of `time.monotonic`.
+            imported: Whether such a start must have come to the constructor at least; soon after
+                that it is connected.
+        """
         if self.awaits_launch or self._stop_due is not None:
             return False
-        return self.state != "starting" or now >= self.launched_at + READY_WAIT
+        due = self.settles_by(imported)
+        return self.state != "starting" or (due is not None and now >= due)
 
-    @property
-    def settles_by(self) -> float | None:
-        """When it counts as settled although nothing has happened; None: never."""
-        waits = self.awaits_launch or self._stop_due is not None
+    def settles_by(self, imported: bool = False) -> float | None:
+        """When it counts as settled although nothing has happened; None: not before it has."""
+        waits = self.awaits_launch or self._stop_due is not None or (imported and not self.begun)
         return None if waits else self.launched_at + READY_WAIT
 
     def next_timer(self) -> float | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,30 +25,52 @@ class Order(NamedTuple):
     done: concurrent.futures.Future[Any]
 
 
-class PendingOrder:
-    """An order that is done as soon as its plugins have settled.
-
-    Attributes:
-        look_at: When to look again if no news comes before, in seconds of `time.monotonic`.
-    """
-
-    def __init__(
-        self, done: concurrent.futures.Future[Any], value: Any, plugins: Sequence[ManagedPlugin]
-    ) -> None:
-        self.done = done
-        self.look_at: float | None = None
-        self._value = value
-        self._plugins = list(plugins)
+class _Pending(NamedTuple):
+    done: concurrent.futures.Future[Any]
+    value: Any
+    plugins: list[ManagedPlugin]
+    imported: bool
 
     def is_over(self, now: float) -> bool:
-        """Tell who waits for it, if all its plugins have settled by now."""
-        while self._plugins and self._plugins[-1].settled(now):
-            self._plugins.pop()
-        if self._plugins:
-            self.look_at = self._plugins[-1].settles_by
-            return False
-        self.done.set_result(self._value)
-        return True
+        while self.plugins and self.plugins[-1].settled(now, self.imported):
+            self.plugins.pop()
+        return not self.plugins
+
+
+class PendingOrders:
+    """Orders that are done as soon as their plugins have settled."""
+
+    def __init__(self) -> None:
+        self._orders: list[_Pending] = []
+
+    def add(
+        self,
+        done: concurrent.futures.Future[Any],
+        value: Any,
+        plugins: Sequence[ManagedPlugin],
+        imported: bool = False,
+    ) -> None:
+        """Have a future get a value when plugins have settled; see `ManagedPlugin.settled`."""
+        self._orders.append(_Pending(done, value, list(plugins), imported))
+
+    def settle(self) -> None:
+        """Tell those who wait for plugins that have settled by now."""
+        now = time.monotonic()
+        over = [order for order in self._orders if order.is_over(now)]
+        self._orders = [order for order in self._orders if order.plugins]
+        for order in over:
+            order.done.set_result(order.value)
+
+    def next_look(self) -> float | None:
+        """When `settle` is due if no news comes before, in seconds of `time.monotonic`."""
+        times = [order.plugins[-1].settles_by(order.imported) for order in self._orders]
+        return min((moment for moment in times if moment is not None), default=None)
+
+    def give_up(self) -> list[concurrent.futures.Future[Any]]:
+        """Forget all; returns the futures of those who still wait."""
+        waiting = [order.done for order in self._orders]
+        self._orders = []
+        return waiting
 
 
 def log_failure(done: concurrent.futures.Future[Any]) -> None:

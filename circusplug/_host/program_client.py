@@ -160,4 +160,4 @@ class _ClientThread:
 
     def _make_socket(self) -> zmq.Socket[bytes]:
         assert self._link.context is not None
-        return command_socket(self._link.context, self._link)
+        return command_socket(self._link.context, self._link.endpoint)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ class RunnerFactory:
         context: The ZMQ context to use, which is not ended here; None: make one.
         client: The program's, which is opened and closed with the way to circusd.
         circusd: The circusd to start and end; None: there is one.
+        circusd_endpoint: Where circusd takes commands, if not where the configuration says.
+        on_listening: See `OwnProcess`.
+
+    Attributes:
+        listening: To be done when every plugin sees circusd's events, or has had its chance to.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class RunnerFactory:
         client: ProgramClient,
         circusd: EmbeddedCircusd | None = None,
         circusd_endpoint: str | None = None,
+        on_listening: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
         self._owns_context = context is None
@@ -52,6 +59,9 @@ class RunnerFactory:
         self._client = client
         self._circusd = circusd
         self._circusd_endpoint = circusd_endpoint
+        self._on_listening = on_listening
+        self.listening: Future[None] = Future()
+        self.listening.add_done_callback(self._let_circusd_go)
         self._pipes: Pipes | None = None
         self._shared = contextlib.ExitStack()
         self._tunnel: Tunnel | None = None
@@ -115,6 +125,9 @@ class RunnerFactory:
             self._pipes = self._shared.enter_context(Pipes())
         if self._tunnel is not None and spec.host.uid is not None:
             around = replace(around, link=self._tunnel.link(spec.host.uid))
+        elif around.link.door and spec.host.uid is not None:
+            # Nobody else gets into the directory in which circusd takes commands.
+            around = replace(around, link=replace(around.link, endpoint=around.link.door))
         return ProcessRunner(spec, around, counters, self._pipes, state)
 
     def check_users(self, specs: Iterable[PluginSpec]) -> None:
@@ -154,6 +167,13 @@ class RunnerFactory:
         finally:
             if old is not None:
                 old.close()
+
+    def _let_circusd_go(self, listening: Future[None]) -> None:
+        if listening.exception() is not None:
+            return  # the host stops
+        if self._circusd is not None:
+            self._circusd.let_go()
+        self._on_listening()
 
     def close(self, all_ended: bool) -> None:
         """Give everything back.
@@ -207,5 +227,9 @@ class RunnerFactory:
         self._check.start()
 
     def _link(self, config: HostConfig) -> Link:
-        endpoint = connectable(self._circusd_endpoint or config.endpoint)
-        return Link(endpoint, connectable(config.pubsub_endpoint), self._context)
+        link = Link(
+            connectable(config.endpoint), connectable(config.pubsub_endpoint), self._context
+        )
+        if self._circusd_endpoint is None:
+            return link
+        return replace(link, endpoint=self._circusd_endpoint, door=link.endpoint)

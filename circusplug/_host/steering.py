@@ -22,6 +22,7 @@ from .._errors import HostError
 from .._logs import logger
 from .._status import PluginStatus
 from .managed_plugin import ManagedPlugin
+from .own_process import OwnProcess
 from .reloads import Reloadable, Reloads
 
 #: How many changes may wait to be made.
@@ -74,7 +75,7 @@ class Steering:
 
     @classmethod
     def opened(
-        cls, host: Host, reloads: Reloads, config: HostConfig, circusd_endpoint: str | None
+        cls, host: Host, reloads: Reloads, config: HostConfig, process: OwnProcess
     ) -> Steering:
         """Open what a configuration asks for.
 
@@ -82,7 +83,7 @@ class Steering:
             host: The host.
             reloads: Its reloads.
             config: What it is to run.
-            circusd_endpoint: Where its circusd takes commands, if the host takes them in its place.
+            process: What is known of the process.
 
         Raises:
             HostError: It cannot be opened; there is another host for the same file, for one.
@@ -92,8 +93,9 @@ class Steering:
             steering._server = ControlServer.for_config(steering, config)
             if steering._server is not None:
                 steering._server.open()
-            if circusd_endpoint is not None:
-                steering._door = Door(steering, config.endpoint, circusd_endpoint)
+            if process.circusd_endpoint is not None:
+                ends = config.endpoint, process.circusd_endpoint
+                steering._door = Door(steering, *ends, process.endpoint_owner)
                 steering._door.open()
         except BaseException:
             steering.close()

@@ -239,7 +239,8 @@ class CircusPlugin:
         Args:
             command: Its name, e.g. ``"incr"``.
             timeout: The deadline in seconds; 5 by default, 60 with ``waiting=True``, which
-                circusd answers when the work is done.
+                circusd answers when the work is done. About plugins, under `circusplug up`, the
+                answer is "ok" at once when this plugin is to stop itself.
             patience: How long it is sent again while circusd is busy, in seconds, with a
                 `timeout` for each try; 0: not at all. By default as long as one allows.
             props: The command's properties. Watchers go by their real name, see

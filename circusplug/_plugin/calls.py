@@ -111,6 +111,11 @@ def cannot_send(command: str, why: str = NOT_CONNECTED) -> PluginStateError:
     return PluginStateError(f"cannot send {command!r}: {why}")
 
 
+def not_waited_for(call_id: int) -> Reply:
+    """The reply to a command that somebody else will see the end of."""
+    return {"status": "ok", "time": time.time(), "id": call_id}
+
+
 def raise_for_status(command: str, properties: Mapping[str, Any], reply: Reply) -> Reply:
     """Return a reply, or raise the error it tells.
 

@@ -1,4 +1,6 @@
-# The DEALER side of a plugin: commands to circusd, with ids and deadlines.
+# The DEALER side of a plugin: commands to circusd, with ids and deadlines. Where the host takes
+# circusd's commands in its place, those about plugins go to that door, over a socket that is made
+# for the first of them; the others go straight to circusd.
 #
 # There are two ways to send and receive. A `call` or `cast` on the plugin's own thread blocks it
 # and touches nothing but the socket. All others, those of other threads and `call_async`, go over
@@ -21,13 +23,18 @@ import zmq
 from .._errors import CallError, CallTimeout
 from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
+from .._wire.about_plugins import is_about_plugins
 from .._wire.commands import Reply, encode_command, is_conflict
 from .._wire.endpoints import MAX_MESSAGE
-from .calls import UNREACHABLE, Call, cannot_send, limits
+from .calls import UNREACHABLE, Call, cannot_send, limits, not_waited_for
 from .calls_from_threads import Handover
 from .channel import Channel
 from .conflict_retry import FIRST_DELAY, longer, next_try
 from .open_calls import MOST_CASTS, OpenCalls
+
+#: How often one that waits for the end of what it has asked of the host looks whether it is to
+#: stop itself, in seconds.
+_LOOK = 0.05
 
 
 class Client:
@@ -40,6 +47,8 @@ class Client:
         counters: Where to count what is sent, conflicts, and casts that failed.
         logger: Told of casts that failed.
         max_message: The largest reply that is accepted, in bytes.
+        make_door_socket: The same as `make_socket`, for commands about plugins; None: there is no
+            door, and they go where all go.
     """
 
     def __init__(
@@ -49,15 +58,19 @@ class Client:
         counters: Counters,
         logger: logging.Logger,
         max_message: int = MAX_MESSAGE,
+        make_door_socket: Callable[[], zmq.Socket[bytes]] | None = None,
     ) -> None:
         self._counters = counters
-        self._calls = OpenCalls(loop, make_socket, counters, logger, max_message)
-        self._handover = Handover(self._post, self._calls.start)
+        more = counters, logger, max_message
+        self._calls = OpenCalls(loop, make_socket, *more)
+        self._door = OpenCalls(loop, make_door_socket, *more) if make_door_socket else None
+        self._stopping = False
+        self._handover = Handover(self._post, self._start)
         self._owner: int | None = None
         self._plugin_loop = loop
         self._parked_loop: PluginLoop | None = None
         self._parked_over = threading.Event()
-        self._inherited: Channel | None = None
+        self._inherited: list[Channel | None] = []
 
     # Life, all of it on the plugin's thread.
 
@@ -80,7 +93,8 @@ class Client:
             self.refuse(f"the plugin stops, and no descriptor is left: {error}")
             self._parked_over.wait()
             return
-        self._calls.move_to(loop)
+        for calls in self._ways:
+            calls.move_to(loop)
         self._parked_loop = loop
         loop.call_soon(self._handover.serve_all)  # what was posted to the plugin's loop
         if not self._parked_over.is_set():
@@ -92,6 +106,19 @@ class Client:
         if self._parked_loop is not None:
             self._parked_loop.stop_threadsafe()
 
+    def stop_waiting(self) -> None:
+        """Wait no longer for the end of what the host was asked for; from any thread.
+
+        It may be the end of this very plugin, or wait for that.
+        """
+        if self._door is not None:
+            self._stopping = True
+            self._post(self._door.stop_waiting)
+
+    @property
+    def _ways(self) -> list[OpenCalls]:
+        return [self._calls] if self._door is None else [self._calls, self._door]
+
     def _post(self, callback: Callable[[], object]) -> None:
         (self._parked_loop or self._plugin_loop).post(callback)
 
@@ -101,12 +128,15 @@ class Client:
 
     def disown(self) -> None:
         """In a forked process: refuse every command, as the sockets are the parent's."""
-        self._inherited, self._calls.channel = self._calls.channel, None  # it is not to be closed
+        for calls in self._ways:
+            self._inherited.append(calls.channel)  # it is not to be closed
+            calls.channel = None
 
     def close(self) -> None:
         """Fail what is under way and close the sockets."""
         self._handover.close()
-        self._calls.close()
+        for calls in self._ways:
+            calls.close()
         self._handover.serve_all()
         if self._parked_loop is not None:
             self._parked_loop.close()
@@ -156,13 +186,36 @@ class Client:
                 future.set_result(reply or {})
 
         call.on_done = tell
-        self._calls.start(call)
+        way = self._start(call)
         try:
             return await future
         finally:
             if call.on_done is not None:  # awaiting it was cancelled
                 call.on_done = None
-                self._calls.finish(call, None, None)
+                way.finish(call, None, None)
+
+    def _start(self, call: Call) -> OpenCalls:
+        way = self._way(call.command, call.properties)
+        if way is self._door and self._stopping:
+            call.properties = {**call.properties, "waiting": False}
+        way.start(call)
+        return way
+
+    def _way(self, command: str, properties: Mapping[str, Any]) -> OpenCalls:
+        """Where a command goes.
+
+        Raises:
+            CallError: There is no descriptor left for a connection to the door.
+        """
+        door = self._door
+        if door is None or not is_about_plugins(command, properties):
+            return self._calls
+        if door.channel is None and self._calls.channel is not None:
+            try:
+                door.open()
+            except zmq.ZMQError as error:
+                raise CallError(command, properties, str(error)) from error
+        return door
 
     # The blocking way, on the plugin's thread.
 
@@ -177,15 +230,18 @@ class Client:
 
         There is no `Call`, no timer and no poll: beside JSON and the socket it costs nothing.
         """
-        calls = self._calls
+        calls = self._calls if self._door is None else self._way(command, properties)
         timeout, deadline, patient_until = limits(properties, timeout, patience)
         calls.last_id = call_id = calls.last_id + 1
         frame = encode_command(call_id, command, properties)
         delay = FIRST_DELAY
         try:
             while True:
-                channel = self._send_here(frame, command, properties, timeout, deadline)
-                reply = self._receive_here(channel, call_id, deadline)
+                channel = self._send_here(calls, frame, command, properties, timeout, deadline)
+                if calls is self._door and properties.get("waiting"):
+                    reply = self._receive_from_door(calls, channel, call_id, deadline)
+                else:
+                    reply = self._receive_here(calls, channel, call_id, deadline)
                 if reply is None:
                     calls.retire(channel)
                     raise CallTimeout(command, properties, timeout, "no reply")
@@ -195,7 +251,7 @@ class Client:
                 moment = next_try(delay, patient_until)
                 if moment is None:
                     return reply
-                self._receive_here(channel, 0, moment)
+                self._receive_here(calls, channel, 0, moment)
                 if patience is not None:
                     deadline = moment + timeout
                 delay = longer(delay)
@@ -204,17 +260,19 @@ class Client:
 
     def _cast_here(self, call: Call) -> None:
         """Send a cast; wait only for a connection, or for room if there are too many casts."""
-        channel, casts = self._calls.channel, self._calls.casts
+        calls = self._way(call.command, call.properties)
+        channel, casts = calls.channel, calls.casts
         while channel is not None and len(casts) >= MOST_CASTS and call.remaining:
-            self._receive_here(channel, 0, time.monotonic() + FIRST_DELAY)
-        self._calls.prepare(call)
+            self._receive_here(calls, channel, 0, time.monotonic() + FIRST_DELAY)
+        calls.prepare(call)
         channel = self._send_here(
-            call.frame, call.command, call.properties, call.timeout, call.deadline
+            calls, call.frame, call.command, call.properties, call.timeout, call.deadline
         )
-        self._calls.sent(call, channel)
+        calls.sent(call, channel)
 
     def _send_here(
         self,
+        calls: OpenCalls,
         frame: bytes,
         command: str,
         properties: Mapping[str, Any],
@@ -222,7 +280,7 @@ class Client:
         deadline: float,
     ) -> Channel:
         """Send, waiting for a connection until the deadline if there is none."""
-        channel = self._calls.channel
+        channel = calls.channel
         if channel is None:
             raise cannot_send(command)
         try:
@@ -234,7 +292,9 @@ class Client:
         self._counters.calls += 1
         return channel
 
-    def _receive_here(self, channel: Channel, call_id: int, until: float) -> Reply | None:
+    def _receive_here(
+        self, calls: OpenCalls, channel: Channel, call_id: int, until: float
+    ) -> Reply | None:
         """Wait for the reply with that id (0: for none), and pass on the others."""
         try:
             while True:
@@ -242,6 +302,17 @@ class Client:
                 if reply is not None:
                     if reply.get("id") == call_id:
                         return reply
-                    self._calls.dispatch(channel, reply)
+                    calls.dispatch(channel, reply)
         except zmq.Again:
             return None
+
+    def _receive_from_door(
+        self, calls: OpenCalls, channel: Channel, call_id: int, until: float
+    ) -> Reply | None:
+        """The same, for a call that may wait for the end of this very plugin."""
+        while not self._stopping:
+            look_at = min(until, time.monotonic() + _LOOK)
+            reply = self._receive_here(calls, channel, call_id, look_at)
+            if reply is not None or look_at == until:
+                return reply
+        return not_waited_for(call_id)

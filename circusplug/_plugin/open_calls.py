@@ -20,7 +20,7 @@ from .._loop.plugin_loop import PluginLoop
 from .._status import Counters
 from .._wire.commands import Reply, encode_command, error_from_reply, is_conflict
 from .._wire.endpoints import MAX_MESSAGE
-from .calls import UNREACHABLE, Call, cannot_send
+from .calls import UNREACHABLE, Call, cannot_send, not_waited_for
 from .channel import Channel
 from .conflict_retry import longer, next_try
 
@@ -229,6 +229,16 @@ class OpenCalls:
         else:
             self.finish(call, None, call.timed_out("no reply"))
             self.retire(channel)
+
+    def stop_waiting(self) -> None:
+        """End those calls that wait until the work is done; it is done all the same."""
+        for call in self._all:
+            if not call.properties.get("waiting") or call.is_cast:
+                continue
+            if call.channel is not None:
+                self.finish(call, not_waited_for(call.id), None)
+            else:
+                self.finish(call, None, cannot_send(call.command, "the plugin stops"))
 
     def finish(self, call: Call, reply: Reply | None, error: Exception | None) -> None:
         """Forget a call and tell the outcome, if that was not done before."""

@@ -77,7 +77,12 @@ class Worker:
         self.loop = PluginLoop()
         self.loop.set_exception_handler(self._callback_failed)
         self.client = Client(
-            self.loop, self._make_dealer, self.counters, self.logger, self.link.max_message
+            self.loop,
+            lambda: self._make_dealer(self.link.endpoint),
+            self.counters,
+            self.logger,
+            self.link.max_message,
+            (lambda: self._make_dealer(self.link.door)) if self.link.door else None,
         )
         self._connection = Connection(self._given_up)
         self._receiver = Receiver(
@@ -188,9 +193,9 @@ class Worker:
         else:
             (self.owner or Owner()).circusd_missed(self.logger, link)
 
-    def _make_dealer(self) -> zmq.Socket[bytes]:
+    def _make_dealer(self, endpoint: str) -> zmq.Socket[bytes]:
         assert self._context is not None
-        return command_socket(self._context, self.link)
+        return command_socket(self._context, endpoint)
 
     def _initialize(self, plugin: Hooks) -> None:
         try:
@@ -316,6 +321,7 @@ class Worker:
         """Ask for the event in hand to be finished and nothing more to be run; see `parked`."""
         self._park_asked = True
         self._receiver.halt()
+        self.client.stop_waiting()
         self.loop.post(self._park_here)
         self._wait.give_up()
 

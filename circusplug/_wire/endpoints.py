@@ -40,6 +40,7 @@ class Link:
         context: The process's ZMQ context; None: make one, and end it.
         connect_wait: How long to wait for the connection before going on, in seconds.
         max_message: The largest event or reply that is accepted, in bytes.
+        door: Where commands about plugins go, if not to circusd; empty: they go there, too.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -47,6 +48,7 @@ class Link:
     context: zmq.Context[Any] | None = None
     connect_wait: float = CONNECT_WAIT
     max_message: int = MAX_MESSAGE
+    door: str = ""
 
 
 def connectable(endpoint: str) -> str:
@@ -78,19 +80,19 @@ def next_event(monitor: zmq.Socket[Any]) -> int:
     return event
 
 
-def command_socket(context: zmq.Context[Any], link: Link) -> zmq.Socket[bytes]:
-    """Make a connected DEALER socket for commands.
+def command_socket(context: zmq.Context[Any], endpoint: str) -> zmq.Socket[bytes]:
+    """Make a DEALER socket for commands that is connected to an endpoint.
 
     Raises:
         zmq.ZMQError: That cannot be done.
     """
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     try:
-        configure_link(socket, link.endpoint)
+        configure_link(socket, endpoint)
         # Without a connection a command is refused at once, instead of waiting in a queue
         # for a circusd that is down and firing minutes later.
         socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.connect(link.endpoint)
+        socket.connect(endpoint)
     except zmq.ZMQError:
         socket.close(0)
         raise

@@ -75,7 +75,8 @@ def test_a_signal_stops_the_plugins_first_and_circusd_after_them(
 ) -> None:
     both = [plugin(name, "tellers.Caller", patience=20) for name in ("asks", "asks2")]
     with up("[circusplug]\nstop_timeout = 45\n", IDLE, *both) as command:
-        command.wait_for_all("plugin:asks: finds ['idle']", "plugin:asks2: finds ['idle']")
+        finds = [f"plugin:{name}: finds ['idle']" for name in ("asks", "asks2")]
+        command.wait_for_all(*finds, "idle started")
         command.signal(number)
         assert command.end() == 0
     assert command.output.count("stop, and finds ['idle']") == 2

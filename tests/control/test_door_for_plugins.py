@@ -1,0 +1,129 @@
+# What a plugin sends where the host takes circusd's commands in its place: straight to circusd, or
+# to the door, which asks a busy circusd again.
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hosts import all_run
+from members import Journal, Member
+from patience import PATIENCE
+from steered import control_ends
+
+from circusplug import Arbiter, CallError
+from circusplug._config.specs import HostConfig, make_specs
+from circusplug._control import door
+from circusplug._control.door import Door
+from circusplug._control.language import Request
+from circusplug._control.server import SendBack
+from circusplug._host.own_process import OwnProcess
+from circusplug.testing import FakeCircusd
+
+CONFLICT = {
+    "status": "error",
+    "errno": 5,
+    "reason": "arbiter is already running watcher_restart command",
+}
+#: A pattern that fits the other plugin; circusd is asked, too, as it may fit a watcher of its.
+TWO = "?lugin:two"
+
+
+class Scene:
+    """A plugin, another one, and what came to the door and to circusd."""
+
+    def __init__(self, arbiter: Arbiter, circusd: FakeCircusd, at_door: list[str]) -> None:
+        self.arbiter = arbiter
+        self.circusd = circusd
+        self.at_door = at_door
+
+    @property
+    def plugin(self) -> Any:
+        return self.arbiter.instance("one")
+
+
+@pytest.fixture
+def scene(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    at_door: list[str] = []
+    respond = Door.respond
+
+    def note(self: Door, request: Request, send_back: SendBack) -> None:
+        at_door.append(request.command)
+        respond(self, request, send_back)
+
+    monkeypatch.setattr(Door, "respond", note)
+    plugins = [{"use": Member, "name": name, "journal": journal} for name in ("one", "two")]
+    with contextlib.ExitStack() as stack:
+        ends = stack.enter_context(control_ends())
+        circusd = stack.enter_context(FakeCircusd(["web"]))
+        config = HostConfig(make_specs(plugins), ends.endpoint, circusd.pubsub_endpoint)
+        process = OwnProcess(circusd_endpoint=circusd.endpoint)
+        arbiter = stack.enter_context(Arbiter.from_config(config, process=process))
+        arbiter.wait(all_run, PATIENCE)
+        yield Scene(arbiter, circusd, at_door)
+
+
+def on_its_thread(plugin: Any, call: Callable[[], Any]) -> Any:
+    """What a call returns, or raises, on the plugin's own thread."""
+    import concurrent.futures
+
+    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except Exception as error:
+            done.set_exception(error)
+
+    plugin.loop.add_callback(run)
+    return done.result(PATIENCE)
+
+
+WAYS = pytest.mark.parametrize("way", [lambda _, call: call(), on_its_thread])
+
+
+@WAYS
+def test_what_is_circusds_alone_goes_straight_there(
+    scene: Scene, way: Callable[[Any, Callable[[], Any]], Any]
+) -> None:
+    call = scene.plugin.call
+    for command in ("stats", "numprocesses", "incr", "status", "restart"):
+        way(scene.plugin, lambda command=command: call(command, name="web"))
+    assert scene.at_door == []
+    assert len(scene.circusd.commands) == 5
+
+
+@WAYS
+def test_what_is_about_plugins_goes_to_the_door(
+    scene: Scene, way: Callable[[Any, Callable[[], Any]], Any]
+) -> None:
+    call = scene.plugin.call
+    assert way(scene.plugin, lambda: call("status"))["statuses"] == {
+        "web": "active",
+        "plugin:one": "active",
+        "plugin:two": "active",
+    }
+    assert way(scene.plugin, lambda: call("status", name="plugin:two"))["status"] == "active"
+    assert scene.at_door == ["status", "status"]
+
+
+def test_a_busy_circusd_is_asked_again_and_its_plugins_are_not(
+    scene: Scene, journal: Journal
+) -> None:
+    scene.circusd.reply("restart", CONFLICT, count=2)
+    scene.plugin.call("restart", name=TWO, waiting=True)
+    assert [each.command for each in scene.circusd.commands] == ["restart"] * 3
+    assert (journal.count("one", "init"), journal.count("two", "init")) == (1, 2)
+
+
+def test_a_circusd_that_stays_busy_is_told_of(
+    scene: Scene, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_PATIENCE", 0.1)
+    scene.circusd.reply("restart", CONFLICT)
+    with pytest.raises(CallError, match="only the plugins were reached: arbiter is already"):
+        scene.plugin.call("restart", name=TWO)
+    journal.wait("two", "init", 2)
+    assert scene.at_door == ["restart"]
