@@ -63,8 +63,8 @@ def test_circusd_runs_the_watchers_and_the_host_the_plugins(up: Up) -> None:
         for name in ("one", "asks", "two"):
             command.wait_for(f"plugin:{name}: got dying_one reap")
             command.wait_for(f"plugin:{name}: got dying_one spawn")
-        # circusd knows of no plugin: their sections were left out.
-        assert "finds ['dying one']" in command.output
+        # Plugins find themselves, too, as under Circus.
+        assert "finds ['dying one', 'plugin:asks', 'plugin:one', 'plugin:two']" in command.output
         command.interrupt()
         assert command.end() == 0
 
@@ -74,12 +74,13 @@ def test_a_signal_stops_the_plugins_first_and_circusd_after_them(
     up: Up, number: signal.Signals
 ) -> None:
     both = [plugin(name, "tellers.Caller", patience=20) for name in ("asks", "asks2")]
+    found = "finds ['idle', 'plugin:asks', 'plugin:asks2']"
     with up("[circusplug]\nstop_timeout = 45\n", IDLE, *both) as command:
-        finds = [f"plugin:{name}: finds ['idle']" for name in ("asks", "asks2")]
+        finds = [f"plugin:{name}: {found}" for name in ("asks", "asks2")]
         command.wait_for_all(*finds, "idle started")
         command.signal(number)
         assert command.end() == 0
-    assert command.output.count("stop, and finds ['idle']") == 2
+    assert command.output.count(f"stop, and {found}") == 2
     order = [command.wait_for(part) for part in ("all plugins are stopped", "idle stopped")]
     assert sorted(order, key=command.lines.index) == order
     assert "Traceback" not in command.output
