@@ -1136,6 +1136,21 @@ def test_sys_exit_in_a_handler_ends_the_plugin_alone(
     assert seen.empty
 
 
+def test_sys_exit_in_a_timer_ends_a_plugin_whose_handler_is_awaited(
+    run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
+) -> None:
+    class ExitsMeanwhile(Stops):
+        async def handle_recv(self, data: Frames) -> None:
+            self.loop.call_soon(sys.exit, 3)
+            await asyncio.get_running_loop().create_future()
+
+    running = run_plugin(ExitsMeanwhile, raise_errors=False, seen=seen)
+    fake_circusd.publish("web", "spawn")
+    status = running.wait(lambda status: status.state == "failed", PATIENCE)
+    assert "sys.exit(3)" in (status.last_error or "")
+    assert seen.take()[0] == "handle_stop"
+
+
 def test_an_async_handler_that_never_ends_is_cancelled_after_the_grace_time(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
