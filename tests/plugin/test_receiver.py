@@ -234,3 +234,18 @@ def test_what_nobody_will_await_any_more_is_closed(rig: Rig) -> None:
     states = [inspect.getcoroutinestate(one) for one in (first, second)]
     assert states == [inspect.CORO_CLOSED] * 2
     assert rig.told == []
+
+
+def test_a_handler_that_comes_after_a_halt_gets_no_event(rig: Rig) -> None:
+    """As when another thread stops a plugin while its handler is being replaced."""
+    handled: list[Frames] = []
+    limit = rig.loop.call_later(PATIENCE, rig.loop.stop)
+    rig.receiver.start(lambda frames: handled.append(frames))
+    rig.receiver.halt()
+    rig.receiver._set_handler(lambda frames: handled.append(frames))
+    rig.publish(b"late")
+    assert rig.socket.poll(int(PATIENCE * 1000))
+    rig.loop.call_soon(rig.loop.stop)
+    rig.loop.run_forever()
+    limit.cancel()
+    assert handled == []
