@@ -240,9 +240,9 @@ def test_a_handler_that_comes_after_a_halt_gets_no_event(rig: Rig) -> None:
     """As when another thread stops a plugin while its handler is being replaced."""
     handled: list[Frames] = []
     limit = rig.loop.call_later(PATIENCE, rig.loop.stop)
-    rig.receiver.start(lambda frames: handled.append(frames))
+    rig.receiver.start(handled.append)
     rig.receiver.halt()
-    rig.receiver._set_handler(lambda frames: handled.append(frames))
+    rig.receiver._set_handler(handled.append)
     rig.publish(b"late")
     assert rig.socket.poll(int(PATIENCE * 1000))
     rig.loop.call_soon(rig.loop.stop)
