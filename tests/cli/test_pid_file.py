@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from command import Running, plugin, run, write_ini
 from patience import PATIENCE
 
+from circusplug import HostError
+from circusplug._cli.pid_file import pid_file
 from circusplug.testing import FakeCircusd
 
 
@@ -49,6 +52,19 @@ def test_the_file_holds_the_number_for_as_long_as_the_process_runs(
         assert command.end() == 0
     assert not path.exists()
     assert list(tmp_path.glob(".host.pid*")) == []
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    path = tmp_path / "host.pid"
+    with pytest.raises(HostError, match="Input/output error"), pid_file(str(path)):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_does_not_stay_if_circusd_does_not_start(ini: Path, tmp_path: Path) -> None:

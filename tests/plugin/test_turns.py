@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from patience import PATIENCE
@@ -115,6 +116,19 @@ def test_a_flood_takes_the_turn_and_a_few_events_do_not(
         plugin.wait_handled(events + 1, PATIENCE)
     assert bool(taken) is asked
     assert turns.turn._holder is None
+
+
+def test_the_turn_is_lost_after_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    turn, holder, following, results = Turn(), Place(), Place(), []
+    assert turn.take(holder)
+    clock[0] += turns.LIMIT
+    waiting = threading.Thread(target=lambda: results.append(turn.take(following)), daemon=True)
+    waiting.start()
+    waiting.join(PATIENCE)
+    assert results == [True]
+    assert turn.give(holder) is False
 
 
 @pytest.mark.usefixtures("patient")

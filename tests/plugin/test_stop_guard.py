@@ -1,0 +1,34 @@
+# The end of a `handle_stop` that does not return, and what is as before after it.
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+from circusplug._plugin import stop_guard
+from circusplug._plugin.stop_guard import StopGuard
+
+
+def test_code_that_swallows_its_end_is_ended_and_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_AGAIN", "_AT_LAST"):
+        monkeypatch.setattr(stop_guard, name, 0.01)
+    swallowed = []
+
+    def stubborn() -> None:
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException as error:
+                swallowed.append(error)
+
+    before = sys.gettrace(), signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeoutError, match="did not return"):
+        StopGuard(0.01).run(stubborn)
+    assert len(swallowed) >= 2
+    assert (sys.gettrace(), signal.getsignal(signal.SIGALRM)) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
