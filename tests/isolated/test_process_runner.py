@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from circusplug import HostConfig, PluginSpec
 from circusplug._isolated import messages
 from circusplug._isolated.pipes import Pipes
@@ -11,9 +15,17 @@ from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
 
 
-def new_runner(told: list[Notice]) -> ProcessRunner:
+def new_runner(told: list[Notice], counters: Counters | None = None) -> ProcessRunner:
     spec = PluginSpec("one", "troublemakers.Talker", isolate=True)
-    return ProcessRunner(spec, Surroundings(HostConfig(), Link(), told.append), Counters(), Pipes())
+    return ProcessRunner(
+        spec, Surroundings(HostConfig(), Link(), told.append), counters or Counters(), Pipes()
+    )
+
+
+def state(**figures: Any) -> messages.State:
+    counters = dict.fromkeys(messages.COUNTED, 0)
+    rest = {"lag": 0.0, "busy_since": 0.0, "connected": True, "awaits_circusd": False}
+    return messages.State(**{**counters, **rest, "last_error": None, **figures})
 
 
 def test_one_that_does_not_answer_is_busy_since_it_was_asked_the_first_time() -> None:
@@ -25,6 +37,35 @@ def test_one_that_does_not_answer_is_busy_since_it_was_asked_the_first_time() ->
     assert since > 0.0
     runner.refresh()
     assert runner.busy_since == since
+
+
+def test_nobody_waits_for_news_of_a_process_that_has_ended() -> None:
+    runner = new_runner([])
+    runner.heard(messages.Begun())
+    refreshed = runner.refresh()
+    assert refreshed is not None
+    assert not refreshed.is_set()
+    runner.ended(0)
+    assert refreshed.is_set()
+
+
+def test_the_worst_lag_of_earlier_lives_is_kept() -> None:
+    runner = new_runner([], Counters(lag=5.0, received=10))
+    runner.heard(state(lag=1.0, received=2))
+    assert (runner.counters.lag, runner.counters.received) == (5.0, 12)
+    runner.heard(state(lag=7.0, received=3))
+    assert (runner.counters.lag, runner.counters.received) == (7.0, 13)
+
+
+def test_one_that_was_given_up_while_it_was_forked_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = new_runner([])
+    done: list[str] = []
+    monkeypatch.setattr(runner._child, "launch", lambda *_: runner.abandon())
+    monkeypatch.setattr(runner._child, "kill", lambda: done.append("killed"))
+    runner._launch()
+    assert done == ["killed"]
 
 
 def test_what_happens_once_is_told_to_the_supervisor_once() -> None:
