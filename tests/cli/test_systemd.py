@@ -193,6 +193,7 @@ def test_a_plugin_that_stalls_is_told_of_and_keeps_the_watchdog_hungry(
         systemd.wait_for("READY=1")
         if watchdog:
             systemd.wait_for("WATCHDOG=1")
+        fake_circusd.wait_subscribed(timeout=PATIENCE)
         fake_circusd.publish("w", "spawn", process_pid=1)
         systemd.wait_for("STATUS=1 plugin: 1 stalled")
         since = len(systemd.told)

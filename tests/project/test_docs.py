@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -31,6 +32,7 @@ def page(topic: str) -> str:
     return (PAGES / f"{topic}.md").read_text(encoding="utf-8")
 
 
+@functools.cache
 def messages() -> list[str]:
     """All texts of the package's code, with … for what is put in."""
     found = []

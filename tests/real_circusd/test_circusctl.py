@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from circusd_real import RealCircusd, free_endpoints
 from command import Running, environment, plugin, write_ini
-from patience import PATIENCE
 from steered import Ends
+from stock_circusctl import Circusctl
 from wire import Wire
 
 from circusplug._control import places
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.skipif(not CIRCUSCTL.exists(), reason="circus has no ci
 class Host:
     """A host that runs, and circusctl for it."""
 
+    circusctl: Circusctl
+
     def __init__(self, file: Path) -> None:
         self.file = file
         endpoint = places.endpoint_of(str(file))
@@ -40,14 +42,10 @@ class Host:
 
     def ctl(self, *arguments: str, status: int = 0) -> str:
         """What circusctl prints, on whichever stream."""
-        done = subprocess.run(
-            [str(CIRCUSCTL), "--timeout", "30", "--endpoint", self.ends.endpoint, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
+        found, said = self.circusctl.run(
+            "--timeout", "30", "--endpoint", self.ends.endpoint, *arguments
         )
-        said = done.stdout + done.stderr
-        assert (done.returncode, "Traceback" in said) == (status, False), said
+        assert (found, "Traceback" in said) == (status, False), said
         return said.strip()
 
     def pid(self, name: str) -> str:
@@ -94,9 +92,12 @@ def host(
 ) -> Iterator[Host]:
     if request.param == "Host" and " " in sys.executable:
         pytest.skip("circusd starts no plugin if Python's own path holds a space")
-    for host in HOSTS[request.param](tmp_path_factory.mktemp("host")):
-        host.wait_active()
-        yield host
+    directory = tmp_path_factory.mktemp("host")
+    with Circusctl(directory / "said") as circusctl:
+        for host in HOSTS[request.param](directory):
+            host.circusctl = circusctl
+            host.wait_active()
+            yield host
 
 
 #: What circusctl is told, and what a part of what it prints looks like.
@@ -187,7 +188,9 @@ def test_listen_shows_what_happens_to_plugins(host: Host) -> None:
 
 @pytest.mark.parametrize("kind", ["run", "Host"])
 def test_quit_ends_the_host(kind: str, tmp_path: Path) -> None:
-    for host in HOSTS[kind](tmp_path):
-        host.wait_active()
-        assert host.ctl("quit", "--waiting") == "ok"
-        break
+    with Circusctl(tmp_path / "said") as circusctl:
+        for host in HOSTS[kind](tmp_path):
+            host.circusctl = circusctl
+            host.wait_active()
+            assert host.ctl("quit", "--waiting") == "ok"
+            break
