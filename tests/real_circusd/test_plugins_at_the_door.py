@@ -16,7 +16,7 @@ import pytest
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
 
-from circusplug._control.client import ControlClient
+from circusplug._control.client import ControlClient, NotRunningError
 from circusplug._errors import CircusdError
 
 QUIET = environment(PYTHONWARNINGS="")
@@ -105,7 +105,10 @@ class Up:
         options = {"max_retry": 5 + self._hint}
         while True:
             with contextlib.suppress(CircusdError):  # it is busy
-                self.ask("set", name="idle", options=options, waiting=True)
+                with contextlib.suppress(
+                    NotRunningError
+                ):  # the plugin was quicker, and asked to quit
+                    self.ask("set", name="idle", options=options, waiting=True)
                 return
 
     def heard(self) -> dict[str, Any]:
