@@ -74,7 +74,11 @@ def test_nothing_is_left_whoever_is_killed(tmp_path: Path, victims: tuple[str, .
                     fifo.wait_held()  # the isolated plugin's next life
                 command.signal(signal.SIGTERM)
             assert psutil.wait_procs(everybody[1:], PATIENCE)[1] == []
-            assert command.end() == expected_status(victims)
+            status = command.end()
+            if (
+                "host" not in victims[1:] or status != 1
+            ):  # 1: it was quicker, as its circusd had gone
+                assert status == expected_status(victims)
         fifo.wait_unheld()
     assert list(temporary.iterdir()) == []
     lines = marks.read_text().splitlines()
