@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -66,6 +67,21 @@ def test_one_that_was_given_up_while_it_was_forked_is_killed(
     monkeypatch.setattr(runner._child, "kill", lambda: done.append("killed"))
     runner._launch()
     assert done == ["killed"]
+
+
+def test_a_second_stop_gives_no_more_time_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = new_runner([])
+    orders: list[messages.Stop] = []
+    monkeypatch.setattr(runner._child, "launch", lambda *_: None)
+    monkeypatch.setattr(runner._child, "send", orders.append)
+    monkeypatch.setattr(runner._reader, "call_at", lambda *_: None)
+    runner._launch()
+    now = time.monotonic()
+    for seconds in (20.0, 40.0, 10.0):
+        runner.begin_stop(now + seconds)
+    first, second, third = (order.seconds for order in orders)
+    assert second <= first
+    assert third < 10.0
 
 
 def test_what_happens_once_is_told_to_the_supervisor_once() -> None:
