@@ -74,11 +74,7 @@ def test_nothing_is_left_whoever_is_killed(tmp_path: Path, victims: tuple[str, .
                     fifo.wait_held()  # the isolated plugin's next life
                 command.signal(signal.SIGTERM)
             assert psutil.wait_procs(everybody[1:], PATIENCE)[1] == []
-            status = command.end()
-            if (
-                "host" not in victims[1:] or status != 1
-            ):  # 1: it was quicker, as its circusd had gone
-                assert status == expected_status(victims)
+            assert command.end() in expected_statuses(victims)
         fifo.wait_unheld()
     assert list(temporary.iterdir()) == []
     lines = marks.read_text().splitlines()
@@ -99,8 +95,10 @@ def processes(command: Running) -> dict[str, int]:
     return dict(zip(PROCESSES, (command.pid, circusd, guard, forkserver), strict=True))
 
 
-def expected_status(victims: tuple[str, ...]) -> int:
-    """The exit status of `up`: a failure if circusd, or its guard, has ended unasked."""
-    if "host" in victims:
-        return -signal.SIGKILL
-    return 1 if {"circusd", "guard"} & {*victims} else 0
+def expected_statuses(victims: tuple[str, ...]) -> set[int]:
+    """What `up` ends with: a failure if circusd, or its guard, has ended unasked."""
+    failure = 1 if {"circusd", "guard"} & {*victims} else 0
+    if "host" not in victims:
+        return {failure}
+    # One that is killed last may have ended by itself, as its circusd had gone a moment before.
+    return {-signal.SIGKILL} | ({failure} if victims[0] != "host" and failure else set())
