@@ -14,8 +14,9 @@ from circusplug._plugin.stop_guard import StopGuard
 def test_code_that_swallows_its_end_is_ended_and_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The more, the more surely it is not interrupted while it deals with the one before.
     for name in ("_AGAIN", "_AT_LAST"):
-        monkeypatch.setattr(stop_guard, name, 0.01)
+        monkeypatch.setattr(stop_guard, name, 0.2)
     swallowed = []
 
     def stubborn() -> None:
