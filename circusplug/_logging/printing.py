@@ -115,6 +115,8 @@ class _MarkedOutput(io.RawIOBase):
         self._put(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
 
     def _put(self, data: bytes) -> None:
+        if not data:
+            return  # the stream may be closed by now
         if self._file is not None:
             self._file.write(data)
         else:

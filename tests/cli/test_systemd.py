@@ -165,7 +165,7 @@ def test_nothing_that_up_starts_can_speak_for_it(systemd: Systemd, tmp_path: Pat
         tmp_path, *free_endpoints(2), "[watcher:w]\ncmd = sleep 1000\ncopy_env = true\n",
         witness(systemd, "a"), witness(systemd, "b", isolate="true"),
     )  # fmt: skip
-    env = service(systemd, WATCHDOG_USEC="60000000")
+    env = service(systemd, WATCHDOG_USEC="60000000", PYTHONWARNINGS="")
     with Running(tmp_path, "up", path, program=PATIENT, env=env) as command:
         systemd.wait_for("READY=1")
         below = psutil.Process(command.pid).children(recursive=True)
