@@ -120,9 +120,9 @@ def host_file(
             circusd.start(stack, arbiter)
         elif not config.ssh_server:
             stack.enter_context(_warning_of_doubles(config))
-        signals.host_takes_over()
         try:
-            arbiter.start()
+            with signals.host_has_it():
+                arbiter.start()
         except HostError:
             if circusd is None or not circusd.has_quit:
                 raise
@@ -205,8 +205,7 @@ def host_plugin(
         log.info("Endpoint: %r", endpoint)
         log.info("Pub/sub: %r", pubsub_endpoint)
         log.info("Starting")
-        with signals_of_process(arbiter) as signals:
-            signals.host_takes_over()
+        with signals_of_process(arbiter) as signals, signals.host_has_it():
             arbiter.start()
     status = arbiter.plugins[spec.name]
     if status.state == "failed":

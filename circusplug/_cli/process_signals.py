@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from .. import _logs
+from .._errors import HostError
 from .._host.arbiter import Arbiter
 from .._signals import Handler, ignore, take_signal
 
@@ -23,15 +24,26 @@ class _Signals:
     def __init__(self, arbiter: Arbiter) -> None:
         self._arbiter = arbiter
         self._host_has_it = False
+        self._beside_host: int | None = None  # a signal that came when the host had no handlers
 
-    def host_takes_over(self) -> None:
-        """From now on the host decides; what comes when it has ended changes nothing more."""
+    @contextlib.contextmanager
+    def host_has_it(self) -> Iterator[None]:
+        """From now on it is the host that is to be stopped; once it has ended, nothing is."""
         self._host_has_it = True
+        try:
+            yield
+        except HostError:
+            if self._beside_host is not None:  # it was stopped before it began
+                raise SystemExit(128 + self._beside_host) from None
+            raise
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """End the set-up, and what it has started with it."""
         if not self._host_has_it:
             raise SystemExit(128 + number)
+        self._beside_host = number
+        # On a thread: the main one may hold the lock that this takes.
+        threading.Thread(target=self._arbiter.stop, daemon=True).start()
 
     def show_stacks(self, number: int, frame: FrameType | None) -> None:
         """Log what each thread does, and stop."""
@@ -68,4 +80,4 @@ def signals_of_process(arbiter: Arbiter) -> Iterator[_Signals]:
     try:
         yield signals
     finally:
-        signals.host_takes_over()
+        signals._host_has_it = True

@@ -205,3 +205,26 @@ def test_a_host_that_shall_exit_when_done_does_and_says_that_all_have_failed(
     assert done.returncode == 1
     assert "every plugin has failed for good" in done.stderr
     assert done.stderr.endswith("circusplug: no plugin is left that runs: a has failed for good\n")
+
+
+#: The command, but a signal comes when the host has begun and has no handlers yet.
+INTERRUPTED = [
+    sys.executable,
+    "-c",
+    "import os, signal; from circusplug._cli import main; from circusplug._host import arbiter\n"
+    "opened = arbiter.Steering.opened\n"
+    "def interrupted(*arguments):\n"
+    "    os.kill(os.getpid(), signal.SIGINT)\n"
+    "    return opened(*arguments)\n"
+    "arbiter.Steering.opened = interrupted\n"
+    "main.run()",
+]
+
+
+def test_ctrl_c_is_heard_while_the_host_takes_over(
+    tmp_path: Path, fake_circusd: FakeCircusd
+) -> None:
+    path = write_ini(tmp_path, fake_circusd.endpoint, fake_circusd.pubsub_endpoint, plugin("one"))
+    with Running(tmp_path, "run", path, program=INTERRUPTED) as command:
+        assert command.end() in (0, 130)
+    assert "Traceback" not in command.output
