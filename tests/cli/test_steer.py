@@ -18,6 +18,7 @@ import pytest
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, run, write_ini
 from patience import PATIENCE
+from stopped import stopped
 
 from circusplug._cli import steer
 from circusplug._control import client as control_client
@@ -333,26 +334,20 @@ def test_a_host_that_stands_still_is_waited_for_and_told_of(
 ) -> None:
     monkeypatch.setattr(control_client, "REPLY_TIMEOUT", 0.2)
     told = json.loads(host.type_json("status", "--json"))["options"]
-    os.kill(told["pid"], signal.SIGSTOP)
-    try:
-        with (
-            ControlClient(told["endpoint"]) as client,
-            pytest.raises(HostError, match=r"does not answer within 0.2 s"),
-        ):
-            client.ask("status")
-    finally:
-        os.kill(told["pid"], signal.SIGCONT)
+    with (
+        stopped(told["pid"]),
+        ControlClient(told["endpoint"]) as client,
+        pytest.raises(HostError, match=r"does not answer within 0.2 s"),
+    ):
+        client.ask("status")
     assert "\na " in host.type("status").stdout
 
 
 def test_a_host_that_does_not_answer_is_a_failure_and_not_an_absent_one(host: Scene) -> None:
     pid = json.loads(host.type_json("status", "--json"))["options"]["pid"]
-    os.kill(pid, signal.SIGSTOP)
     host.program[-1] = host.program[-1].replace(f"= {PATIENCE};", "= 0.2;")
-    try:
+    with stopped(pid):
         done = host.run("status")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.match(
         r"circusplug: the host on ipc://\S+ does not answer within 0.2 s\n", done.stderr

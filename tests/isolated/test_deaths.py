@@ -19,6 +19,7 @@ from command import Fifo, Running, assert_ends, environment
 from hosts import all_run
 from patience import PATIENCE
 from scene import Scene, forkserver, here, said, scene
+from stopped import stopped
 from troublemakers import Talker
 
 from circusplug import Arbiter
@@ -336,10 +337,11 @@ def test_a_request_that_a_dying_forkserver_took_is_made_again(
 
     def ask_dying(fds: list[int], grace: float) -> None:
         asked.append(forkserver())
-        if len(asked) == 1:
-            os.kill(asked[0], signal.SIGSTOP)
-        request(fds, grace)
-        if len(asked) == 1:
+        if len(asked) > 1:
+            request(fds, grace)
+            return
+        with stopped(asked[0]):
+            request(fds, grace)
             os.kill(asked[0], signal.SIGKILL)
 
     with FakeCircusd() as circusd, Arbiter(
@@ -369,15 +371,12 @@ def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
 def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is_ended() -> None:
     late = {"use": Talker, "name": "late", "isolate": True, "host.restart": "never"}
     with scene() as stage:
-        os.kill(forkserver(), signal.SIGSTOP)
-        try:
+        with stopped(forkserver()):
             stage.arbiter.add_plugin({**late, "host.start_timeout": 0.2, "active": False})
             stage.arbiter.start_plugin("late")
             after = stage.arbiter.wait(lambda now: now["late"].state == "failed", PATIENCE)
             assert after["late"].last_error == "not initialised after 0.2 s"
             stage.assert_siblings_work()
-        finally:
-            os.kill(forkserver(), signal.SIGCONT)
         stage.make("kill")
         stage.wait_replaced()
         # That one was forked after the late one, which must be gone with the host.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import zmq
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
 from patience import PATIENCE
+from stopped import stopped
 
 from circusplug._control.client import ControlClient
 from circusplug._errors import CircusdError
@@ -109,24 +109,20 @@ def test_the_whole_file_is_read_again(how: str, door: Door) -> None:
 
 def test_a_circusd_that_hangs_holds_up_no_command_about_plugins(door: Door) -> None:
     found = door.ask("dstats")["info"]["pid"]
-    os.kill(found, signal.SIGSTOP)
-    try:
-        asked = [{"id": n, "command": "status", "properties": {}} for n in range(50)]
-        with zmq.Context() as context, context.socket(zmq.DEALER) as other:
-            other.linger = 0
-            other.connect(door.client.endpoint)
+    asked = [{"id": n, "command": "status", "properties": {}} for n in range(50)]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        other.linger = 0
+        other.connect(door.client.endpoint)
+        with stopped(found):
             for request in asked:
                 other.send_json(request)
             assert door.ask("status", name="plugin:one")["status"] == "active"
             door.ask("restart", name="plugin:one", waiting=True)
-            os.kill(found, signal.SIGCONT)
-            answered = []
-            for _ in asked:
-                assert other.poll(int(1000 * PATIENCE))
-                answered.append(other.recv_json()["id"])
-        assert sorted(answered) == list(range(50))
-    finally:
-        os.kill(found, signal.SIGCONT)
+        answered = []
+        for _ in asked:
+            assert other.poll(int(1000 * PATIENCE))
+            answered.append(other.recv_json()["id"])
+    assert sorted(answered) == list(range(50))
 
 
 def test_without_the_door_circusd_is_at_the_endpoint_of_the_file(tmp_path: Path) -> None:
