@@ -14,29 +14,34 @@ A plugin receives every event that circusd publishes and sends it commands::
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import _platform  # noqa: F401 - before all others
-from ._config.host_options import HostOptions
-from ._config.specs import HostConfig, PluginSpec
-from ._errors import (
-    CallConflict,
-    CallError,
-    CallTimeout,
-    CircusdError,
-    CircusPlugError,
-    ConfigError,
-    EventError,
-    HostError,
-    PluginLoadError,
-    PluginStateError,
-    SpecError,
-)
-from ._host.arbiter import Arbiter
-from ._host.get_arbiter import BackgroundArbiter, get_arbiter
-from ._host.host_plugin import Host
-from ._loop.periodic import Periodic
-from ._plugin.base import CircusPlugin
-from ._status import Counters, PluginStatus
-from ._wire.events import Event
+
+if TYPE_CHECKING:
+    from ._config.host_options import HostOptions
+    from ._config.specs import HostConfig, PluginSpec
+    from ._errors import (
+        CallConflict,
+        CallError,
+        CallTimeout,
+        CircusdError,
+        CircusPlugError,
+        ConfigError,
+        EventError,
+        HostError,
+        PluginLoadError,
+        PluginStateError,
+        SpecError,
+    )
+    from ._host.arbiter import Arbiter
+    from ._host.get_arbiter import BackgroundArbiter, get_arbiter
+    from ._host.host_plugin import Host
+    from ._loop.periodic import Periodic
+    from ._plugin.base import CircusPlugin
+    from ._status import Counters, PluginStatus
+    from ._wire.events import Event
 
 __all__ = [
     "Arbiter",
@@ -66,3 +71,31 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+#: Where each name is defined. It is imported with its first use: a command that asks a host for its
+#: plugins, and a run of pytest without any, need none of them.
+_HOMES = {
+    "_config.host_options": ["HostOptions"],
+    "_config.specs": ["HostConfig", "PluginSpec"],
+    "_errors": [name for name in __all__ if name.endswith("Error") or name.startswith("Call")],
+    "_host.arbiter": ["Arbiter"],
+    "_host.get_arbiter": ["BackgroundArbiter", "get_arbiter"],
+    "_host.host_plugin": ["Host"],
+    "_loop.periodic": ["Periodic"],
+    "_plugin.base": ["CircusPlugin"],
+    "_status": ["Counters", "PluginStatus"],
+    "_wire.events": ["Event"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f".{module}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "PLUG_NESTED": "$(circus.env.PLUG_HOME)",
     "PLUG_INCLUDE": "extra",
 }
-many = settings(max_examples=int(os.environ.get("CIRCUSPLUG_EXAMPLES", "60")))
+many = settings(max_examples=int(os.environ.get("CIRCUSPLUG_EXAMPLES", "30")))
 
 
 # Circus warns of a fruitless include by a logger method that is deprecated itself.

@@ -88,12 +88,11 @@ def test_all_names_everything_public_in_order_and_nothing_else() -> None:
     names = circusplug.__all__
     assert names == sorted(names)
     assert len(set(names)) == len(names)
-    public = {
-        name
-        for name, item in vars(circusplug).items()
-        if not name.startswith("_") and not isinstance(item, type(sys)) and name != "annotations"
-    }
-    assert set(names) == {*public, "__version__"}
+    homes = [name for names in circusplug._HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == names
+    assert set(names) <= set(dir(circusplug))
+    with pytest.raises(AttributeError, match="'circusplug' has no attribute 'Watcher'"):
+        circusplug.Watcher  # noqa: B018 - looked up
 
 
 def test_what_is_public_has_a_docstring() -> None:

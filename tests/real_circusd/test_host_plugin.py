@@ -309,9 +309,12 @@ def drive(wire: Wire, record: Record) -> list[list[object]]:
     wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
     while record.next(0.2) != ["web", "updated"]:
         wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
+    while wire.call("status", name="web")["status"] != "active":
+        pass
     for order in ("stop", "start"):  # what was asked for too often is over after that
-        wire.call(order, name="web", waiting=True)
-    record.until("web", "start")
+        while wire.call(order, name="web", waiting=True)["status"] != "ok":
+            pass  # circusd has not finished with its first start
+        record.until("web", order)
     for order in ("restart", "incr", "decr", "stop", "start"):
         reply = wire.call(order, name="web", waiting=True)
         assert reply["status"] == "ok", reply
