@@ -125,17 +125,31 @@ def test_a_plugin_that_stops_itself_starts_again_only_with_restart_always(
         assert arbiter.plugins["a"].last_error is None
 
 
+class RaisesAfter(RaisesInInit):
+    """Waits for something before it raises."""
+
+    def handle_init(self) -> None:
+        self.config["after"]()
+        super().handle_init()
+
+
 @pytest.mark.parametrize("options", [{}, {"host.restart_delay": 0, "host.max_restarts": 1}])
 def test_a_critical_plugin_that_gives_up_takes_the_host_with_it(
     options: dict[str, Any], host: MakeHost, journal: Journal
 ) -> None:
     rules = options or {"host.restart": "never"}
-    bad = member("bad", RaisesInInit, **{"host.critical": True, **rules})
+    others = ("a", "c")
+
+    def all_run() -> None:
+        for name in others:
+            arbiter.wait(state_is(name, "running"), PATIENCE)
+
+    bad = member("bad", RaisesAfter, after=all_run, **{"host.critical": True, **rules})
     arbiter = host(member("a"), bad, member("c"))
     with pytest.raises(HostError, match=r"bad is critical and has failed for good: .*handle_init"):
         arbiter.start()
     assert arbiter.failure is not None
-    assert journal.names("stop") in (["a"], ["c", "a"])
+    assert journal.names("stop") == ["c", "a"]
     assert [each.state for each in arbiter.plugins.values()] == ["stopped", "failed", "stopped"]
 
 
