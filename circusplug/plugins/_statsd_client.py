@@ -1,8 +1,8 @@
 # Sends figures to a statsd daemon, over UDP or a Unix socket, without ever waiting for it.
 #
 # Lines go together into packets, which leave when one is full or the plugin's loop has nothing else
-# to do. A name is looked up on a thread of its own; until it is known, the newest packets wait. While
-# nobody listens, figures are dropped, as they are by UDP itself.
+# to do. A name is looked up on a thread of its own; until it is known, the newest packets wait.
+# While nobody listens, figures are dropped, as they are by UDP itself.
 #
 # Owner: the plugin's thread, but for `_address`, which the thread that looks a name up sets.
 

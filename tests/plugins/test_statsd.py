@@ -1,14 +1,11 @@
-# Statsd and FullStats: what arrives at a daemon's socket, byte by byte, and what a daemon that is away
-# costs.
+# Statsd and FullStats: what arrives at a daemon's socket, and what a daemon that is away costs.
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
