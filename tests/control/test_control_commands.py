@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -325,6 +326,20 @@ def test_a_second_host_at_the_same_endpoint_does_not_start(fake_circusd: FakeCir
         ):
             pass
         assert host.ok("list")["watchers"] == ["plugin:a"]
+
+
+def test_a_host_that_ends_leaves_the_socket_of_another_that_has_come_there(
+    fake_circusd: FakeCircusd,
+) -> None:
+    with (
+        steered(fake_circusd, {"use": Talker, "name": "a"}) as host,
+        socket.socket(socket.AF_UNIX) as other,
+    ):
+        path = host.ends.endpoint.removeprefix("ipc://")
+        os.unlink(path)  # as somebody may who takes its host for dead
+        other.bind(path)
+        host.arbiter.stop()
+        assert os.path.exists(path)
 
 
 def test_a_host_that_cannot_publish_does_not_start_and_leaves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -240,3 +241,14 @@ def test_an_endpoint_on_this_machine_is_taken(endpoint: str) -> None:
 def test_an_endpoint_that_others_could_reach_is_refused(endpoint: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         control_endpoint(endpoint)
+
+
+def test_while_one_host_binds_no_other_looks(runtime: Path) -> None:
+    path = runtime / "circusplug" / "x.sock"
+    with places.claimed(str(path)):
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(directory)

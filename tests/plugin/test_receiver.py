@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from patience import PATIENCE
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin.event_connection import Connection
 from circusplug._plugin.receiver import Frames, Receiver
+from circusplug._plugin.turns import turn
 from circusplug._status import Counters
 
 
@@ -208,3 +210,42 @@ def test_a_connection_that_came_while_a_callback_blocked_is_told_before_its_even
     rig.loop.call_soon(block)
     rig.run(lambda frames: None, until=b"new")
     assert rig.told == [False, True, b"new"]
+
+
+def test_one_that_is_halted_waits_for_no_turn(rig: Rig) -> None:
+    rig.receiver.halt()
+    assert turn.take(rig.receiver._place) is False
+    assert turn._holder is None
+
+
+def test_what_nobody_will_await_any_more_is_closed(rig: Rig) -> None:
+    """Else Python would complain of it, when and where it is collected."""
+
+    async def follow() -> None:
+        rig.told.append("followed")
+
+    first, second = follow(), follow()
+    rig.receiver.await_in_order(first, "handle_connect")
+    rig.receiver.await_in_order(second, "handle_connect")
+    task = rig.receiver.stop()
+    assert task is not None
+    rig.loop.run_until_complete(asyncio.wait([task]))
+    rig.receiver.close()
+    states = [inspect.getcoroutinestate(one) for one in (first, second)]
+    assert states == [inspect.CORO_CLOSED] * 2
+    assert rig.told == []
+
+
+def test_a_handler_that_comes_after_a_halt_gets_no_event(rig: Rig) -> None:
+    """As when another thread stops a plugin while its handler is being replaced."""
+    handled: list[Frames] = []
+    limit = rig.loop.call_later(PATIENCE, rig.loop.stop)
+    rig.receiver.start(handled.append)
+    rig.receiver.halt()
+    rig.receiver._set_handler(handled.append)
+    rig.publish(b"late")
+    assert rig.socket.poll(int(PATIENCE * 1000))
+    rig.loop.call_soon(rig.loop.stop)
+    rig.loop.run_forever()
+    limit.cancel()
+    assert handled == []
