@@ -17,7 +17,7 @@ from circusplug import CallError, CircusPlugin, SpecError
 from circusplug.options import Command, Names, Seconds, Secret, declare, option
 
 from ._delivery import CommandDelivery, Delivery, DeliveryError, deliver
-from ._flapping import DeathWatch, Flap, within
+from ._deaths import DeathWatch, Flap, within
 from ._mail import MailDelivery, MailServer, make_mail
 from ._pause import Pauses
 

@@ -24,7 +24,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, Event, SpecError
 from circusplug.plugins import FlappingAlert, LoadScaler, Logger
-from circusplug.plugins._flapping import DeathWatch, Flap
+from circusplug.plugins._deaths import DeathWatch, Flap
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
