@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import time
@@ -166,12 +167,9 @@ class Door(ControlServer):
             "properties": request.properties,
             "msg_type": None if may_conflict else request.kind,
         }
-        try:
-            assert self._circusd is not None
+        assert self._circusd is not None
+        with contextlib.suppress(zmq.Again):  # it hangs: there is no reply, as without us
             self._circusd.send(json.dumps(passed).encode(), zmq.NOBLOCK)
-        except zmq.Again:
-            # It hangs. Who asked finds no reply, as there would be none without us.
-            self._under_way.pop(self._last_id, None)
 
     def _take_reply(self) -> None:
         assert self._circusd is not None

@@ -258,14 +258,12 @@ class Server:
         identity, *frames = router.recv_multipart()
 
         def send_back(frame: bytes) -> None:
-            # A reply that comes after a restart has nobody left to go to.
-            if self._router is router:
-                try:
-                    router.send_multipart([identity, frame], zmq.NOBLOCK)
-                except zmq.Again:
-                    self.not_read()
-                except zmq.ZMQError:  # who asked has left
-                    pass
+            try:
+                router.send_multipart([identity, frame], zmq.NOBLOCK)
+            except zmq.Again:
+                self.not_read()
+            except zmq.ZMQError:  # who asked has left, or the socket was closed meanwhile
+                pass
 
         # Several frames are no command, as little as none.
         self._on_request(send_back, frames[0] if len(frames) == 1 else b"")

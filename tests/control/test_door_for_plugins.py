@@ -13,7 +13,7 @@ from members import Journal, Member
 from patience import PATIENCE
 from steered import control_ends
 
-from circusplug import Arbiter, CallError
+from circusplug import Arbiter, CallError, CallTimeout
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control import door
 from circusplug._control.door import Door
@@ -127,3 +127,17 @@ def test_a_circusd_that_stays_busy_is_told_of(
         scene.plugin.call("restart", name=TWO)
     journal.wait("two", "init", 2)
     assert scene.at_door == ["restart"]
+
+
+def test_commands_that_circusd_never_answers_are_forgotten_in_the_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_MOST_UNDER_WAY", 3)
+    scene.circusd.silence("status")
+    for _ in range(5):
+        with pytest.raises(CallTimeout):
+            scene.plugin.call("status", timeout=0.05)
+    the_door = scene.arbiter._steering._door  # type: ignore[union-attr]
+    assert the_door is not None
+    assert len(scene.at_door) == 5
+    assert len(the_door._under_way) == 3

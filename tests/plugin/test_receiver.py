@@ -249,3 +249,16 @@ def test_a_handler_that_comes_after_a_halt_gets_no_event(rig: Rig) -> None:
     rig.loop.run_forever()
     limit.cancel()
     assert handled == []
+
+
+def test_what_was_to_be_awaited_is_awaited_although_the_task_for_it_was_cancelled(rig: Rig) -> None:
+    async def follow() -> None:
+        rig.told.append("followed")
+        rig.loop.stop()
+
+    limit = rig.loop.call_later(PATIENCE, rig.loop.stop)
+    rig.receiver.await_in_order(follow(), "handle_connect")
+    rig.receiver.cancel_in_hand()  # before it has begun
+    rig.loop.run_forever()
+    limit.cancel()
+    assert rig.told == ["followed"]
