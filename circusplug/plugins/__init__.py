@@ -14,8 +14,9 @@ yours could not use as well.
 from __future__ import annotations
 
 from ._alert import FlappingAlert
+from ._flapping import Flapping
 from ._logger import Logger
 from ._scaler import LoadScaler
 from ._statsd import FullStats, Statsd
 
-__all__ = ["FlappingAlert", "FullStats", "LoadScaler", "Logger", "Statsd"]
+__all__ = ["Flapping", "FlappingAlert", "FullStats", "LoadScaler", "Logger", "Statsd"]

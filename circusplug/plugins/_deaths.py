@@ -37,30 +37,23 @@ class Flap:
 
 
 class DeathWatch:
-    """Counts the deaths that circusd did not ask for.
+    """Counts the deaths of each watcher that circusd did not ask for.
 
     circusd publishes ``kill`` when it signals a process, be it for a stop, a reload or because
     of its age; the ``reap`` that follows is no crash. As a signal need not end a process (HUP,
     for one), a ``kill`` excuses a death for a limited time only.
 
     Args:
-        attempts: How many deaths are too many.
-        window: Within how many seconds.
         kill_grace: For how many seconds a kill excuses the death of its process.
     """
 
-    def __init__(self, attempts: int, window: float, kill_grace: float) -> None:
-        self._attempts = attempts
-        self._window = window
+    def __init__(self, kill_grace: float) -> None:
         self._kill_grace = kill_grace
         self._deaths: dict[str, deque[float]] = {}
         self._killed: dict[int, float] = {}  # when, by pid; the oldest first
 
-    def observe(self, event: Event) -> Flap | None:
-        """Take in an event; the watcher's `Flap` if that was one death too many.
-
-        The count begins anew after that.
-        """
+    def is_crash(self, event: Event) -> bool:
+        """Take in an event; whether it is a death that circusd did not ask for."""
         pid = event.pid
         if event.action == "kill" and pid is not None:
             self._remember_kill(pid, event.time)
@@ -68,9 +61,26 @@ class DeathWatch:
             self._killed.pop(pid, None)  # a new process that got an old number
         elif event.action == "remove":
             self._deaths.pop(event.watcher, None)
-        elif event.action == "reap" and not self._was_asked_for(pid, event.time):
-            return self._count(event)
-        return None
+        return event.action == "reap" and not self._was_asked_for(pid, event.time)
+
+    def count(self, event: Event, attempts: int, window: float) -> Flap | None:
+        """Count a crash; the watcher's `Flap` if that was one death too many.
+
+        The count begins anew after that.
+
+        Args:
+            event: The crash.
+            attempts: How many deaths are too many.
+            window: Within how many seconds.
+        """
+        deaths = self._deaths.setdefault(event.watcher, deque())
+        while deaths and not within(deaths[0], event.time, window):
+            deaths.popleft()
+        deaths.append(event.time)
+        if len(deaths) < attempts:
+            return None
+        del self._deaths[event.watcher]
+        return Flap(event.watcher, len(deaths), event.time - deaths[0], event)
 
     def forget(self) -> None:
         """Begin anew, for events may have been missed."""
@@ -88,16 +98,6 @@ class DeathWatch:
     def _was_asked_for(self, pid: int | None, moment: float) -> bool:
         killed = self._killed.pop(pid, None) if pid is not None else None
         return killed is not None and within(killed, moment, self._kill_grace)
-
-    def _count(self, event: Event) -> Flap | None:
-        deaths = self._deaths.setdefault(event.watcher, deque())
-        while deaths and not within(deaths[0], event.time, self._window):
-            deaths.popleft()
-        deaths.append(event.time)
-        if len(deaths) < self._attempts:
-            return None
-        del self._deaths[event.watcher]
-        return Flap(event.watcher, len(deaths), event.time - deaths[0], event)
 
 
 def within(earlier: float, later: float, seconds: float) -> bool:

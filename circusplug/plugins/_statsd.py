@@ -98,8 +98,8 @@ class FullStats(SendsFigures):
     """Sends what circusd's ``stats`` command tells of each watcher's processes as gauges.
 
     The gauges are ``circus.APPLICATION.watcher._stats.WATCHER.FIGURE``: ``watchers_num`` (how many
-    processes there are), ``cpu_max``, ``cpu_sum``, ``mem_pct_max``, ``mem_pct_sum``, ``mem_max`` and
-    ``mem_sum`` (bytes). circusd's own plugins are left out. While circusd does not answer,
+    processes there are), ``cpu_max``, ``cpu_sum``, ``mem_pct_max``, ``mem_pct_sum``, ``mem_max``
+    and ``mem_sum`` (bytes). circusd's own plugins are left out. While circusd does not answer,
     ``_stats.error`` is counted.
     """
 
