@@ -56,8 +56,9 @@ class Flapping(CircusPlugin):
 
     Deaths that circusd asked for (a stop, a reload, a process that became too old) do not count,
     nor do those with one of `exit_codes`. After `max_retry` tries in a row the watcher stays
-    stopped, which is an error in the log. Whoever starts or removes the watcher meanwhile goes first: then
-    nothing is started any more. When this plugin is stopped, what it has stopped is started.
+    stopped, which is an error in the log. Whoever starts or removes the watcher meanwhile goes
+    first: then nothing is started any more. When this plugin is stopped, what it has stopped is
+    started.
     """
 
     name = "flapping"
