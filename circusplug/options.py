@@ -72,7 +72,7 @@ __all__ = [
 T = TypeVar("T")
 
 #: Names that every plugin's section has a meaning of its own for.
-_TAKEN = frozenset({"active", "isolate", "name", "use"})
+_TAKEN = frozenset({"isolate", "name", "use"})
 _ENTRY = "circusplug"
 
 

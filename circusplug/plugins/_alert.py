@@ -16,8 +16,8 @@ from typing import Any, Literal
 from circusplug import CallError, CircusPlugin, SpecError
 from circusplug.options import Command, Names, Seconds, Secret, declare, option
 
+from ._deaths import DeathWatch, Flap, within
 from ._delivery import CommandDelivery, Delivery, DeliveryError, deliver
-from ._flapping import DeathWatch, Flap, within
 from ._mail import MailDelivery, MailServer, make_mail
 from ._pause import Pauses
 
@@ -84,7 +84,7 @@ class FlappingAlert(CircusPlugin):
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
         options = self.options
-        self._deaths = DeathWatch(options.attempts, options.window, options.kill_grace)
+        self._deaths = DeathWatch(options.kill_grace)
         # Events carry names in lower case, with underscores for spaces.
         self._patterns = [
             re.compile(fnmatch.translate(pattern.lower().replace(" ", "_")))
@@ -97,7 +97,7 @@ class FlappingAlert(CircusPlugin):
             options.smtp_password,
             options.smtp_tls or ("starttls" if options.smtp_user else "no"),
         )
-        self._pauses = Pauses(self, options.retry_in, self.patience)
+        self._pauses = Pauses(self, self.patience)
         self._told: dict[str, float] = {}
         self._under_way = 0
 
@@ -112,9 +112,11 @@ class FlappingAlert(CircusPlugin):
             self._pauses.cancel(watcher)
         if not any(pattern.match(watcher) for pattern in self._patterns):
             return
-        flap = self._deaths.observe(self.parse_event(data))
-        if flap is not None:
-            self.loop.add_callback(self._raise_alarm, flap)
+        event, options = self.parse_event(data), self.options
+        if self._deaths.is_crash(event):
+            flap = self._deaths.count(event, options.attempts, options.window)
+            if flap is not None:
+                self.loop.add_callback(self._raise_alarm, flap)
 
     def handle_reconnect(self) -> None:
         self._deaths.forget()
@@ -134,7 +136,7 @@ class FlappingAlert(CircusPlugin):
             self._told[flap.watcher] = flap.last.time
             tasks += self._tell(flap, name)
         if self.options.stop:
-            tasks.append(self._pauses.begin(flap.watcher, name))
+            tasks.append(self._pauses.begin(flap.watcher, name, self.options.retry_in))
         await asyncio.gather(*tasks)
 
     def _tell(self, flap: Flap, name: str) -> list[Awaitable[None]]:

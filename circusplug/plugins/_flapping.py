@@ -1,116 +1,120 @@
-# Decides when a watcher's processes die too often. No sockets, no threads, no clock: time is
-# what the events say, so a backlog that is read late is judged as it happened.
+# Stops a watcher whose processes die again and again, starts it again later, and gives it up after
+# some tries. What counts as too often is decided in _deaths.py, stop and start are in _pause.py.
+#
+# Owner: the plugin's thread; `handle_stop` runs when that thread is parked.
 
 from __future__ import annotations
 
-import signal
-from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
-from circusplug import Event
+from circusplug import CallError, CircusPlugin, Event
+from circusplug.options import Seconds, declare, option
+
+from ._deaths import DeathWatch, Flap, within
+from ._pause import Pauses
+
+#: How long a command that meets conflicts is sent again, in seconds: stopping a watcher keeps
+#: circusd busy for its ``graceful_timeout``.
+PATIENCE = 120.0
+#: As often as it takes.
+_ALWAYS = -1
+#: What `retry_in` is at least, in seconds; none at all would mean for good.
+_LEAST = 0.001
 
 
 @dataclass(frozen=True)
-class Flap:
-    """A watcher whose processes died too often.
+class FlappingOptions:
+    """What `Flapping` can be told; each but `kill_grace` for single watchers, too."""
 
-    Attributes:
-        watcher: Its name as in events.
-        deaths: How many processes died.
-        seconds: Within which time.
-        last: The event of the last death.
+    attempts: int = option(2, minimum=1, per_watcher=True, meaning="how many deaths are too many")
+    window: Seconds = option(
+        1, per_watcher=True, meaning="within how long, circusd's check_delay not counted"
+    )
+    retry_in: Seconds = option(
+        7, per_watcher=True, meaning="how long a watcher stays stopped until it is tried again"
+    )
+    max_retry: int = option(
+        5,
+        minimum=_ALWAYS,
+        per_watcher=True,
+        meaning="how many tries it has until it stays stopped; -1: any number",
+    )
+    active: bool = option(True, per_watcher=True, meaning="no leaves the watcher alone")
+    exit_codes: tuple[int, ...] = option(
+        "", per_watcher=True, meaning="exit codes that are no crash", example="0"
+    )
+    kill_grace: Seconds = option(
+        60,
+        meaning="how long a signal of circusd's excuses the death of a process; more than the "
+        "watcher's graceful_timeout",
+    )
+
+
+class Flapping(CircusPlugin):
+    """Stops a watcher whose processes die too often, and starts it again after a while.
+
+    Deaths that circusd asked for (a stop, a reload, a process that became too old) do not count,
+    nor do those with one of `exit_codes`. After `max_retry` tries in a row the watcher stays
+    stopped, which is an error in the log. Whoever starts or removes the watcher meanwhile goes
+    first: then nothing is started any more. When this plugin is stopped, what it has stopped is
+    started.
     """
 
-    watcher: str
-    deaths: int
-    seconds: float
-    last: Event
+    name = "flapping"
+    options = declare(FlappingOptions)
 
-    def describe(self, name: str) -> str:
-        """Say it in a line, with the watcher's real name."""
-        code = self.last.payload.get("exit_code")
-        processes = "process" if self.deaths == 1 else "processes"
-        return (
-            f"{name}: {self.deaths} {processes} died within {self.seconds:.3g} s, "
-            f"the last one (pid {self.last.pid}) {_describe_exit(code)}"
-        )
+    def __init__(self, *args: Any, **config: Any) -> None:
+        super().__init__(*args, **config)
+        self._deaths = DeathWatch(self.options.kill_grace)
+        self._pauses = Pauses(self, PATIENCE)
+        self._tries: dict[str, int] = {}
+        self._last_crash: dict[str, float] = {}  # since the watcher was started
 
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        event = self.parse_event(data)
+        if event.action in ("start", "remove"):
+            self._pauses.cancel(event.watcher)
+        if event.action == "remove":
+            self._tries.pop(event.watcher, None)
+            self._last_crash.pop(event.watcher, None)
+        if self._deaths.is_crash(event):
+            own = self.options_for(event.watcher)
+            if own.active and event.payload.get("exit_code") not in own.exit_codes:
+                self._crashed(event, own)
 
-class DeathWatch:
-    """Counts the deaths that circusd did not ask for.
+    def handle_reconnect(self) -> None:
+        self._deaths.forget()
+        self._last_crash.clear()
 
-    circusd publishes ``kill`` when it signals a process, be it for a stop, a reload or because
-    of its age; the ``reap`` that follows is no crash. As a signal need not end a process (HUP,
-    for one), a ``kill`` excuses a death for a limited time only.
+    def handle_stop(self) -> None:
+        self._pauses.end()
 
-    Args:
-        attempts: How many deaths are too many.
-        window: Within how many seconds.
-        kill_grace: For how many seconds a kill excuses the death of its process.
-    """
+    def _crashed(self, event: Event, own: FlappingOptions) -> None:
+        watcher = event.watcher
+        # circusd looks after its processes so often; that much later a death may be told of.
+        window = own.window + self.check_delay
+        last, self._last_crash[watcher] = self._last_crash.get(watcher), event.time
+        if last is not None and not within(last, event.time, window):
+            self._tries.pop(watcher, None)  # it was well meanwhile
+        flap = self._deaths.count(event, own.attempts, window)
+        if flap is not None:
+            del self._last_crash[watcher]
+            self.loop.add_callback(self._pause, flap, own)
 
-    def __init__(self, attempts: int, window: float, kill_grace: float) -> None:
-        self._attempts = attempts
-        self._window = window
-        self._kill_grace = kill_grace
-        self._deaths: dict[str, deque[float]] = {}
-        self._killed: dict[int, float] = {}  # when, by pid; the oldest first
-
-    def observe(self, event: Event) -> Flap | None:
-        """Take in an event; the watcher's `Flap` if that was one death too many.
-
-        The count begins anew after that.
-        """
-        pid = event.pid
-        if event.action == "kill" and pid is not None:
-            self._remember_kill(pid, event.time)
-        elif event.action == "spawn" and pid is not None:
-            self._killed.pop(pid, None)  # a new process that got an old number
-        elif event.action == "remove":
-            self._deaths.pop(event.watcher, None)
-        elif event.action == "reap" and not self._was_asked_for(pid, event.time):
-            return self._count(event)
-        return None
-
-    def forget(self) -> None:
-        """Begin anew, for events may have been missed."""
-        self._deaths.clear()
-        self._killed.clear()
-
-    def _remember_kill(self, pid: int, moment: float) -> None:
-        self._killed.pop(pid, None)
-        self._killed[pid] = moment
-        while not within(
-            self._killed[oldest := next(iter(self._killed))], moment, self._kill_grace
-        ):
-            del self._killed[oldest]
-
-    def _was_asked_for(self, pid: int | None, moment: float) -> bool:
-        killed = self._killed.pop(pid, None) if pid is not None else None
-        return killed is not None and within(killed, moment, self._kill_grace)
-
-    def _count(self, event: Event) -> Flap | None:
-        deaths = self._deaths.setdefault(event.watcher, deque())
-        while deaths and not within(deaths[0], event.time, self._window):
-            deaths.popleft()
-        deaths.append(event.time)
-        if len(deaths) < self._attempts:
-            return None
-        del self._deaths[event.watcher]
-        return Flap(event.watcher, len(deaths), event.time - deaths[0], event)
-
-
-def within(earlier: float, later: float, seconds: float) -> bool:
-    """Whether both moments are that near; false if a clock was set back between them."""
-    return 0 <= later - earlier <= seconds
-
-
-def _describe_exit(code: object) -> str:
-    if not isinstance(code, int):
-        return "in a way that circusd did not see"
-    if code >= 0:
-        return f"with exit code {code}"
-    try:
-        return f"of {signal.Signals(-code).name}"
-    except ValueError:
-        return f"of signal {-code}"
+    async def _pause(self, flap: Flap, own: FlappingOptions) -> None:
+        """Stop a watcher for a while, or for good."""
+        try:
+            name = self.watcher_name(flap.watcher)
+        except CallError:
+            name = flap.watcher  # circusd does not answer now; it may be the real name, too
+        tries = self._tries.get(flap.watcher, 0) + 1
+        text = flap.describe(name)
+        if own.max_retry == _ALWAYS or tries <= own.max_retry:
+            self._tries[flap.watcher] = tries
+            self.logger.warning("%s; try %d in %g s", text, tries, own.retry_in)
+            await self._pauses.begin(flap.watcher, name, max(own.retry_in, _LEAST))
+        else:
+            self._tries.pop(flap.watcher, None)
+            self.logger.error("%s; given up after %d tries", text, tries - 1)
+            await self._pauses.begin(flap.watcher, name, 0)

@@ -19,31 +19,35 @@ class Pauses:
 
     Args:
         plugin: Sends the commands.
-        seconds: How long a watcher stays stopped; 0: until somebody else starts it.
         patience: How long a command that meets conflicts is sent again, in seconds.
     """
 
-    def __init__(self, plugin: CircusPlugin, seconds: float, patience: float) -> None:
+    def __init__(self, plugin: CircusPlugin, patience: float) -> None:
         self._plugin = plugin
-        self._seconds = seconds
         self._patience = patience
         self._paused: dict[str, tuple[str, asyncio.TimerHandle]] = {}
 
-    async def begin(self, watcher: str, name: str) -> None:
-        """Stop a watcher, given its name in events and its real name."""
+    async def begin(self, watcher: str, name: str, seconds: float) -> None:
+        """Stop a watcher.
+
+        Args:
+            watcher: Its name in events.
+            name: Its real name.
+            seconds: How long it stays stopped; 0: until somebody else starts it.
+        """
         logger = self._plugin.logger
         try:
             await self._plugin.call_async("stop", patience=self._patience, name=name, match=_MATCH)
         except CallError as error:
             logger.error("%s was not stopped: %s", name, error)
             return
-        if not self._seconds:
+        if not seconds:
             logger.warning("%s is stopped, and stays so until somebody starts it", name)
             return
-        logger.warning("%s is stopped for %g s", name, self._seconds)
+        logger.warning("%s is stopped for %g s", name, seconds)
         self.cancel(watcher)
         timer = self._plugin.loop.call_later(
-            self._seconds, self._plugin.loop.add_callback, self._resume, watcher, name
+            seconds, self._plugin.loop.add_callback, self._resume, watcher, name
         )
         self._paused[watcher] = name, timer
 

@@ -24,7 +24,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, Event, SpecError
 from circusplug.plugins import FlappingAlert, LoadScaler, Logger
-from circusplug.plugins._flapping import DeathWatch, Flap
+from circusplug.plugins._deaths import DeathWatch, Flap
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -295,8 +295,9 @@ def kill(moment: float, pid: int = 7) -> Event:
 
 class TestDeathWatch:
     def observe(self, *events: Event, attempts: int = 2) -> list[Flap]:
-        watch = DeathWatch(attempts, window=10.0, kill_grace=60.0)
-        return [flap for event in events if (flap := watch.observe(event))]
+        watch = DeathWatch(kill_grace=60.0)
+        crashes = [event for event in events if watch.is_crash(event)]
+        return [flap for event in crashes if (flap := watch.count(event, attempts, 10.0))]
 
     def test_so_many_deaths_within_the_window_are_too_many(self) -> None:
         (flap,) = self.observe(reap(1), reap(5), reap(11), attempts=3)
@@ -327,9 +328,9 @@ class TestDeathWatch:
         assert self.observe(kill(1), spawn, reap(3), reap(4, 8))
 
     def test_old_kills_are_forgotten(self) -> None:
-        watch = DeathWatch(2, 10.0, 60.0)
+        watch = DeathWatch(60.0)
         for moment in range(1000):
-            watch.observe(kill(moment, pid=moment))
+            watch.is_crash(kill(moment, pid=moment))
         assert len(watch._killed) == 61
 
     def test_a_clock_that_is_set_back_makes_no_alarm_and_does_not_stop_the_count(self) -> None:

@@ -1,0 +1,153 @@
+# Flapping: when a watcher is stopped, started again, and given up, by events whose times the test
+# chooses.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from bundled import Journal
+from patience import PATIENCE
+
+from circusplug.plugins import Flapping
+from circusplug.testing import FakeCircusd, RunningPlugin
+
+Run = Callable[..., RunningPlugin]
+
+
+@pytest.fixture
+def play(run_plugin: Run, fake_circusd: FakeCircusd) -> Callable[..., RunningPlugin]:
+    """Runs a Flapping beside a watcher "Web"."""
+
+    def run(watcher_options: dict[str, str] | None = None, **options: Any) -> RunningPlugin:
+        fake_circusd.add_watcher("Web", **(watcher_options or {}))
+        return run_plugin(Flapping, **{"retry_in": 0.01, "max_retry": 2, **options})
+
+    return run
+
+
+def die(plugin: RunningPlugin, *moments: float, exit_code: int = 1) -> None:
+    for moment in moments:
+        plugin.publish("web", "reap", process_pid=7, exit_code=exit_code, time=moment)
+
+
+def sent(plugin: RunningPlugin, handled: int) -> list[str]:
+    """The orders that have been given when so many events are handled, and a moment later."""
+    plugin.wait_handled(handled, PATIENCE)
+    plugin.plugin.call("numwatchers")  # what the loop was to do by then is done
+    return [one.command for one in plugin.circusd.commands if one.command in ("stop", "start")]
+
+
+def test_a_watcher_that_dies_too_often_is_stopped_and_started_again(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    die(play(), 100.0, 101.0)
+    journal.wait("Web: 2 processes died within 1 s")
+    assert fake_circusd.wait_command("stop", name="Web").properties["match"] == "simple"
+    journal.wait("Web is started again")
+    assert fake_circusd.wait_command("start", name="Web").properties["match"] == "simple"
+
+
+def test_after_so_many_tries_in_a_row_it_stays_stopped(
+    play: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    plugin = play()
+    for number in (1, 2):
+        die(plugin, 100.0 * number, 100.0 * number + 1)
+        journal.wait(f"try {number} in 0.01 s")
+        journal.wait("Web is started again")
+    die(plugin, 300.0, 301.0)
+    assert journal.wait("given up after 2 tries").levelname == "ERROR"
+    journal.wait("Web is stopped, and stays so")
+    plugin.stop()
+    assert plugin.circusd.status("Web") == "stopped"
+
+
+def test_one_that_was_well_meanwhile_has_all_its_tries_again(
+    play: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    plugin = play()
+    for number in range(1, 5):
+        die(plugin, 1000.0 * number, 1000.0 * number + 1)
+        journal.wait("try 1 in 0.01 s")
+        journal.wait("Web is started again")
+        die(plugin, 1000.0 * number + 100, 1000.0 * number + 200)  # now and then, that is all
+
+
+def test_with_any_number_of_tries_it_is_never_given_up(
+    play: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    plugin = play(max_retry=-1)
+    for number in range(1, 8):
+        die(plugin, 100.0, 101.0)
+        journal.wait(f"try {number} in 0.01 s")
+        journal.wait("Web is started again")
+
+
+def test_what_is_no_crash_does_not_count(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(exit_codes="0, 3")
+    die(plugin, 100.0, exit_code=0)
+    die(plugin, 100.1, exit_code=3)
+    for moment in (101.0, 101.5):
+        plugin.publish("web", "kill", process_pid=7, time=moment)
+        die(plugin, moment + 0.1, exit_code=-15)
+    die(plugin, 102.0)
+    assert sent(plugin, 7) == []
+
+
+def test_deaths_far_from_each_other_are_let_pass(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(window=10)
+    die(plugin, 100.0, 115.1, 130.2)  # circusd's check_delay is 5
+    assert sent(plugin, 3) == []
+    die(plugin, 145.2)
+    assert sent(plugin, 4) == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("options", "orders"),
+    [({"flapping.active": "no"}, []), ({"flapping.attempts": "4"}, []), ({}, ["stop"])],
+)
+def test_a_watcher_s_own_options_count(
+    options: dict[str, str], orders: list[str], play: Callable[..., RunningPlugin]
+) -> None:
+    plugin = play(options, retry_in=1000)
+    die(plugin, 100.0, 101.0)
+    assert sent(plugin, 2) == orders
+
+
+@pytest.mark.parametrize("action", ["start", "remove"])
+def test_what_somebody_has_started_or_removed_is_not_started_by_the_plugin(
+    action: str, play: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    plugin = play(retry_in=1000)
+    die(plugin, 100.0, 101.0)
+    journal.wait("Web is stopped for 1000 s")
+    plugin.wait(lambda _: plugin.plugin._pauses._paused, PATIENCE)
+    plugin.publish("web", action)
+    plugin.wait(lambda _: not plugin.plugin._pauses._paused, PATIENCE)
+    plugin.stop()
+    assert [one.command for one in plugin.circusd.commands if one.command == "start"] == []
+
+
+def test_what_is_stopped_when_the_plugin_ends_is_started(
+    play: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    plugin = play(retry_in=1000)
+    die(plugin, 100.0, 101.0)
+    journal.wait("Web is stopped for 1000 s")
+    plugin.wait(lambda _: plugin.plugin._pauses._paused, PATIENCE)
+    plugin.stop()
+    assert plugin.circusd.status("Web") == "active"
+
+
+def test_what_may_have_been_missed_is_not_counted(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    plugin = play()
+    die(plugin, 100.0)
+    plugin.wait_handled(1, PATIENCE)
+    fake_circusd.restart()
+    fake_circusd.wait_subscribed()
+    die(plugin, 100.5)
+    assert sent(plugin, 2) == []
