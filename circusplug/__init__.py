@@ -14,10 +14,9 @@ A plugin receives every event that circusd publishes and sends it commands::
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import _platform  # noqa: F401 - before all others
+from ._imports import lazy  # before all others
 
 if TYPE_CHECKING:
     from ._config.host_options import HostOptions
@@ -72,8 +71,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-#: Where each name is defined. It is imported with its first use: a command that asks a host for its
-#: plugins, and a run of pytest without any, need none of them.
+#: Where each name is defined. A command that asks a host for its plugins, and a run of pytest
+#: without any, need none of them.
 _HOMES = {
     "_config.host_options": ["HostOptions"],
     "_config.specs": ["HostConfig", "PluginSpec"],
@@ -87,15 +86,4 @@ _HOMES = {
     "_wire.events": ["Event"],
 }
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f".{module}", __name__), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

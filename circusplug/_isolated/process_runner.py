@@ -237,7 +237,7 @@ class ProcessRunner:
 
     @property
     def pid(self) -> int | None:
-        return self._child.pid if self._life.stage is _Stage.ALIVE else None
+        return None if self._life.is_over else self._child.pid
 
     @property
     def busy_since(self) -> float:

@@ -1,8 +1,9 @@
 """Plugins that come with circusplug: useful as they are, and to be copied from.
 
-`Logger` writes each event as a line, `FlappingAlert` tells when processes die too often,
-`LoadScaler` adds and removes processes by load, `Statsd` and `FullStats` send figures. In a
-circus.ini::
+Circus's own eight, under Circus's options: `CommandReloader`, `Flapping`, `FullStats`,
+`HttpObserver`, `RedisObserver`, `ResourceWatcher`, `Statsd` and `WatchDog`. `Logger` writes each
+event as a line, `FlappingAlert` tells when processes die too often, `LoadScaler` adds and removes
+processes by load. In a circus.ini::
 
     [plugin:logger]
     use = circusplug.plugins.Logger
@@ -13,10 +14,47 @@ yours could not use as well.
 
 from __future__ import annotations
 
-from ._alert import FlappingAlert
-from ._flapping import Flapping
-from ._logger import Logger
-from ._scaler import LoadScaler
-from ._statsd import FullStats, Statsd
+from typing import TYPE_CHECKING
 
-__all__ = ["Flapping", "FlappingAlert", "FullStats", "LoadScaler", "Logger", "Statsd"]
+from .._imports import lazy
+
+if TYPE_CHECKING:
+    from ._alert import FlappingAlert
+    from ._flapping import Flapping
+    from ._http import HttpObserver
+    from ._logger import Logger
+    from ._redis import RedisObserver
+    from ._reloader import CommandReloader
+    from ._resources import ResourceWatcher
+    from ._scaler import LoadScaler
+    from ._statsd import FullStats, Statsd
+    from ._watchdog import WatchDog
+
+__all__ = [
+    "CommandReloader",
+    "Flapping",
+    "FlappingAlert",
+    "FullStats",
+    "HttpObserver",
+    "LoadScaler",
+    "Logger",
+    "RedisObserver",
+    "ResourceWatcher",
+    "Statsd",
+    "WatchDog",
+]
+
+_HOMES = {
+    "_alert": ["FlappingAlert"],
+    "_flapping": ["Flapping"],
+    "_http": ["HttpObserver"],
+    "_logger": ["Logger"],
+    "_redis": ["RedisObserver"],
+    "_reloader": ["CommandReloader"],
+    "_resources": ["ResourceWatcher"],
+    "_scaler": ["LoadScaler"],
+    "_statsd": ["FullStats", "Statsd"],
+    "_watchdog": ["WatchDog"],
+}
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

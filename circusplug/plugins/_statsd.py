@@ -1,72 +1,21 @@
 # What circusd tells, as figures for a statsd daemon: events as counters (`Statsd`), and what its
 # `stats` command says of processes as gauges (`FullStats`).
 #
-# Owner: the plugin's thread; the socket is closed by `handle_stop`, when that thread is parked.
+# Owner: the plugin's thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from circusplug import CallError, CircusPlugin
-from circusplug.options import Seconds, declare, option
+from circusplug import CallError
+from circusplug.options import declare
 
-from ._statsd_client import StatsdClient, clean
+from ._observer import Observer, ObserverOptions, SendsFigures, StatsdOptions
+from ._processes import number, processes_of
+from ._statsd_client import clean
 
-_UNITS = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-
-
-@dataclass(frozen=True)
-class StatsdOptions:
-    """Where figures go, and what they are called."""
-
-    application_name: str = option("app", meaning="the application, a part of each name")
-    host: str = option(
-        "localhost", meaning="where statsd listens: a host, or unix:///PATH of its socket"
-    )
-    port: int = option(8125, minimum=1, maximum=65535, meaning="its port")
-    sample_rate: float = option(1.0, above=0, maximum=1, meaning="the share of counts to send")
-    tags: Literal["none", "dogstatsd"] = option(
-        "none", meaning="watcher and application are parts of the name, or tags as Datadog's are"
-    )
-
-
-class SendsFigures(CircusPlugin):
-    """A plugin that sends figures to statsd; its options are `StatsdOptions` or more."""
-
-    #: Puts the watcher's name in front of the figure's, or behind it.
-    statsd: StatsdClient
-
-    def open_statsd(self, options: StatsdOptions) -> None:
-        """Connect, on the plugin's thread."""
-        self._tagged = options.tags == "dogstatsd"
-        application = clean(options.application_name)
-        self.statsd = StatsdClient(
-            options.host,
-            options.port,
-            "circus." if self._tagged else f"circus.{application}.watcher.",
-            options.sample_rate,
-            {"application": options.application_name} if self._tagged else None,
-            self.loop.add_callback,
-        )
-
-    def count(self, watcher: str, what: str) -> None:
-        """Count an event of a watcher."""
-        if self._tagged:
-            self.statsd.count(what, {"watcher": watcher})
-        else:
-            self.statsd.count(f"{clean(watcher)}.{what}")
-
-    def gauge(self, watcher: str, what: str, value: float) -> None:
-        """Set a gauge of a watcher."""
-        if self._tagged:
-            self.statsd.gauge(f"stats.{what}", value, {"watcher": watcher})
-        else:
-            self.statsd.gauge(f"_stats.{clean(watcher)}.{what}", value)
-
-    def handle_stop(self) -> None:
-        self.statsd.close()
+#: What begins the names of what `FullStats` sends.
+_STATS = "_stats"
 
 
 class Statsd(SendsFigures):
@@ -84,17 +33,10 @@ class Statsd(SendsFigures):
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)
-        self.count(watcher, clean(action))
+        self.count(clean(action), watcher)
 
 
-@dataclass(frozen=True)
-class FullStatsOptions(StatsdOptions):
-    """What `FullStats` can be told."""
-
-    loop_rate: Seconds = option(60, above=0, meaning="how often to look")
-
-
-class FullStats(SendsFigures):
+class FullStats(Observer):
     """Sends what circusd's ``stats`` command tells of each watcher's processes as gauges.
 
     The gauges are ``circus.APPLICATION.watcher._stats.WATCHER.FIGURE``: ``watchers_num`` (how many
@@ -104,15 +46,7 @@ class FullStats(SendsFigures):
     """
 
     name = "full_stats"
-    options = declare(FullStatsOptions)
-    topics = ()
-
-    def handle_init(self) -> None:
-        self.open_statsd(self.options)
-        self.periodic(self.look, self.options.loop_rate)
-
-    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
-        """Nothing to do: this plugin subscribes to no topic."""
+    options = declare(ObserverOptions)
 
     async def look(self) -> None:
         """Send the figures of all watchers."""
@@ -120,41 +54,23 @@ class FullStats(SendsFigures):
             infos = (await self.call_async("stats")).get("infos")
         except CallError as error:
             self.logger.warning("no figures this time: %s", error)
-            self.statsd.count("_stats.error")
+            self.count("error", group=_STATS)
             return
         for watcher, info in (infos if isinstance(infos, dict) else {}).items():
             if not watcher.startswith("plugin:"):
                 for what, value in figures(info).items():
-                    self.gauge(watcher, what, value)
+                    self.gauge(what, value, watcher, _STATS)
 
 
 def figures(info: Any) -> dict[str, float]:
     """What `stats` tells of one watcher, as figures; one that is not known is left out."""
-    processes = [one for one in info.values() if isinstance(one, dict)] if info else []
+    processes = list(processes_of(info))
     found: dict[str, float] = {"watchers_num": len(processes)}
     if isinstance(info, dict) and isinstance(info.get("spawn_count"), int):
         found["spawn_count"] = info["spawn_count"]
     for key, name in (("cpu", "cpu"), ("mem", "mem_pct"), ("mem_info1", "mem")):
-        values = list(_values(processes, key))
+        values = [value for one in processes if (value := number(one.get(key))) is not None]
         if values:
             found[f"{name}_max"] = max(values)
             found[f"{name}_sum"] = sum(values)
     return found
-
-
-def _values(processes: Iterable[Mapping[str, Any]], key: str) -> Iterable[float]:
-    for process in processes:
-        value = process.get(key)
-        if isinstance(value, str):
-            value = _size(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            yield value
-
-
-def _size(text: str) -> float | None:
-    """A size as circusd writes it, ``1.34M``, in bytes; None for "N/A"."""
-    unit = _UNITS.get(text[-1:].upper())
-    try:
-        return float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        return None

@@ -140,7 +140,7 @@ def run_plugin(
     /,
     *,
     raise_errors: bool = True,
-    timeout: float = 5.0,
+    start_timeout: float = 5.0,
     **config: Any,
 ) -> Iterator[RunningPlugin]:
     """Run a plugin under the real host, on a thread of its own, for a ``with`` block.
@@ -153,7 +153,7 @@ def run_plugin(
         circusd: The running `FakeCircusd` to connect to; by default one is made for the block.
         raise_errors: Whether the first exception of the plugin, of its constructor and
             handlers, of a timer or callback, is raised: by the waits, or when the block ends.
-        timeout: How long the plugin may take to start, in seconds.
+        start_timeout: How long the plugin may take to start, in seconds.
         config: The plugin's options. ``name`` is its name as well; host options, such as
             ``host.on_error``, can be given with ``**{"host.on_error": "stop"}``. Unless said
             otherwise with ``host.restart``, a plugin that fails is not restarted.
@@ -173,9 +173,9 @@ def run_plugin(
         subscriptions = circusd.subscribers
         stack.push(lambda _type, error, _trace: _finish(running, error))
         running.arbiter.__enter__()
-        running._wait_running(timeout)
+        running._wait_running(start_timeout)
         if running.status.state == "running":
-            circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), timeout)
+            circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), start_timeout)
         yield running
 
 

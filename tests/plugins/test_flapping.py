@@ -101,7 +101,7 @@ def test_deaths_far_from_each_other_are_let_pass(play: Callable[..., RunningPlug
     die(plugin, 100.0, 115.1, 130.2)  # circusd's check_delay is 5
     assert sent(plugin, 3) == []
     die(plugin, 145.2)
-    assert sent(plugin, 4) == ["stop"]
+    assert plugin.circusd.wait_command("stop", timeout=PATIENCE).properties["name"] == "Web"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,8 @@ def test_a_watcher_s_own_options_count(
 ) -> None:
     plugin = play(options, retry_in=1000)
     die(plugin, 100.0, 101.0)
+    if orders:
+        plugin.circusd.wait_command("stop", timeout=PATIENCE)
     assert sent(plugin, 2) == orders
 
 

@@ -1,0 +1,338 @@
+# HttpObserver: what counts as well, what it restarts, and servers that do as no server should.
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import trustme
+from bundled import Journal
+from patience import PATIENCE
+
+from circusplug import SpecError
+from circusplug.plugins import HttpObserver
+from circusplug.testing import FakeCircusd, RunningPlugin
+
+Run = Callable[..., RunningPlugin]
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Answers as the server's `answers` say, the last one for ever."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.command, self.path, dict(self.headers)))
+        answers = self.server.answers
+        status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", body)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+    do_HEAD = do_POST = do_GET
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "somebody"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False
+    answers: list[tuple[int, str]]
+    asked: list[tuple[str, str, dict[str, str]]]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is none."""
+
+
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+
+@contextlib.contextmanager
+def serving(
+    *answers: tuple[int, str], context: ssl.SSLContext | None = None, path: Path | None = None
+) -> Iterator[Server]:
+    server = UnixServer(str(path), Page) if path is not None else Server(("127.0.0.1", 0), Page)
+    server.answers, server.asked = list(answers), []
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def url(server: Server, scheme: str = "http") -> str:
+    return f"{scheme}://127.0.0.1:{server.server_address[1]}/page"
+
+
+@pytest.fixture
+def observe(run_plugin: Run, fake_circusd: FakeCircusd) -> Callable[..., RunningPlugin]:
+    """Runs an HttpObserver that restarts web, and looks only when it is told to."""
+    fake_circusd.add_watcher("web")
+
+    def run(**options: Any) -> RunningPlugin:
+        given = {"restart_on_error": "web", "loop_rate": 1e6, "timeout": PATIENCE, **options}
+        return run_plugin(HttpObserver, **given)
+
+    return run
+
+
+def look(running: RunningPlugin) -> int:
+    """Have it look; returns how many restarts it has asked for."""
+    asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
+    running.plugin.loop.add_callback(looked, running.plugin)
+    running.circusd.wait_command("numwatchers", count=asked + 1, timeout=2 * PATIENCE)
+    return len([one for one in running.circusd.commands if one.command == "restart"])
+
+
+async def looked(plugin: HttpObserver) -> None:
+    await plugin.look()
+    await plugin.call_async("numwatchers")
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "well"),
+    [
+        ((200, "fine"), {}, True),
+        ((500, "fine"), {}, False),
+        ((404, "fine"), {"expected_status": "200, 400-404"}, True),
+        ((200, "fine"), {"expected_status": "404"}, False),
+        ((200, "all fine"), {"body_regex": "^all"}, True),
+        ((200, "all bad"), {"body_regex": "fine"}, False),
+        ((200, ""), {"method": "HEAD"}, True),
+    ],
+)
+def test_what_is_well(
+    answer: tuple[int, str],
+    options: dict[str, Any],
+    well: bool,
+    observe: Callable[..., RunningPlugin],
+) -> None:
+    with serving(answer) as server:
+        assert look(observe(check_url=url(server), **options)) == (0 if well else 1)
+        assert [(one[0], one[1]) for one in server.asked] == [
+            (options.get("method", "GET"), "/page")
+        ]
+
+
+def test_headers_are_sent_and_redirects_followed(observe: Callable[..., RunningPlugin]) -> None:
+    with serving((302, "/other?x=1"), (200, "fine")) as server:
+        running = observe(check_url=url(server), headers="X-Who: me, Host: shop.example")
+        assert look(running) == 0
+        assert [path for _, path, _ in server.asked] == ["/page", "/other?x=1"]
+        assert {headers["X-Who"] for _, _, headers in server.asked} == {"me"}
+        assert server.asked[0][2]["Host"] == "shop.example"
+
+
+def test_redirects_without_end_are_a_failure(
+    observe: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    with serving((302, "/round")) as server:
+        assert look(observe(check_url=url(server))) == 1
+    journal.wait("more than 5 redirects")
+
+
+def test_it_takes_so_many_failures_in_a_row(observe: Callable[..., RunningPlugin]) -> None:
+    bad, good = (500, ""), (200, "")
+    with serving(bad, bad, good, bad, bad, bad, good) as server:
+        running = observe(check_url=url(server), failures=3)
+        assert [look(running) for _ in range(7)] == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_each_page_counts_for_itself_and_several_watchers_are_restarted(
+    observe: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("Web 2")
+    fake_circusd.add_watcher("other")
+    with serving((500, "")) as ill, serving((200, "")) as well:
+        running = observe(check_url=f"{url(ill)}, {url(well)}", failures=2, restart_on_error="web*")
+        assert look(running) == 0
+        assert look(running) == 2
+        assert len(well.asked) == 2
+    names = {one.properties["name"] for one in fake_circusd.commands if one.command == "restart"}
+    assert names == {"web", "web 2"}
+
+
+def test_while_a_watcher_starts_nothing_is_fetched(observe: Callable[..., RunningPlugin]) -> None:
+    with serving((500, "")) as server:
+        running = observe(check_url=url(server), grace=1000)
+        running.publish("web", "start")
+        running.wait_handled(1, PATIENCE)
+        assert look(running) == 0
+        assert server.asked == []
+
+
+def test_a_unix_socket_can_be_asked(
+    observe: Callable[..., RunningPlugin], runtime_directory: str
+) -> None:
+    path = Path(runtime_directory, "http")
+    with serving((200, "fine"), path=path) as server:
+        running = observe(check_url=f"http+unix://{quote(str(path), safe='')}/page?q=1")
+        assert look(running) == 0
+        assert server.asked[0][1] == "/page?q=1"
+    path.unlink()
+    assert look(running) == 1
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.mark.parametrize(
+    ("options", "well"),
+    [
+        ({}, True),
+        ({"certificate_days": 1}, True),
+        ({"certificate_days": 10**6}, False),
+        ({"ca_file": ""}, False),
+        ({"ca_file": "", "verify": "no"}, True),
+    ],
+)
+def test_certificates_are_looked_at(
+    options: dict[str, Any],
+    well: bool,
+    authority: trustme.CA,
+    tmp_path: Path,
+    observe: Callable[..., RunningPlugin],
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with serving((200, "fine"), context=context) as server:
+        given = {"check_url": url(server, "https"), "ca_file": tmp_path / "ca.pem", **options}
+        assert look(observe(**given)) == (0 if well else 1)
+
+
+def test_figures_have_circus_s_names(observe: Callable[..., RunningPlugin]) -> None:
+    with (
+        serving((200, ""), (503, "")) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE)
+        running = observe(check_url=url(server), host="127.0.0.1", port=sock.getsockname()[1])
+        look(running)
+        look(running)
+        told = b""
+        while b"restart_on_error" not in told:
+            told += sock.recv(65536) + b"\n"
+    prefix = "circus.http_observer.watcher.http_stats"
+    first, *others = told.decode().split()
+    assert first.startswith(f"{prefix}.request_time:")
+    assert first.endswith("|ms")
+    assert others == [
+        f"{prefix}.error.503:1|c",
+        f"{prefix}.error:1|c",
+        f"{prefix}.restart_on_error:1|c",
+    ]
+
+
+@contextlib.contextmanager
+def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
+    """A server that says what it likes to one client."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                talk(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def for_ever(begin: bytes, more: bytes) -> Callable[[socket.socket], None]:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(begin)
+        while True:
+            connection.sendall(more)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        lambda connection: connection.recv(1000),
+        lambda connection: connection.sendall(b"rubbish\r\n\r\n"),
+        for_ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        for_ever(b"HTTP/1.1 200 ", b"x" * 1000),
+        for_ever(b"HTTP/1.1 500 No\r\n\r\n", b"x" * 1000),  # a page without end is cut off
+        lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+    ],
+    ids=["nothing", "rubbish", "headers", "line", "page", "half"],
+)
+def test_a_server_s_rubbish_is_a_failure_and_no_more(
+    talk: Callable[[socket.socket], object], observe: Callable[..., RunningPlugin]
+) -> None:
+    with talking(talk) as there:
+        assert look(observe(check_url=there)) == 1
+
+
+def test_a_server_that_never_ends_its_answer_is_given_up(
+    observe: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    gone = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                if connection.recv(1000) == b"":
+                    break
+        gone.set()
+
+    with talking(drip) as there:
+        assert look(observe(check_url=there, timeout=0.2)) == 1
+        journal.wait("within 0.2 s")
+        assert gone.wait(PATIENCE)
+
+
+def test_one_that_is_not_there_is_a_failure(observe: Callable[..., RunningPlugin]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    assert look(observe(check_url=f"http://127.0.0.1:{port}/")) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"check_url": "ftp://x/"}, "'check_url': 'ftp://x/' is no URL of a web page"),
+        ({"check_url": "localhost"}, "'check_url': 'localhost' is no URL"),
+        ({"headers": "nonsense"}, "'headers': 'nonsense' is not NAME: VALUE"),
+        ({"expected_status": "ok"}, "'expected_status': 'ok' is neither"),
+        ({"body_regex": "("}, "'body_regex': '\\(' is not a regular expression"),
+        ({"ca_file": "/no/such/file"}, "'ca_file': .*No such file"),
+    ],
+)
+def test_bad_options_are_told(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        HttpObserver(**options)

@@ -1,0 +1,152 @@
+# RedisObserver: what a real Redis server tells, and what servers that are none lead to.
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundled import Journal
+from patience import PATIENCE
+from redis_real import needs_redis, redis_server
+
+from circusplug import SpecError
+from circusplug.plugins import RedisObserver
+from circusplug.testing import FakeCircusd, RunningPlugin
+
+Run = Callable[..., RunningPlugin]
+
+
+@pytest.fixture
+def statsd() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE)
+        yield sock
+
+
+@pytest.fixture
+def observe(
+    run_plugin: Run, fake_circusd: FakeCircusd, statsd: socket.socket
+) -> Callable[..., RunningPlugin]:
+    """Runs a RedisObserver that restarts cache, and looks only when it is told to."""
+    fake_circusd.add_watcher("cache")
+
+    def run(redis_url: str, **options: Any) -> RunningPlugin:
+        given = {"restart_on_timeout": "cache", "loop_rate": 1e6, "timeout": PATIENCE, **options}
+        port = statsd.getsockname()[1]
+        return run_plugin(RedisObserver, redis_url=redis_url, host="127.0.0.1", port=port, **given)
+
+    return run
+
+
+def look(running: RunningPlugin) -> int:
+    """Have it look; returns how many restarts it has asked for."""
+    asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
+    running.plugin.loop.add_callback(looked, running.plugin)
+    running.circusd.wait_command("numwatchers", count=asked + 1, timeout=2 * PATIENCE)
+    return len([one for one in running.circusd.commands if one.command == "restart"])
+
+
+async def looked(plugin: RedisObserver) -> None:
+    await plugin.look()
+    await plugin.call_async("numwatchers")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cp-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@needs_redis
+def test_figures_go_to_statsd_and_what_is_not_there_is_left_out(
+    observe: Callable[..., RunningPlugin], directory: Path, statsd: socket.socket
+) -> None:
+    with redis_server(directory) as there:
+        assert look(observe(there)) == 0
+    told = statsd.recv(65536).decode()
+    assert "circus.redis_observer.watcher.redis_stats.connected_clients:1|g" in told.split()
+    assert "used_memory_rss" in told
+    assert "client_longest_output_list" not in told  # Redis has none any more
+
+
+@needs_redis
+def test_one_that_is_gone_has_its_watcher_restarted(
+    observe: Callable[..., RunningPlugin],
+    directory: Path,
+    statsd: socket.socket,
+    journal: Journal,
+) -> None:
+    with redis_server(directory) as there:
+        running = observe(there, failures=2)
+        assert look(running) == 0
+        statsd.recv(65536)
+    assert [look(running) for _ in range(3)] == [0, 1, 1]
+    journal.wait("cache: Redis: ")
+    assert "redis_stats.error:1|c" in statsd.recv(65536).decode()
+
+
+@needs_redis
+def test_a_server_that_wants_a_password_is_a_failure(
+    observe: Callable[..., RunningPlugin], directory: Path, journal: Journal
+) -> None:
+    with redis_server(directory, "--requirepass", "hush") as there:
+        assert look(observe(there)) == 1
+        journal.wait("authenticate")
+    assert "hush" not in "".join(journal.messages)
+
+
+@contextlib.contextmanager
+def talking(*parts: bytes) -> Iterator[str]:
+    """A server that says the same whatever it is asked, the last part for ever."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    for part in parts:
+                        connection.sendall(part)
+                    while parts and connection.sendall(parts[-1]) is None:
+                        pass
+                    connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(), (b"-ERR no\r\n",), (b"rubbish\r\n",), (b"\xff\x00",), (b"$5\r\nhello\r\n",), (b":1\r\n",)],
+)
+def test_a_server_s_rubbish_is_a_failure_and_no_more(
+    parts: tuple[bytes, ...], observe: Callable[..., RunningPlugin]
+) -> None:
+    with talking(*parts) as there:
+        running = observe(there, timeout=0.3)
+        assert look(running) in (0, 1)  # "hello" is an INFO without figures
+        assert running.status.state == "running"
+
+
+def test_a_bad_url_is_told() -> None:
+    with pytest.raises(SpecError, match=r"'redis_url' must begin with redis"):
+        RedisObserver(redis_url="http://localhost/")
+
+
+def test_without_redis_it_says_what_to_install(
+    run_plugin: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(SpecError, match=r"pip install 'circusplug\[redis\]'"):
+        run_plugin(RedisObserver)
