@@ -30,7 +30,7 @@ def describe(use: str | None, *, as_json: bool, as_markdown: bool) -> int:
     """
     problems: list[str] = []
     if use is not None:
-        about = [_examine(use)]
+        about = [examine(use)]
     else:
         about = list(_examine_all(problems))
     if as_json:
@@ -52,7 +52,7 @@ def _examine_all(problems: list[str]) -> Iterator[_About]:
     uses += [name for name, values in sorted(registered().items()) if not _is_ours(values)]
     for use in uses:
         try:
-            yield _examine(use)
+            yield examine(use)
         except PluginLoadError as error:
             problems.append(str(error))
 
@@ -61,7 +61,12 @@ def _is_ours(values: list[str]) -> bool:
     return all(value.startswith((f"{_SHELF}:", f"{_SHELF}.")) for value in values)
 
 
-def _examine(use: str) -> _About:
+def examine(use: str) -> _About:
+    """What is to be said of a plugin.
+
+    Raises:
+        PluginLoadError: It cannot be imported.
+    """
     plugin_class = load_plugin_class(use)
     declared = declared_by(plugin_class)
     options = tuple(declared.options.values()) if declared else ()
@@ -107,12 +112,16 @@ class _About:
         lines = [f"### `{self.use}`", "", self.purpose, ""]
         if not self.options:
             return "\n".join([*lines, "It declares no options.", ""])
-        lines += ["| option | default | meaning |", "|---|---|---|"]
+        return "\n".join([*lines, *self.table(), "", "```ini", self.section() + "```", ""])
+
+    def table(self) -> list[str]:
+        """The lines of a table in Markdown."""
+        lines = ["| option | default | meaning |", "|---|---|---|"]
         for row in map(_row, self.options):
             name, default, meaning = (cell.replace("|", "\\|") for cell in row)
             shown = f"`{default}`" if default and default != _REQUIRED else default
             lines.append(f"| `{name}` | {shown} | {meaning} |")
-        return "\n".join([*lines, "", "```ini", self.section() + "```", ""])
+        return lines
 
     def section(self) -> str:
         """A section for a circus.ini; what may be left out is a comment."""

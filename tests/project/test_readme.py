@@ -133,7 +133,7 @@ def test_up_with_the_ini_of_the_readme_logs_a_death(folder: Path) -> None:
 
 
 def test_the_table_of_options_is_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("t", ROOT / "scripts" / "option_table.py")
+    spec = importlib.util.spec_from_file_location("t", ROOT / "scripts" / "option_tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,5 +1,6 @@
-# Writes the table of the host's options into circusplug/docs/options.md, from their declarations;
-# with --check it only tells whether the table is up to date. Run by scripts/check.
+# Writes the tables of options into the pages of circusplug/docs, from their declarations: the host's
+# into options.md, those of the plugins that come along into plugins.md. With --check it only tells
+# whether they are up to date. Run by scripts/check.
 
 from __future__ import annotations
 
@@ -9,14 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from circusplug._cli.describe import examine
 from circusplug._config.host_options import OPTIONS
 
-PAGE = Path(__file__).resolve().parent.parent / "circusplug" / "docs" / "options.md"
-_BLOCK = re.compile(r"(<!-- options -->\n).*?(<!-- /options -->)", re.DOTALL)
+PAGES = Path(__file__).resolve().parent.parent / "circusplug" / "docs"
+_BLOCK = re.compile(r"(<!-- options(?:: (\w+))? -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
-def table() -> str:
-    """The table in Markdown."""
+def table(plugin: str | None) -> str:
+    """A table in Markdown: of the host's options, or of those of a plugin."""
+    if plugin is not None:
+        return "\n".join(examine(f"circusplug.plugins.{plugin}").table()) + "\n"
     rows = ["| option | default | meaning | for |", "|---|---|---|---|"]
     rows.append("| `isolate` | no | a process of its own | |")
     for name, option in OPTIONS.items():
@@ -53,15 +57,19 @@ def _who(name: str, meta: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Write the table, or check it; returns the exit status."""
-    text = PAGE.read_text(encoding="utf-8")
-    fresh = _BLOCK.sub(lambda found: found[1] + table() + found[2], text)
-    if "--check" in sys.argv:
-        if fresh != text:
-            print("options.md: the table of options is out of date; run scripts/check --fix")
-        return int(fresh != text)
-    PAGE.write_text(fresh, encoding="utf-8")
-    return 0
+    """Write the tables, or check them; returns the exit status."""
+    status = 0
+    for page in (PAGES / "options.md", PAGES / "plugins.md"):
+        text = page.read_text(encoding="utf-8")
+        fresh = _BLOCK.sub(lambda found: found[1] + table(found[2]) + found[3], text)
+        if fresh == text:
+            continue
+        if "--check" in sys.argv:
+            print(f"{page.name}: a table of options is out of date; run scripts/check --fix")
+            status = 1
+        else:
+            page.write_text(fresh, encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":
