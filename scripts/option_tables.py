@@ -1,6 +1,6 @@
-# Writes the tables of options into the pages of circusplug/docs, from their declarations: the host's
-# into options.md, those of the plugins that come along into plugins.md. With --check it only tells
-# whether they are up to date. Run by scripts/check.
+# Writes the tables of options into the pages of circusplug/docs, from their declarations: the
+# host's into options.md, those of the plugins that come along into plugins.md. With --check it only
+# tells whether they are up to date. Run by scripts/check.
 
 from __future__ import annotations
 
