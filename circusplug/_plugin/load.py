@@ -105,6 +105,7 @@ def _resolve(use: str, where: str) -> type[Any]:
     if found is not None:
         raise _error(where, f"'use' names {use}, which is a {type(found).__name__}, not a class")
     classes = [name for name, item in vars(module).items() if inspect.isclass(item)]
+    classes += getattr(module, "__all__", [])  # some may be imported with their first use
     guess = did_you_mean(class_name, classes)
     raise _error(where, f"'use' names {use}, but module {module_name} has no {class_name!r}{guess}")
 

@@ -3,7 +3,7 @@
 Circus's own eight, under Circus's options: `CommandReloader`, `Flapping`, `FullStats`,
 `HttpObserver`, `RedisObserver`, `ResourceWatcher`, `Statsd` and `WatchDog`. `Logger` writes each
 event as a line, `FlappingAlert` tells when processes die too often, `LoadScaler` adds and removes
-processes by load. In a circus.ini::
+processes by load, `Prometheus` has metrics fetched. In a circus.ini::
 
     [plugin:logger]
     use = circusplug.plugins.Logger
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._flapping import Flapping
     from ._http import HttpObserver
     from ._logger import Logger
+    from ._prometheus import Prometheus
     from ._redis import RedisObserver
     from ._reloader import CommandReloader
     from ._resources import ResourceWatcher
@@ -38,6 +39,7 @@ __all__ = [
     "HttpObserver",
     "LoadScaler",
     "Logger",
+    "Prometheus",
     "RedisObserver",
     "ResourceWatcher",
     "Statsd",
@@ -49,6 +51,7 @@ _HOMES = {
     "_flapping": ["Flapping"],
     "_http": ["HttpObserver"],
     "_logger": ["Logger"],
+    "_prometheus": ["Prometheus"],
     "_redis": ["RedisObserver"],
     "_reloader": ["CommandReloader"],
     "_resources": ["ResourceWatcher"],

@@ -1,40 +1,41 @@
-# Where lines go: a file that may be moved away at any time, as logrotate does, or standard
-# output. A line is written as a whole or not at all, and is there for a reader at once.
+# Where lines go: a file that may be moved away at any time, as logrotate does, or that is rotated
+# here, or standard output. A line is written as a whole or not at all, and is there for a reader at
+# once.
 #
 # Owner: the plugin's thread; `close` may be called by the thread that runs `handle_stop`.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import stat
 import sys
-from typing import Protocol
+from logging.handlers import RotatingFileHandler, TimedRotatingFileHandler
+from typing import Literal, Protocol
+
+#: How often a file is begun anew by time, in the words of Python's own handler: at midnight, on
+#: Mondays.
+_WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W0"}
 
 
 class LineFile(Protocol):
     """Takes lines."""
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Write a line; raises OSError or ValueError if that cannot be done."""
 
     def close(self) -> None:
         """Write no more; may be called twice."""
 
 
-def open_lines(filename: str) -> LineFile:
-    """Open a file for appending lines; ``-`` is standard output.
-
-    Raises:
-        OSError: It cannot be opened.
-    """
-    return StandardOutput() if filename == "-" else WatchedFile(filename)
-
-
 class StandardOutput:
     """Writes to what `sys.stdout` is at the time, and never closes it."""
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        text = line.decode().encode(encoding, "backslashreplace").decode(encoding)
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -46,6 +47,9 @@ class WatchedFile:
 
     To see that takes a `stat` for each line, about a microsecond; in return no signal has to
     be sent, and no line goes to a file that is being compressed already.
+
+    Raises:
+        OSError: It cannot be opened.
     """
 
     def __init__(self, filename: str) -> None:
@@ -58,11 +62,25 @@ class WatchedFile:
         status = os.fstat(self._file.fileno())
         self._identity = status.st_dev, status.st_ino
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
+        self.reopen_if_moved()
+        left = line + b"\n"
+        before = os.fstat(self._file.fileno()).st_size
+        while left:
+            try:
+                written = self._file.write(left)
+            except OSError:
+                if len(left) <= len(line):  # a part is there: take it back
+                    with contextlib.suppress(OSError):
+                        self._file.truncate(before)
+                raise
+            left = left[written:]
+
+    def reopen_if_moved(self) -> None:
+        """Open the file again if there is another one, or none, at its path."""
         if self._was_moved():
             self._file.close()
             self._open()
-        self._file.write(line.encode() + b"\n")
 
     def close(self) -> None:
         self._file.close()
@@ -75,3 +93,71 @@ class WatchedFile:
         except FileNotFoundError:
             return True
         return (status.st_dev, status.st_ino) != self._identity
+
+
+class RotatedFile(WatchedFile):
+    """Appends to a file that is moved away when it becomes too large or too old.
+
+    Older files are called ``NAME.1``, ``NAME.2`` and so on if that goes by size, by time they have
+    the date behind the name. What moves and removes them are Python's own handlers.
+
+    Args:
+        filename: The file.
+        keep: How many older files to keep.
+        size: The size from which on a new one is begun, in bytes; None: by `every`.
+        every: How often a new one is begun.
+        logger: Is told when that fails; lines go on to the file that is there.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+
+    def __init__(
+        self,
+        filename: str,
+        keep: int,
+        size: int | None,
+        every: Literal["never", "hour", "day", "week"],
+        logger: logging.Logger,
+    ) -> None:
+        self._size = size
+        self._logger = logger
+        self._failed = False
+        path = os.path.abspath(os.path.expanduser(filename))
+        self._handler: RotatingFileHandler | TimedRotatingFileHandler
+        if size is not None:
+            self._handler = RotatingFileHandler(path, backupCount=keep, delay=True)
+        else:
+            self._handler = TimedRotatingFileHandler(
+                path, _WHEN[every], backupCount=keep, delay=True
+            )
+        super().__init__(filename)
+
+    def write(self, line: bytes) -> None:
+        self.reopen_if_moved()
+        if self._is_due(len(line) + 1):
+            try:
+                self._handler.doRollover()
+            except OSError as error:
+                if not self._failed:
+                    self._logger.error("cannot begin a new file, the old one grows: %s", error)
+                self._failed = True
+            else:
+                self._failed = False
+        super().write(line)
+
+    def close(self) -> None:
+        super().close()
+        self._handler.close()
+
+    def _is_due(self, more: int) -> bool:
+        status = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # Python's handlers, the older ones, rename a device
+            return False
+        if isinstance(self._handler, TimedRotatingFileHandler):
+            return bool(self._handler.shouldRollover(_NO_RECORD))
+        return status.st_size > 0 and status.st_size + more > (self._size or 0)
+
+
+#: `shouldRollover` does not look at it.
+_NO_RECORD = logging.makeLogRecord({})

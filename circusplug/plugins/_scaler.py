@@ -1,4 +1,5 @@
-# Adds and removes processes of one watcher by their load.
+# Adds and removes processes of one watcher by their load, or by the number that a command prints
+# (_command_number.py).
 #
 # Owner: the plugin's thread, but for `handle_stop`, which runs when that thread is parked.
 
@@ -6,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from circusplug import CallError, CircusPlugin, Periodic, SpecError
-from circusplug.options import Percent, Seconds, declare, option
+from circusplug.options import Command, Percent, Seconds, declare, option
+
+from ._command_number import CommandNumber
+from ._delivery import DeliveryError, deliver
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,19 @@ class LoadScalerOptions:
     )
     period: Seconds = option(10, above=0, meaning="how often to look")
     up_above: Percent = option(
-        80, meaning="add a process above this load", unit="percent of one CPU"
+        80, meaning="add a process above this", unit="percent of one CPU, or what command prints"
     )
     down_below: Percent = option(
-        20, meaning="remove a process below this load", unit="percent of one CPU"
+        20, meaning="remove a process below this", unit="percent of one CPU, or what command prints"
     )
     cooldown: Seconds = option(30, meaning="how long to leave the watcher alone after a change")
+    command: Command = option(
+        "",
+        meaning="a command that prints the number to go by, a queue's length, instead of the CPU",
+        example="redis-cli llen jobs",
+    )
+    command_timeout: Seconds = option(10, above=0, meaning="how long the command may take")
+    dry_run: bool = option(False, meaning="only tell what would be done")
 
     def __post_init__(self) -> None:
         most = self.max_processes
@@ -54,13 +66,19 @@ class LoadScalerOptions:
 
 
 class LoadScaler(CircusPlugin):
-    """Adds and removes processes of one watcher, one at a time, by their mean CPU load.
+    """Adds and removes processes of one watcher, one at a time, by CPU or by a command's number.
 
     It looks every `period`: above `up_above` it adds a process, below `down_below` it removes
     one, and then leaves the watcher alone for `cooldown`. A number of processes outside the
-    bounds is corrected at the next look. The load is what circusd's ``stats`` says of the
-    processes themselves, not of their children: for a watcher that runs its program in a
-    shell it means nothing.
+    bounds is corrected at the next look. The CPU load is the mean of what circusd's ``stats``
+    says of the processes themselves, not of their children: for a watcher that runs its program
+    in a shell it means nothing.
+
+    `command` is run without a shell. While it fails, prints anything but a number or takes too
+    long, that is told, and nothing is scaled.
+
+    Raises:
+        SpecError: There is no such command.
     """
 
     name = "load_scaler"
@@ -74,8 +92,12 @@ class LoadScaler(CircusPlugin):
         self._known: set[str] = set()
         self._leave_alone_until = float("-inf")
         self._trouble = ""
+        self._told = ""
 
     def handle_init(self) -> None:
+        command = self.options.command
+        if command and shutil.which(command[0]) is None:
+            raise SpecError(f"'command': there is no program {command[0]!r} here", key="command")
         self._periodic = self.periodic(self.look, self.options.period)
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
@@ -97,11 +119,11 @@ class LoadScaler(CircusPlugin):
         return time.monotonic()
 
     async def look(self) -> None:
-        """Look at the watcher and scale it; trouble with circusd is left to the next look."""
+        """Look at the watcher and scale it; trouble is left to the next look."""
         async with self._looking:
             try:
                 await self._scale()
-            except CallError as error:
+            except (CallError, DeliveryError) as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     self.logger.warning("%s; trying again every %g s", error, self.options.period)
@@ -109,8 +131,7 @@ class LoadScaler(CircusPlugin):
                 self._trouble = ""
 
     async def _scale(self) -> None:
-        stats = await self.call_async("stats", name=self.options.watcher)
-        load = self._mean_load(stats.get("info"))
+        load = await self._look()
         # What is wanted, not what runs: while a crashed process is missing, an `incr` would
         # otherwise lead beyond the maximum.
         reply = await self.call_async("get", name=self.options.watcher, keys=["numprocesses"])
@@ -120,19 +141,39 @@ class LoadScaler(CircusPlugin):
             most = max(os.cpu_count() or 1, self.options.min_processes, count)
         wanted = self._decide(count, load, most)
         if wanted == count:
+            self._told = ""
             return
-        command, step = ("incr", wanted - count) if wanted > count else ("decr", count - wanted)
-        reply = await self.call_async(command, name=self.options.watcher, nb=step)
-        if reply.get("singleton"):
-            raise CallError(command, {"name": self.options.watcher}, "a singleton cannot be scaled")
-        self._leave_alone_until = self.clock() + self.options.cooldown
         if count < self.options.min_processes:
             why = f"fewer than min_processes ({self.options.min_processes})"
         elif count > most:
-            why = f"more than max_processes ({self.options.max_processes})"
+            why = f"more than max_processes ({most})"
+        elif self.options.command:
+            why = f"{self.options.command[0]} says {load:g}"
         else:
             why = f"load {load or 0.0:.1f} %"
-        self.logger.info("%s: %s, %d -> %d processes", self.options.watcher, why, count, wanted)
+        text = f"{self.options.watcher}: {why}, {count} -> {wanted} processes"
+        if not self.options.dry_run:
+            await self._change(wanted - count)
+            self.logger.info("%s", text)
+        elif text != self._told:
+            self._told = text
+            self.logger.info("%s, if this were no dry run", text)
+        self._leave_alone_until = self.clock() + self.options.cooldown
+
+    async def _look(self) -> float | None:
+        """What to go by: the mean load, in percent, or the number that the command prints."""
+        if self.options.command:
+            delivery = CommandNumber(self.options.command)
+            await deliver(delivery, self.options.command_timeout)
+            return delivery.number
+        stats = await self.call_async("stats", name=self.options.watcher)
+        return self._mean_load(stats.get("info"))
+
+    async def _change(self, by: int) -> None:
+        command = "incr" if by > 0 else "decr"
+        reply = await self.call_async(command, name=self.options.watcher, nb=abs(by))
+        if reply.get("singleton"):
+            raise CallError(command, {"name": self.options.watcher}, "a singleton cannot be scaled")
 
     def _decide(self, count: int, load: float | None, most: int) -> int:
         """How many processes there should be."""

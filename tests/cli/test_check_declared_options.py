@@ -55,7 +55,7 @@ def test_all_that_is_wrong_in_all_sections_is_told_at_once(tmp_path: Path) -> No
         "plugin",
         "circus.ini: [plugin:b]: 'dial_in': there is no environment variable NO_SUCH, or it is "
         "empty",
-        "circus.ini: [plugin:c]: 'format': 'xml' is none of text, json",
+        "circus.ini: [plugin:c]: 'format': 'xml' is none of text, json, logfmt",
         "circus.ini: [plugin:c]: there is no option 'filname' (did you mean 'filename'?)",
     ]
 

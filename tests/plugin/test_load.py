@@ -103,6 +103,11 @@ def test_a_class_is_checked_and_returned() -> None:
             "(did you mean 'Logger'?)",
         ),
         (
+            "circusplug.plugins.Loger",
+            "'use' names circusplug.plugins.Loger, but module circusplug.plugins has no 'Loger' "
+            "(did you mean 'Logger'?)",
+        ),
+        (
             "loadable.plugins.Zzz",
             "'use' names loadable.plugins.Zzz, but module loadable.plugins has no 'Zzz'",
         ),

@@ -45,7 +45,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("plugin", "options", "message"),
         [
-            (Logger, {"format": "xml"}, "'format': 'xml' is none of text, json"),
+            (Logger, {"format": "xml"}, "'format': 'xml' is none of text, json, logfmt"),
             (
                 Logger,
                 {"filename": "/nowhere/events.log"},

@@ -103,7 +103,16 @@ def test_every_public_name_of_the_test_kit_is_on_its_page(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["logger.ini", "alert.ini", "scaler.ini", "hosted.ini", "circus.ini"]
+    "name",
+    [
+        "logger.ini",
+        "alert.ini",
+        "scaler.ini",
+        "queue.ini",
+        "prometheus.ini",
+        "hosted.ini",
+        "circus.ini",
+    ],
 )
 def test_the_sections_on_the_pages_have_no_problem(name: str, folder: Path) -> None:
     path = folder / name

@@ -112,6 +112,7 @@ def _modules_after(statement: str) -> set[str]:
 
 
 HEAVY = {"argparse", "circus", "configobj", "multiprocessing", "pexpect", "psutil", "tornado"}
+HEAVY |= {"prometheus_client"}
 FACES = {"circusplug._cli.main", "circusplug.options", "circusplug.plugins", "circusplug.testing"}
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import debian
 import pytest
 
-PROGRAM = shutil.which("redis-server")
+PROGRAM = debian.find("redis-server")
 
 needs_redis = pytest.mark.skipif(
-    PROGRAM is None, reason="no redis-server here; Debian's package redis-server has it"
+    PROGRAM is None, reason="no redis-server here (Debian's package redis-tools)"
 )
 
 
@@ -26,7 +26,8 @@ def redis_server(directory: Path, *options: str) -> Iterator[str]:
         *(PROGRAM, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)),
         *options,
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = debian.environment("redis-server")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "server is now ready to accept connections" in line:

@@ -1,0 +1,168 @@
+# Metrics for Prometheus: events are counted as they come, and circusd is asked for the rest when
+# somebody scrapes. What metrics there are is in _exposition.py, HTTP in _http_server.py.
+#
+# Owner: the plugin's thread; the sockets are closed by `handle_stop`, when that thread is parked.
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from circusplug import CallError, CircusPlugin, EventError, SpecError
+from circusplug.options import Names, Seconds, declare, option
+
+from ._http_server import Answer, HttpServer
+from ._watcher_counts import WatcherCounts
+from ._watchers import PLUGIN, Patterns
+
+if TYPE_CHECKING:
+    from ._exposition import Circusd
+
+#: How long what circusd has answered is used again, in seconds; scrapers in a loop do not load it.
+_FRESH = 1.0
+#: Of how many watchers events are counted between two scrapes.
+_MOST_WATCHERS = 10_000
+
+
+@dataclass(frozen=True)
+class PrometheusOptions:
+    """What `Prometheus` can be told."""
+
+    host: str = option("127.0.0.1", meaning="the address to listen at")
+    port: int = option(9355, minimum=0, maximum=65535, meaning="its port; 0: any that is free")
+    path: str = option("/metrics", meaning="what is served there")
+    watchers: Names = option("*", meaning="names of watchers, with * and ?")
+    timeout: Seconds = option(
+        3, above=0, meaning="how long circusd may take to answer; less than Prometheus's own"
+    )
+    client_timeout: Seconds = option(
+        10, above=0, meaning="how long a client may take to ask, and to read the answer"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise SpecError(f"'path': {self.path!r} does not begin with /", key="path")
+
+
+class Prometheus(CircusPlugin):
+    """Serves metrics of circusd's watchers to Prometheus over HTTP.
+
+    While circusd does not answer, ``circus_up`` is 0 and the rest is left out. A watcher that was
+    removed is forgotten. circusd's own plugins are left out; under ``circusplug up`` there are the
+    counters of the host's plugins.
+
+    Raises:
+        SpecError: The package prometheus-client is missing, or it cannot listen there.
+    """
+
+    name = "prometheus"
+    options = declare(PrometheusOptions)
+    ignore_plugins = True
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> None:
+        super().check_config(config)
+        _need_the_extra()
+
+    def __init__(self, *args: Any, **config: Any) -> None:
+        super().__init__(*args, **config)
+        self._is_meant = Patterns(self.options.watchers).match
+        self._counts: dict[str, WatcherCounts] = {}  # by the names in events
+        self._asking = asyncio.Lock()
+        self._known: Circusd | None = None
+        self._known_since = 0.0
+        self._server: HttpServer | None = None
+
+    def handle_init(self) -> None:
+        _need_the_extra()
+        options = self.options
+        try:
+            self._server = HttpServer(
+                self.loop,
+                (options.host, options.port),
+                options.path,
+                options.client_timeout,
+                self._scrape,
+                self.logger,
+            )
+        except OSError as error:
+            raise SpecError(
+                f"cannot listen at {options.host}:{options.port}: {error}", key="port"
+            ) from None
+        self.logger.info("metrics are at %s", self.url)
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        return self._server.url if self._server is not None else ""
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        try:
+            event = self.parse_event(data)
+        except EventError:
+            return  # the host counts and tells what is no event
+        if event.action == "remove":
+            self._counts.pop(event.watcher, None)
+        elif self._is_meant(event.watcher):
+            if event.watcher not in self._counts and len(self._counts) < _MOST_WATCHERS:
+                self._counts[event.watcher] = WatcherCounts()
+            if counts := self._counts.get(event.watcher):
+                counts.add(event)
+
+    def handle_stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _scrape(self, headers: Mapping[str, str]) -> Answer:
+        from ._exposition import exposition
+
+        async with self._asking:
+            if self._known is None or time.monotonic() - self._known_since >= _FRESH:
+                self._known = await self._ask()
+                self._known_since = time.monotonic()
+        return await exposition(self._known, headers)
+
+    async def _ask(self) -> Circusd:
+        from ._exposition import Circusd, Watcher
+
+        counted = set(self._counts)
+        try:
+            status, stats = await asyncio.gather(
+                self.call_async("status", timeout=self.options.timeout),
+                self.call_async("stats", timeout=self.options.timeout),
+            )
+        except CallError as error:
+            self.logger.debug("circusd does not answer: %s", error)
+            return Circusd(None, {})
+        states, infos = _object(status.get("statuses")), _object(stats.get("infos"))
+        watchers, plugins = {}, {}
+        for name, state in states.items():
+            in_events = name.lower().replace(" ", "_")
+            counted.discard(in_events)
+            if name.startswith(PLUGIN):
+                for one in _object(infos.get(name)).values():
+                    if isinstance(one, dict) and "received" in one:  # it is one of the host's
+                        plugins[name.removeprefix(PLUGIN)] = one
+            elif self._is_meant(name):
+                counts = self._counts.get(in_events) or WatcherCounts()
+                watchers[name] = Watcher(state, infos.get(name), counts)
+        for gone in counted:  # before circusd was asked; its remove was missed
+            self._counts.pop(gone, None)
+        return Circusd(watchers, plugins)
+
+
+def _need_the_extra() -> None:
+    """Raises SpecError if the package prometheus-client is missing."""
+    try:
+        from . import _exposition  # noqa: F401 - to see whether it can be imported
+    except ModuleNotFoundError:
+        raise SpecError(
+            "Prometheus needs the package prometheus-client; pip install 'circusplug[metrics]'"
+        ) from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
