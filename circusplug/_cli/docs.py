@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pydoc
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from .._config.values import did_you_mean
 from .._errors import CircusPlugError
 
 _PAGES = Path(__file__).parent.parent / "docs"
+
+
+#: A line that only those who write and test the pages need.
+_COMMENT = re.compile(r"^ *<!--.*-->\n", re.MULTILINE)
 
 
 def topics() -> dict[str, str]:
@@ -34,7 +39,7 @@ def print_page(topic: str | None) -> int:
     if name not in titles:
         guess = did_you_mean(name, titles) or f"; there are {', '.join(titles)}"
         raise CircusPlugError(f"docs: there is no page {topic!r}{guess}")
-    text = _text(_PAGES / f"{name}.md")
+    text = _COMMENT.sub("", _text(_PAGES / f"{name}.md"))
     if sys.stdout.isatty():
         pydoc.pager(text)
     else:

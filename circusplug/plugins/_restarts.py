@@ -25,12 +25,12 @@ class RestartOptions:
     """When a watcher is not restarted although it should be."""
 
     grace: Seconds = option(0, meaning="how long a watcher is left alone after each of its starts")
-    max_restarts: int | None = option(
+    restart_limit: int | None = option(
         None,
         minimum=1,
         meaning="how often it is restarted within restart_window; without it, any number of times",
     )
-    restart_window: Seconds = option("1 h", above=0, meaning="for max_restarts")
+    restart_window: Seconds = option("1 h", above=0, meaning="for restart_limit")
 
 
 class Restarts:
@@ -95,7 +95,7 @@ class Restarts:
 
     def _may(self, watcher: str, name: str, why: str) -> bool:
         """Count a restart, unless there were enough of them."""
-        most, window = self._options.max_restarts, self._options.restart_window
+        most, window = self._options.restart_limit, self._options.restart_window
         if most is None:
             return True
         now, done = self.clock(), self._restarts.setdefault(watcher, collections.deque())

@@ -124,7 +124,7 @@ def test_no_more_restarts_than_allowed(
 ) -> None:
     fake_circusd.add_watcher("web")
     fake_circusd.set_stats("web", cpu=99.0)
-    running = watch(max_count=0, max_restarts=2)
+    running = watch(max_count=0, restart_limit=2)
     assert look(running, 4) == ["restart"] * 2
     assert journal.wait("left alone, as it was restarted 2 times within").levelname == "ERROR"
     plugin = running.plugin
