@@ -220,6 +220,8 @@ def test_syslog_over_udp_gets_rfc_5424(run_plugin: Run) -> None:
             b"<28>1 2026-01-02T03:04:05.000+00:00 box circus - hook_failure - "
             b"my_app hook_failure name=x"
         )
+        running.publish("web", "reap", process_pid=7, exit_code=-9, time=MOMENT)
+        assert sock.recv(9999).startswith(b"<28>1 ")  # a warning, too
 
 
 @pytest.mark.parametrize("stream", [False, True])
