@@ -24,7 +24,15 @@ _STDERR = 2
 
 
 class DeliveryError(CircusPlugError):
-    """An alert could not be delivered."""
+    """An alert could not be delivered.
+
+    Attributes:
+        final: Whether it is of no use to try again.
+    """
+
+    def __init__(self, message: str, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class Delivery(Protocol):
@@ -71,7 +79,9 @@ async def deliver(delivery: Delivery, deadline: float) -> None:
     except asyncio.TimeoutError:  # its own class on Python 3.10
         raise DeliveryError(f"{delivery.to}: not done within {deadline:g} s") from None
     except Exception as error:
-        raise DeliveryError(f"{delivery.to}: {error}") from error
+        text = str(error) or type(error).__name__
+        final = isinstance(error, DeliveryError) and error.final
+        raise DeliveryError(f"{delivery.to}: {text}", final) from error
     finally:
         delivery.abort()
 
