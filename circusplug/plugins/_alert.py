@@ -76,7 +76,8 @@ class Alert(CircusPlugin):
             for one in receivers(options)
         ]
         if options.plugin_events is not None:
-            events: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+            self._context = zmq.Context()
+            events: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
             self._host_events = events
             events.setsockopt(zmq.LINGER, 0)
             events.setsockopt(zmq.MAXMSGSIZE, _LONGEST_EVENT)
@@ -98,6 +99,7 @@ class Alert(CircusPlugin):
         if self._host_events is not None:
             self.loop.remove_handler(self._host_events)
             self._host_events.close()
+            self._context.term()
         held = [*itertools.chain(*self._in_hand), *self._digest.rest()]
         for trouble in held:
             self.logger.warning("%s", describe(trouble, trouble.watcher))
@@ -128,9 +130,9 @@ class Alert(CircusPlugin):
     def _take_host_event(self, events: zmq.Socket[bytes], _mask: int) -> None:
         try:
             topic, payload = events.recv_multipart(zmq.NOBLOCK)
+            self.handle_recv((topic, payload))
         except (zmq.Again, ValueError):
-            return
-        self.handle_recv((topic, payload))
+            return  # it is no event
 
     def _take(self, event: Event) -> None:
         now = self.loop.time()

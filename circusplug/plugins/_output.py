@@ -27,13 +27,13 @@ def last_output(options: Mapping[str, Any], count: int) -> list[str]:
 
 def _last_lines(path: str, count: int) -> list[str]:
     """The last lines of a file; none if it is no file, or not for us."""
-    with contextlib.suppress(OSError, ValueError):
+    with (
+        contextlib.suppress(OSError, ValueError),
         # A FIFO that nobody writes to must not keep us waiting.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode):
-                file.seek(max(status.st_size - _MOST, 0))
-                lines = file.read(_MOST).decode("utf-8", "replace").splitlines()
-                return lines[-count:]
+        open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file,
+    ):
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            file.seek(max(status.st_size - _MOST, 0))
+            return file.read(_MOST).decode("utf-8", "replace").splitlines()[-count:]
     return []

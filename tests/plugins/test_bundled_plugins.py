@@ -66,7 +66,8 @@ class TestOptions:
             (
                 Alert,
                 {"what": "crash, crahs"},
-                "'what': 'crahs' is none of crash, flapping, gave_up, start_failed, hook_failed, plugin_failed (did you mean 'crash'?)",
+                "'what': 'crahs' is none of crash, flapping, gave_up, start_failed, hook_failed, "
+                "plugin_failed (did you mean 'crash'?)",
             ),
             (
                 Alert,
