@@ -72,8 +72,7 @@ class Alert(CircusPlugin):
     def handle_init(self) -> None:
         options = self.options
         self._outboxes = [
-            Outbox(one, self.loop, self.logger, options.deadline, options.retry_in, options.tries)
-            for one in receivers(options)
+            Outbox(one, options, self.loop, self.logger) for one in receivers(options)
         ]
         if options.plugin_events is not None:
             self._context = zmq.Context()
@@ -89,6 +88,9 @@ class Alert(CircusPlugin):
         statuses, moment = await self._statuses()
         by_event = {to_event_name(name): state for name, state in statuses.items()}
         self._troubles.begin(by_event, moment)
+        for watcher in (name for name, state in by_event.items() if state == "active"):
+            self._digest.note(watcher, "start", self.loop.time())  # if there was one, it was missed
+        self._set_timer()
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, _, _ = self.split_data(data)
@@ -164,7 +166,8 @@ class Alert(CircusPlugin):
         asks = self.options.output_lines > 0
         alerts = []
         for trouble in troubles:
-            name, output = names.get(trouble.watcher, trouble.watcher), list[str]()
+            name = names.get(trouble.watcher, trouble.watcher)
+            output: list[str] = []
             try:
                 if asks and trouble.watcher in names:
                     output = await self._output(name)

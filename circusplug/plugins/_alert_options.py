@@ -11,10 +11,9 @@ from typing import Literal
 from circusplug import SpecError
 from circusplug.options import Command, Endpoint, Names, Seconds, Secret, option
 
-from ._delivery import CommandDelivery, Delivery
+from ._delivery import CommandDelivery, Delivery, Receiver
 from ._mail import MailDelivery, MailServer, make_mail
 from ._message import SUBJECT_FIELDS, TEXT_FIELDS, Message, check_template
-from ._outbox import Receiver
 from ._troubles import Kind
 
 _KINDS = "crash, flapping, gave_up, start_failed, hook_failed, plugin_failed"
@@ -24,7 +23,9 @@ _KINDS = "crash, flapping, gave_up, start_failed, hook_failed, plugin_failed"
 class AlertOptions:
     """What an `Alert` can be told."""
 
-    watchers: Names = option("*", meaning="names of watchers, with * and ?")
+    watchers: Names = option(
+        "*", meaning="names of watchers, with * and ?; plugins are plugin:NAME"
+    )
     what: tuple[Kind, ...] = option(_KINDS, meaning="the kinds of trouble that are told")
     exit_codes: tuple[int, ...] = option(
         "0", per_watcher=True, meaning="exit codes that are no crash"

@@ -14,10 +14,13 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from circusplug import CircusPlugError
+
+from ._message import Message
 
 #: What a command prints belongs with the host's log, not with what the Logger may print.
 _STDERR = 2
@@ -49,6 +52,19 @@ class Delivery(Protocol):
 
     def abort(self) -> None:
         """Have `run` return soon; from another thread, also before it began or when it is over."""
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Somebody or something that gets messages.
+
+    Attributes:
+        to: What it is, for messages.
+        make: Makes a delivery of a message to it.
+    """
+
+    to: str
+    make: Callable[[Message], Delivery]
 
 
 async def deliver(delivery: Delivery, deadline: float) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from circusplug import SpecError
 
-from ._delivery import DeliveryError
+from ._delivery import DeliveryError, Receiver
 from ._message import Message
-from ._outbox import Receiver
 
 if TYPE_CHECKING:
     from apprise import NotifyBase

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ._delivery import Delivery, DeliveryError, deliver
+from ._alert_options import AlertOptions
+from ._delivery import DeliveryError, Receiver, deliver
 from ._message import Message
 
 #: How many messages wait for a receiver; if there are more, the oldest is given up.
@@ -21,47 +20,24 @@ LIMIT = 100
 _LONGEST_DELAY = 3600.0
 
 
-@dataclass(frozen=True)
-class Receiver:
-    """Somebody or something that gets messages.
-
-    Attributes:
-        to: What it is, for messages.
-        make: Makes a delivery of a message to it.
-    """
-
-    to: str
-    make: Callable[[Message], Delivery]
-
-
 class Outbox:
     """The messages that wait for a receiver.
 
     Args:
         receiver: Gets them.
+        options: How long a try may take, how many there are, and when the second one is.
         loop: The plugin's.
         logger: Says what was not delivered.
-        deadline: How long a try may take, in seconds.
-        retry_in: How long after a failure the first other try is, in seconds; then twice that.
-        tries: How many tries a message has.
     """
 
     def __init__(
-        self,
-        receiver: Receiver,
-        loop: Any,
-        logger: logging.Logger,
-        deadline: float,
-        retry_in: float,
-        tries: int,
+        self, receiver: Receiver, options: AlertOptions, loop: Any, logger: logging.Logger
     ) -> None:
         self.to = receiver.to
         self._make = receiver.make
+        self._options = options
         self._loop = loop
         self._logger = logger
-        self._deadline = deadline
-        self._retry_in = retry_in
-        self._tries = tries
         self._messages: deque[Message] = deque()  # the first one is under way
 
     @property
@@ -85,16 +61,16 @@ class Outbox:
             self._messages.popleft()
 
     async def _send(self, message: Message) -> None:
-        delay = self._retry_in
-        for left in reversed(range(self._tries)):
+        delay = self._options.retry_in
+        for left in reversed(range(self._options.tries)):
             try:
-                await deliver(self._make(message), self._deadline)
+                await deliver(self._make(message), self._options.deadline)
             except DeliveryError as error:
                 if error.final or not left:
                     self._logger.error("alert not sent: %s", error)
                     return
                 self._logger.warning("alert not sent, next try in %g s: %s", delay, error)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, max(self._retry_in, _LONGEST_DELAY))
+                delay = min(delay * 2, max(self._options.retry_in, _LONGEST_DELAY))
             else:
                 return

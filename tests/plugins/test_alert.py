@@ -160,6 +160,22 @@ class TestTheLog:
         journal.wait("web: its hook after_spawn failed: no disk")
         journal.wait("web: did not start")
 
+    def test_a_watcher_that_a_new_circusd_has_started_gets_well_again(
+        self, fake_circusd: FakeCircusd, alert: Run, journal: Journal
+    ) -> None:
+        fake_circusd.add_watcher("web")
+        running = alert(well_again=1000)
+        die(running)
+        running.publish("web", "stop")
+        journal.wait(DIED)
+        running.wait_handled(2)
+        fake_circusd.restart()
+        running.wait(lambda status: status.counters.reconnects == 1)
+        fake_circusd.wait_command("status", count=3, timeout=PATIENCE)
+        running.plugin.call("numwatchers")  # what came before is read by then
+        let_pass(running, 1000)
+        journal.wait("web: is well again")
+
     def test_a_circusd_that_does_not_answer_keeps_no_alert(
         self, fake_circusd: FakeCircusd, alert: Run, journal: Journal
     ) -> None:
