@@ -190,6 +190,22 @@ class TestTheLog:
         let_pass(running, 1000)
         journal.wait(f"my_app: {DIED}")
 
+    def test_a_circusd_that_hangs_is_asked_for_output_only_once(
+        self, fake_circusd: FakeCircusd, alert: Run, journal: Journal
+    ) -> None:
+        running = alert(batch=1000)
+        fake_circusd.silence("options")
+        for name in "abc":
+            fake_circusd.add_watcher(name)
+            running.publish(name, "hook_failure", name="after_start", error="no")
+        running.wait_handled(3)
+        let_pass(running, 1000)
+        fake_circusd.wait_command("options", timeout=PATIENCE)
+        let_pass(running, 2000)
+        for name in "abc":
+            journal.wait(f"{name}: its hook after_start failed: no")
+        assert [one.command for one in fake_circusd.commands].count("options") == 1
+
 
 @pytest.mark.circusd_leaves
 class TestPluginsOfAHost:

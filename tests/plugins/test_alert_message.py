@@ -97,7 +97,9 @@ def test_only_so_much_of_a_file_is_read(tmp_path: Path) -> None:
     assert len(line) == 16 * 1024
 
 
-def test_what_is_no_file_is_let_be(tmp_path: Path) -> None:
+def test_what_is_no_file_is_let_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # circusd may be anywhere else
+    (tmp_path / "out.log").write_text("no\n")
     os.mkfifo(tmp_path / "fifo")  # to open it would wait for a writer
     for path in (tmp_path / "fifo", tmp_path, tmp_path / "none", "out.log", "/a\0b", "/dev/zero"):
         assert last_output(stream(str(path)), 10) == []

@@ -170,6 +170,14 @@ class TestDigest:
         digest.note("web", "start", 500)
         assert told(digest, 560) == ["web well_again 1"]
 
+    def test_one_that_could_not_be_started_is_not_well_until_it_was(self) -> None:
+        digest = Digest(batch=0, quiet=0, well_again=60)
+        digest.take(Trouble("start_failed", "web", "did not start", stopped=True), 100)
+        assert told(digest, 100) == ["web start_failed 1"]
+        assert digest.next_due() == float("inf")
+        digest.note("web", "start", 500)
+        assert told(digest, 560) == ["web well_again 1"]
+
     def test_one_whose_trouble_nobody_was_told_of_is_not_well_again(self) -> None:
         digest = Digest(batch=0, quiet=0, well_again=60)
         digest.take(Trouble("gave_up", "web", "was stopped", stopped=True), 100, wait=60)
