@@ -28,8 +28,8 @@ NO_NETWORK = ("NewConnectionError", "Failed to establish", "name resolution", "t
 
 #: Which extras bring which others, as in pyproject.toml.
 BRINGS = {
-    "dev": {"dev", "test", "circusd", "metrics", "redis", "watch"},
-    "test": {"test", "circusd", "metrics", "redis", "watch"},
+    "dev": {"dev", "test", "circusd", "metrics", "notify", "redis", "watch"},
+    "test": {"test", "circusd", "metrics", "notify", "redis", "watch"},
     "bench": {"bench", "circusd"},
 }
 

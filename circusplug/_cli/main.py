@@ -56,6 +56,11 @@ Prints what a plugin is for, the options that it declares, and a section to past
 circus.ini. Without a plugin: those that come along, and those that other installed packages have
 registered as entry points of the group circusplug.plugins.
 """
+_ALERT_TEST = """\
+Sends a test alert to each receiver that the sections of the plugin circusplug.plugins.Alert name,
+and prints what has become of it. The exit status is 1 if one did not get it. Neither circusd nor
+the host need to run. A secret that is env:NAME is taken from this command's environment.
+"""
 _MIGRATE = """\
 Moves the plugin sections of a circus.ini to a file of their own, and leaves the one section
 that lets an unmodified circusd run the host: [plugin:circusplug]. Shows the changes first;
@@ -99,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--no-import", action="store_true", help="do not import the plugins")
 
     _add_describe(commands)
+
+    alert = _add(commands, "alert-test", "send a test alert to everybody", _ALERT_TEST)
+    alert.add_argument("name", nargs="?", metavar="NAME", help="only this section's alerts")
 
     plugin = commands.add_parser(
         "plugin",
@@ -165,6 +173,10 @@ def _dispatch(given: argparse.Namespace) -> int:
         from . import describe
 
         return describe.describe(given.use, as_json=given.json, as_markdown=given.markdown)
+    if given.command == "alert-test":
+        from . import alert_test
+
+        return alert_test.send(given.file, given.name)
     if given.command == "plugin":
         return _host_plugin(given)
     if given.command in steer.COMMANDS:

@@ -2,8 +2,8 @@
 
 Circus's own eight, under Circus's options: `CommandReloader`, `Flapping`, `FullStats`,
 `HttpObserver`, `RedisObserver`, `ResourceWatcher`, `Statsd` and `WatchDog`. `Logger` writes each
-event as a line, `FlappingAlert` tells when processes die too often, `LoadScaler` adds and removes
-processes by load, `Prometheus` has metrics fetched. In a circus.ini::
+event as a line, `Alert` tells people of trouble, `LoadScaler` adds and removes processes by load,
+`Prometheus` has metrics fetched. In a circus.ini::
 
     [plugin:logger]
     use = circusplug.plugins.Logger
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from .._imports import lazy
 
 if TYPE_CHECKING:
-    from ._alert import FlappingAlert
+    from ._alert import Alert
     from ._flapping import Flapping
     from ._http import HttpObserver
     from ._logger import Logger
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ._watchdog import WatchDog
 
 __all__ = [
+    "Alert",
     "CommandReloader",
     "Flapping",
-    "FlappingAlert",
     "FullStats",
     "HttpObserver",
     "LoadScaler",
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_alert": ["FlappingAlert"],
+    "_alert": ["Alert"],
     "_flapping": ["Flapping"],
     "_http": ["HttpObserver"],
     "_logger": ["Logger"],

@@ -1,172 +1,206 @@
-# Tells when a watcher's processes die too often, and may stop the watcher for a while.
+# Tells people of trouble. What is trouble is decided in _troubles.py, when it is told in
+# _digest.py, and who gets it, how often tried, in _outbox.py.
 #
-# Owner: the plugin's thread; what is slow (a command, a mail, a conflict) is awaited, so that
-# events are still taken in. `handle_stop` runs when that thread is parked.
+# Owner: the plugin's thread; what is slow is awaited there, or done on threads of _delivery.py, so
+# that events are taken in all the time. `handle_stop` runs when the plugin's thread is parked.
 
 from __future__ import annotations
 
 import asyncio
 import fnmatch
+import itertools
+import math
 import re
-import shutil
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, Literal
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from circusplug import CallError, CircusPlugin, SpecError
-from circusplug.options import Command, Names, Seconds, Secret, declare, option
+import zmq
 
-from ._deaths import DeathWatch, Flap, within
-from ._delivery import CommandDelivery, Delivery, DeliveryError, deliver
-from ._mail import MailDelivery, MailServer, make_mail
-from ._pause import Pauses
+from circusplug import CallError, CallTimeout, CircusPlugin, Event
+from circusplug.options import declare
 
-#: How many alerts may be under way at a time; those beyond only go to the log.
-MAX_UNDER_WAY = 4
+from ._alert_options import AlertOptions, receivers
+from ._delivery import DeliveryError, deliver
+from ._digest import Digest
+from ._message import describe, make_alert, make_message
+from ._outbox import Outbox
+from ._output import last_output
+from ._troubles import PLUGIN, Trouble, Troubles, to_event_name
 
-
-@dataclass(frozen=True)
-class FlappingAlertOptions:
-    """What a `FlappingAlert` can be told."""
-
-    attempts: int = option(3, minimum=1, meaning="how many deaths it takes")
-    window: Seconds = option(30, meaning="within how long")
-    quiet: Seconds = option(300, meaning="no second alert for the same watcher within that time")
-    watchers: Names = option("*", meaning="names of watchers, with * and ?")
-    kill_grace: Seconds = option(
-        60,
-        meaning="how long a signal of circusd's excuses the death of a process; more than the "
-        "watcher's graceful_timeout",
-    )
-    command: Command = option("", meaning="a command to run", example="/usr/local/bin/page-me")
-    mail_to: Names = option("", meaning="addresses to write to", example="ops@example.com")
-    mail_from: str = option(
-        "", meaning="the sender's address, by default circusplug@ and this host's name"
-    )
-    smtp_host: str = option("localhost", meaning="the mail server")
-    smtp_port: int = option(25, minimum=1, maximum=65535, meaning="its port")
-    smtp_user: str = option("", meaning="whom to log in as; empty: nobody")
-    smtp_password: Secret = option("", meaning="the password of smtp_user")
-    smtp_tls: Literal["no", "starttls", "yes"] | None = option(
-        None,
-        meaning="yes is from the start, mostly at port 465, starttls mostly at port 587; by "
-        "default starttls with smtp_user, else no; the system must trust the certificate",
-    )
-    deadline: Seconds = option(30, above=0, meaning="how long the command may take, and the mail")
-    stop: bool = option(
-        False, meaning="whether to stop the watcher, even when the alert is left out"
-    )
-    retry_in: Seconds = option(60, meaning="start it again so much later; 0: never")
+#: The longest event of a host that is read, in bytes.
+_LONGEST_EVENT = 64 * 1024
 
 
-class FlappingAlert(CircusPlugin):
-    """Tells when a watcher's processes die too often.
+class Alert(CircusPlugin):
+    """Tells of trouble with watchers: to a command, by mail, to all that apprise knows.
 
-    Deaths that circusd asked for are not counted: those of a stop, a reload, a decr, of
-    processes that became too old. The alert always goes to the log, as a warning.
+    Kinds of trouble: `crash` (a process died that circusd had not signalled, with none of
+    `exit_codes`), `flapping` (`attempts` crashes within `window`), `gave_up` (stopped right after
+    a crash, be it by circusd or Flapping, and not started again), `start_failed`, `hook_failed`
+    (a hook raised), `plugin_failed` (circusd's plugins; those of a host by `plugin_events`). Each
+    is a warning in the log, too.
 
-    A command is run without a shell. It gets the alert on its standard input and as
-    CIRCUSPLUG_ALERT, and CIRCUSPLUG_WATCHER, CIRCUSPLUG_DEATHS and CIRCUSPLUG_EXIT_CODE; what it
-    prints goes to the host's standard error. When the plugin itself is stopped, it starts the
-    watchers at once that it has stopped.
+    What circusd does not publish is not seen: a ``before_start`` that says no, why a watcher was
+    stopped, and what was before the plugin was connected.
+
+    A command is run without a shell. It gets subject, text and the first alert's facts in its
+    environment, as CIRCUSPLUG_SUBJECT, _TEXT, _WATCHER, _KIND and so on, and all as a JSON object
+    on its standard input; what it prints goes to the host's standard error. A receiver that fails
+    is tried again from a queue of 100 messages; what is left at a stop is logged.
 
     Raises:
-        SpecError: There is no such command.
+        SpecError: There is no such command, or apprise does not know a URL.
     """
 
-    name = "flapping_alert"
-    options = declare(FlappingAlertOptions)
-
-    #: How long a command that meets conflicts is sent again, in seconds: stopping a watcher keeps
-    #: circusd busy for its ``graceful_timeout``.
-    patience = 120.0
+    name = "alert"
+    options = declare(AlertOptions)
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
         options = self.options
-        self._deaths = DeathWatch(options.kill_grace)
-        # Events carry names in lower case, with underscores for spaces.
         self._patterns = [
-            re.compile(fnmatch.translate(pattern.lower().replace(" ", "_")))
-            for pattern in options.watchers
+            re.compile(fnmatch.translate(to_event_name(pattern))) for pattern in options.watchers
         ]
-        self._mail_server = MailServer(
-            options.smtp_host,
-            options.smtp_port,
-            options.smtp_user,
-            options.smtp_password,
-            options.smtp_tls or ("starttls" if options.smtp_user else "no"),
-        )
-        self._pauses = Pauses(self, self.patience)
-        self._told: dict[str, float] = {}
-        self._under_way = 0
+        self._troubles = Troubles(options.kill_grace, self.options_for)
+        self._digest = Digest(options.batch, options.quiet, options.well_again)
+        self._in_hand: list[list[Trouble]] = []  # neither in the digest nor in an outbox
+        self._outboxes: list[Outbox] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._host_events: zmq.Socket[bytes] | None = None
 
     def handle_init(self) -> None:
-        command = self.options.command
-        if command and shutil.which(command[0]) is None:
-            raise SpecError(f"'command': there is no program {command[0]!r} here", key="command")
+        options = self.options
+        self._outboxes = [
+            Outbox(one, options, self.loop, self.logger) for one in receivers(options)
+        ]
+        if options.plugin_events is not None:
+            self._context = zmq.Context()
+            events: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+            self._host_events = events
+            events.setsockopt(zmq.LINGER, 0)
+            events.setsockopt(zmq.MAXMSGSIZE, _LONGEST_EVENT)
+            events.subscribe(f"watcher.{PLUGIN}")
+            events.connect(options.plugin_events)
+            self.loop.add_handler(events, self._take_host_event, self.loop.READ)
+
+    async def handle_connect(self) -> None:
+        statuses, moment = await self._statuses()
+        by_event = {to_event_name(name): state for name, state in statuses.items()}
+        self._troubles.begin(by_event, moment)
+        for watcher in (name for name, state in by_event.items() if state == "active"):
+            self._digest.note(watcher, "start", self.loop.time())  # if there was one, it was missed
+        self._set_timer()
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
-        watcher, action, _ = self.split_data(data)
-        if action in ("start", "remove"):
-            self._pauses.cancel(watcher)
-        if not any(pattern.match(watcher) for pattern in self._patterns):
-            return
-        event, options = self.parse_event(data), self.options
-        if self._deaths.is_crash(event):
-            flap = self._deaths.count(event, options.attempts, options.window)
-            if flap is not None:
-                self.loop.add_callback(self._raise_alarm, flap)
-
-    def handle_reconnect(self) -> None:
-        self._deaths.forget()
+        watcher, _, _ = self.split_data(data)
+        if any(pattern.match(watcher) for pattern in self._patterns):
+            self._take(self.parse_event(data))
 
     def handle_stop(self) -> None:
-        self._pauses.end()
+        if self._host_events is not None:
+            self.loop.remove_handler(self._host_events)
+            self._host_events.close()
+            self._context.term()
+        held = [*itertools.chain(*self._in_hand), *self._digest.rest()]
+        for trouble in held:
+            self.logger.warning("%s", describe(trouble, trouble.watcher))
+        if held and self._outboxes:
+            self.logger.error("%d alerts are not sent, as this plugin stops", len(held))
+        for outbox in self._outboxes:
+            if outbox.left:
+                self.logger.error("%s: %d messages are not sent", outbox.to, outbox.left)
 
-    async def _raise_alarm(self, flap: Flap) -> None:
-        """Tell of a watcher, unless that was done lately, and stop it if that is asked for."""
+    @staticmethod
+    def send_test(options: AlertOptions) -> Iterator[tuple[str, str]]:
+        """Send a test alert to each receiver; gives which one it was, and the error or nothing.
+
+        Raises:
+            SpecError: There is no such command, or apprise does not know a URL.
+        """
+        trouble = Trouble("test", "test", "this is only a test; nothing has happened")
+        alerts = [make_alert(trouble, "test", socket.gethostname(), [])]
+        message = make_message(alerts, options.subject, options.text)
+        for receiver in receivers(options):
+            error = ""
+            try:
+                asyncio.run(deliver(receiver.make(message), options.deadline))
+            except DeliveryError as failure:
+                error = str(failure).removeprefix(f"{receiver.to}: ")
+            yield receiver.to, error
+
+    def _take_host_event(self, events: zmq.Socket[bytes], _mask: int) -> None:
         try:
-            name = self.watcher_name(flap.watcher)
-        except CallError:
-            name = flap.watcher  # circusd does not answer now; this is good enough to tell
-        told = self._told.get(flap.watcher)
-        tasks: list[Awaitable[None]] = []
-        if told is None or not within(told, flap.last.time, self.options.quiet):
-            self._told[flap.watcher] = flap.last.time
-            tasks += self._tell(flap, name)
-        if self.options.stop:
-            tasks.append(self._pauses.begin(flap.watcher, name, self.options.retry_in))
-        await asyncio.gather(*tasks)
+            topic, payload = events.recv_multipart(zmq.NOBLOCK)
+            self.handle_recv((topic, payload))
+        except (zmq.Again, ValueError):
+            return  # it is no event
 
-    def _tell(self, flap: Flap, name: str) -> list[Awaitable[None]]:
-        """Log the alert and return what is still to be awaited."""
-        text = flap.describe(name)
-        self.logger.warning("%s", text)
-        deliveries: list[Delivery] = []
-        if self.options.command:
-            env = {
-                "CIRCUSPLUG_ALERT": text,
-                "CIRCUSPLUG_WATCHER": name,
-                "CIRCUSPLUG_DEATHS": str(flap.deaths),
-                "CIRCUSPLUG_EXIT_CODE": str(flap.last.payload.get("exit_code", "")),
-            }
-            deliveries.append(CommandDelivery(self.options.command, text + "\n", env))
-        if self.options.mail_to:
-            mail = make_mail(
-                text, f"circus: {name} dies too often", self.options.mail_from, self.options.mail_to
-            )
-            deliveries.append(MailDelivery(mail, self._mail_server, self.options.deadline + 1.0))
-        return [self._deliver(delivery, name) for delivery in deliveries]
-
-    async def _deliver(self, delivery: Delivery, name: str) -> None:
-        if self._under_way >= MAX_UNDER_WAY:
-            self.logger.error("%s: alert not sent, %d are still under way", name, self._under_way)
+    def _take(self, event: Event) -> None:
+        now = self.loop.time()
+        troubles = [one for one in self._troubles.take(event) if one.kind in self.options.what]
+        for trouble in troubles:
+            wait = self.options.gave_up_after if trouble.kind == "gave_up" else 0.0
+            self._digest.take(trouble, now, wait)
+        if event.action in ("start", "stop", "remove"):
+            self._digest.note(event.watcher, event.action, now)
+        elif not troubles:
             return
-        self._under_way += 1
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._digest.next_due()
+        if due < math.inf:
+            self._timer = self.loop.call_at(due, self.loop.add_callback, self._tell)
+
+    async def _tell(self) -> None:
+        """Log what is to be told now, and give it to all receivers."""
+        troubles = self._digest.take_due(self.loop.time())
+        self._set_timer()
+        if not troubles:
+            return
+        self._in_hand.append(troubles)
+        names = {to_event_name(name): name for name in (await self._statuses())[0]}
+        asks = self.options.output_lines > 0
+        alerts = []
+        for trouble in troubles:
+            name = names.get(trouble.watcher, trouble.watcher)
+            output: list[str] = []
+            try:
+                if asks and trouble.watcher in names:
+                    output = await self._output(name)
+            except CallTimeout:
+                asks = False  # it would be the same for all others
+            alerts.append(make_alert(trouble, name, socket.gethostname(), output))
+        self._in_hand.remove(troubles)
+        for alert in alerts:
+            log = self.logger.info if alert["kind"] == "well_again" else self.logger.warning
+            log("%s: %s", alert["watcher"], alert["what"])
+        message = make_message(alerts, self.options.subject, self.options.text)
+        for outbox in self._outboxes:
+            outbox.put(message)
+
+    async def _statuses(self) -> tuple[Mapping[str, str], float]:
+        """The state of each watcher by its real name, and when it was so; nothing is known of
+        those of a circusd that does not answer."""
         try:
-            await deliver(delivery, self.options.deadline)
-        except DeliveryError as error:
-            self.logger.error("%s: alert not sent: %s", name, error)
-        finally:
-            self._under_way -= 1
+            reply = await self.call_async("status")
+        except CallError:
+            return {}, 0.0
+        statuses, moment = reply.get("statuses"), reply.get("time")
+        return (
+            statuses if isinstance(statuses, dict) else {},
+            float(moment) if isinstance(moment, int | float) else 0.0,
+        )
+
+    async def _output(self, name: str) -> list[str]:
+        """The last lines of a watcher's output. Raises CallTimeout, but no other CallError."""
+        try:
+            options = (await self.call_async("options", name=name)).get("options")
+        except CallTimeout:
+            raise
+        except CallError:
+            return []  # it was removed
+        return last_output(options, self.options.output_lines) if isinstance(options, dict) else []

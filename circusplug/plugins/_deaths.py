@@ -26,14 +26,19 @@ class Flap:
     seconds: float
     last: Event
 
-    def describe(self, name: str) -> str:
-        """Say it in a line, with the watcher's real name."""
+    @property
+    def what(self) -> str:
+        """What has happened, to be read behind the watcher's name."""
         code = self.last.payload.get("exit_code")
         processes = "process" if self.deaths == 1 else "processes"
         return (
-            f"{name}: {self.deaths} {processes} died within {self.seconds:.3g} s, "
-            f"the last one (pid {self.last.pid}) {_describe_exit(code)}"
+            f"{self.deaths} {processes} died within {self.seconds:.3g} s, "
+            f"the last one (pid {self.last.pid}) {describe_exit(code)}"
         )
+
+    def describe(self, name: str) -> str:
+        """Say it in a line, with the watcher's real name."""
+        return f"{name}: {self.what}"
 
 
 class DeathWatch:
@@ -105,7 +110,8 @@ def within(earlier: float, later: float, seconds: float) -> bool:
     return 0 <= later - earlier <= seconds
 
 
-def _describe_exit(code: object) -> str:
+def describe_exit(code: object) -> str:
+    """How a process died, as a ``reap`` event has it in ``exit_code``."""
     if not isinstance(code, int):
         return "in a way that circusd did not see"
     if code >= 0:

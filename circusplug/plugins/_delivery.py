@@ -1,30 +1,37 @@
 # Delivers an alert, to a command for one, without keeping the plugin's loop waiting.
 #
 # A delivery blocks, so each runs on a thread of its own and is ended from the plugin's thread by
-# `abort`: a command by a signal, a mail by the loss of its connection. Nobody waits for that
-# thread, as there is no way out of looking up a host's name; a daemon, and not the loop's
-# executor, which Python waits for at its end. Not asyncio's subprocesses: a task that is
-# cancelled while one is being started never ends.
+# `abort`: a command by a signal, a mail by the loss of its connection.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from circusplug import CircusPlugError
+
+from ._message import Message
+from ._on_thread import on_thread
 
 #: What a command prints belongs with the host's log, not with what the Logger may print.
 _STDERR = 2
 
 
 class DeliveryError(CircusPlugError):
-    """An alert could not be delivered."""
+    """An alert could not be delivered.
+
+    Attributes:
+        final: Whether it is of no use to try again.
+    """
+
+    def __init__(self, message: str, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class Delivery(Protocol):
@@ -43,6 +50,19 @@ class Delivery(Protocol):
         """Have `run` return soon; from another thread, also before it began or when it is over."""
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """Somebody or something that gets messages.
+
+    Attributes:
+        to: What it is, for messages.
+        make: Makes a delivery of a message to it.
+    """
+
+    to: str
+    make: Callable[[Message], Delivery]
+
+
 async def deliver(delivery: Delivery, deadline: float) -> None:
     """Deliver an alert; when the awaiting is cancelled, it is aborted.
 
@@ -53,36 +73,12 @@ async def deliver(delivery: Delivery, deadline: float) -> None:
     Raises:
         DeliveryError: It fails or takes too long.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def run() -> None:
-        failure = None
-        try:
-            delivery.run()
-        except Exception as error:  # noqa: BLE001 - raised where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            loop.call_soon_threadsafe(_finish, done, failure)
-
     try:
-        threading.Thread(target=run, name=f"alert to {delivery.to}", daemon=True).start()
-        await asyncio.wait_for(done, deadline)
-    except asyncio.TimeoutError:  # its own class on Python 3.10
-        raise DeliveryError(f"{delivery.to}: not done within {deadline:g} s") from None
+        await on_thread(delivery.run, delivery.abort, deadline, f"delivery to {delivery.to}")
     except Exception as error:
-        raise DeliveryError(f"{delivery.to}: {error}") from error
-    finally:
-        delivery.abort()
-
-
-def _finish(done: asyncio.Future[None], failure: Exception | None) -> None:
-    if done.done():
-        return  # it was given up
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)
+        text = str(error) or type(error).__name__
+        final = isinstance(error, DeliveryError) and error.final
+        raise DeliveryError(f"{delivery.to}: {text}", final) from error
 
 
 class CommandDelivery:

@@ -19,6 +19,9 @@ from typing import Any
 
 from ._delivery import DeliveryError
 
+#: From this SMTP code on it is of no use to try again.
+_FOR_GOOD = 500
+
 
 @dataclass(frozen=True)
 class MailServer:
@@ -61,11 +64,13 @@ class MailDelivery:
         try:
             refused = self._post()
         except smtplib.SMTPRecipientsRefused as error:
-            raise DeliveryError(_describe_refused(error.recipients)) from None
+            final = all(code >= _FOR_GOOD for code, _ in error.recipients.values())
+            raise DeliveryError(_describe_refused(error.recipients), final) from None
         finally:
             self._hold(None)
         if refused:
-            raise DeliveryError(f"{_describe_refused(refused)}; the others have it")
+            text = f"{_describe_refused(refused)}; the others have it"
+            raise DeliveryError(text, final=True)
 
     def _post(self) -> Mapping[str, tuple[int, bytes]]:
         """Hand it in; returns the recipients that were refused, if some others were not."""

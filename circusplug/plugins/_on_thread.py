@@ -2,7 +2,8 @@
 #
 # It runs on a thread of its own, and is ended from the plugin's thread. Nobody waits for that
 # thread, as there is no way out of looking up a host's name; a daemon, and not the loop's executor,
-# which Python waits for at its end.
+# which Python waits for at its end. Not asyncio's subprocesses either: a task that is cancelled
+# while one is being started never ends.
 
 from __future__ import annotations
 
@@ -54,6 +55,8 @@ async def on_thread(
         threading.Thread(target=work, name=name, daemon=True).start()
         return await asyncio.wait_for(done, deadline)
     except asyncio.TimeoutError:  # its own class on Python 3.10
+        if not done.cancelled():
+            raise  # the function has raised it
         raise TimeoutError(f"not done within {deadline:g} s") from None
     finally:
         abort()

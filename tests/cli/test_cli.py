@@ -501,7 +501,7 @@ def test_a_host_without_its_file_does_not_pass_the_check(main: Main, ini: Any) -
 def test_check_judges_the_options_of_plugins_that_can_tell(main: Main, ini: Any) -> None:
     sections = [
         "[plugin:a]\nuse = circusplug.plugins.LoadScaler\nhost.restart = never\n",
-        "[plugin:b]\nuse = circusplug.plugins.FlappingAlert\nattempts = few\n",
+        "[plugin:b]\nuse = circusplug.plugins.Alert\nattempts = few\n",
         "[plugin:c]\nuse = circusplug.plugins.Logger\nformat = json\n",
         "[plugin:d]\nuse = picky.Picky\n",
         "[plugin:e]\nuse = picky.Careless\n",

@@ -151,7 +151,7 @@ def test_on_any_other_thread_all_of_it_runs_right_there(fake_circusd: FakeCircus
 
 
 @pytest.mark.parametrize(
-    "use", ["circusplug.plugins.Logger", "circusplug.plugins.FlappingAlert",
+    "use", ["circusplug.plugins.Logger", "circusplug.plugins.Alert",
             "circusplug.plugins.LoadScaler"],
 )  # fmt: skip
 @pytest.mark.parametrize("program", [CIRCUS, [*COMMAND, "plugin"]], ids=["circus", "ours"])
@@ -160,7 +160,7 @@ def test_each_bundled_plugin_runs_by_both_commands(
 ) -> None:
     config = {
         "circusplug.plugins.Logger": "filename:events.log",
-        "circusplug.plugins.FlappingAlert": "command:true",
+        "circusplug.plugins.Alert": "command:true",
         "circusplug.plugins.LoadScaler": "watcher:web:::period:0.05",
     }[use]
     with FakeCircusd(["web"]) as circusd:

@@ -1,4 +1,4 @@
-# The mails of FlappingAlert: a real SMTP server gets them, refuses them, or never answers.
+# The mails of Alert: a real SMTP server gets them, refuses them, or never answers.
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bundled import Journal, die, let_pass
 from patience import PATIENCE
 
 from circusplug import SpecError
-from circusplug.plugins import FlappingAlert
+from circusplug.plugins import Alert
 from circusplug.plugins._mail import MailDelivery, MailServer, make_mail
 from circusplug.testing import FakeCircusd, RunningPlugin
 
@@ -32,17 +32,23 @@ Run = Callable[..., RunningPlugin]
 class Mailbox:
     """Takes mails, but not for everybody; the handler of an aiosmtpd server."""
 
-    def __init__(self, refused: tuple[str, ...] = (), data: str = "250 taken") -> None:
+    def __init__(
+        self,
+        refused: tuple[str, ...] = (),
+        data: str = "250 taken",
+        answer: str = "550 no such user",
+    ) -> None:
         self.mails: queue.SimpleQueue[Envelope] = queue.SimpleQueue()
         self.logins: list[tuple[bytes, bool]] = []
-        self._refused = refused
+        self.refused = refused
+        self._answer = answer
         self._data = data
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if address in self._refused:
-            return "550 no such user"
+        if address in self.refused:
+            return self._answer
         envelope.rcpt_tos.append(address)
         return "250 fine"
 
@@ -124,8 +130,8 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
 
 
 def alert(run_plugin: Run, port: int, **options: Any) -> RunningPlugin:
-    options = {"mail_to": "ops@example.org", "smtp_port": port, **options}
-    return run_plugin(FlappingAlert, attempts=1, smtp_host="127.0.0.1", **options)
+    options = {"mail_to": "ops@example.org", "smtp_port": port, "tries": 1, **options}
+    return run_plugin(Alert, batch=0, well_again=0, smtp_host="127.0.0.1", **options)
 
 
 def delivery(port: int = 25, host: str = "127.0.0.1") -> MailDelivery:
@@ -145,14 +151,14 @@ def test_a_mail_goes_out(fake_circusd: FakeCircusd, run_plugin: Run, journal: Jo
         )
         die(running, watcher="My App")
         envelope = mailbox.mails.get(timeout=PATIENCE)
-        running.wait(lambda _: not running.plugin._under_way)
+        running.wait(lambda _: not running.plugin._outboxes[0].left)
     assert envelope.mail_from == "circus@example.org"
     assert envelope.rcpt_tos == ["ops@example.org", "boss@example.org"]
     assert isinstance(envelope.content, bytes)
     mail = message_from_bytes(envelope.content)
-    assert mail["Subject"] == "circus: My App dies too often"
+    assert mail["Subject"] == f"circus on {socket.gethostname()}: My App crashed"
     assert mail["To"] == "ops@example.org, boss@example.org"
-    assert str(mail.get_payload()).startswith("My App: 1 process died within 0 s")
+    assert " My App: a process (pid 7) died with exit code 3" in str(mail.get_payload())
     assert mailbox.logins == []
     assert "not sent" not in str(journal.messages)
 
@@ -165,23 +171,37 @@ def test_a_recipient_that_is_refused_is_told_and_the_others_have_the_mail(
         die(alert(run_plugin, port, mail_to="ops@example.org, boss@example.org"))
         assert mailbox.mails.get(timeout=PATIENCE).rcpt_tos == ["ops@example.org"]
         journal.wait(
-            f"web: alert not sent: mail server 127.0.0.1:{port}: "
+            f"alert not sent: mail server 127.0.0.1:{port}: "
             "boss@example.org is refused: 550 no such user; the others have it"
         )
 
 
-def test_recipients_that_are_all_refused_are_told(run_plugin: Run, journal: Journal) -> None:
+def test_recipients_that_are_all_refused_are_told_and_not_tried_again(
+    run_plugin: Run, journal: Journal
+) -> None:
     mailbox = Mailbox(refused=("ops@example.org", "boss@example.org"))
     with smtp(mailbox) as port:
-        die(alert(run_plugin, port, mail_to="ops@example.org, boss@example.org"))
+        die(alert(run_plugin, port, mail_to="ops@example.org, boss@example.org", tries=2))
         record = journal.wait("ops@example.org is refused: 550 no such user, boss@example.org is")
     assert "the others" not in record.getMessage()
+    assert "next try" not in record.getMessage()
+
+
+def test_a_server_that_refuses_for_now_is_tried_again(run_plugin: Run, journal: Journal) -> None:
+    mailbox = Mailbox(refused=("ops@example.org",), answer="450 come back later")
+    with smtp(mailbox) as port:
+        running = alert(run_plugin, port, tries=2, retry_in=1000)
+        die(running)
+        journal.wait("not sent, next try in 1000 s")
+        mailbox.refused = ()
+        let_pass(running, 1000)
+        assert mailbox.mails.get(timeout=PATIENCE).rcpt_tos == ["ops@example.org"]
 
 
 def test_a_mail_that_is_refused_is_told(run_plugin: Run, journal: Journal) -> None:
     with smtp(Mailbox(data="554 no")) as port:
         die(alert(run_plugin, port))
-        journal.wait(f"web: alert not sent: mail server 127.0.0.1:{port}: (554, b'no')")
+        journal.wait(f"alert not sent: mail server 127.0.0.1:{port}: (554, b'no')")
 
 
 @pytest.mark.parametrize(("tls", "secure"), [("starttls", True), ("yes", True), ("no", False)])
@@ -292,7 +312,7 @@ def test_a_stop_does_not_wait_for_a_mail_server_that_never_accepts(
     with never_accepting() as port:
         running = alert(run_plugin, port, deadline=1000)
         die(running)
-        journal.wait("web: 1 process died")
+        journal.wait("web: a process (pid 7) died")
         running.stop()
     # That no thread is left is looked at after each test.
 
@@ -338,14 +358,14 @@ def test_a_name_that_takes_for_ever_to_look_up_keeps_no_process_from_ending() ->
     program = (
         "import socket, threading\n"
         "from circusplug import Arbiter\n"
-        "from circusplug.plugins import FlappingAlert\n"
+        "from circusplug.plugins import Alert\n"
         "from circusplug.testing import FakeCircusd\n"
         "asked = threading.Event()\n"
         "def look_up(*_, **__):\n"
         "    asked.set()\n"
         "    threading.Event().wait()\n"
         "socket.getaddrinfo = look_up\n"
-        "plugin = {'use': FlappingAlert, 'attempts': 1, 'mail_to': 'a@b', 'deadline': 1000}\n"
+        "plugin = {'use': Alert, 'batch': 0, 'mail_to': 'a@b', 'deadline': 1000}\n"
         "with FakeCircusd() as circusd:\n"
         "    with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint):\n"
         "        circusd.wait_subscribed()\n"

@@ -7,9 +7,7 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import queue
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +16,12 @@ from typing import Any
 
 import psutil
 import pytest
-from bundled import MOMENT, Journal, die, let_pass
+from bundled import MOMENT, Journal
 from circusd_real import RealCircusd
 from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, Event, SpecError
-from circusplug.plugins import FlappingAlert, LoadScaler, Logger
+from circusplug.plugins import Alert, LoadScaler, Logger
 from circusplug.plugins._deaths import DeathWatch, Flap
 from circusplug.testing import FakeCircusd, RunningPlugin
 
@@ -51,43 +49,48 @@ class TestOptions:
                 {"filename": "/nowhere/events.log"},
                 "'filename': [Errno 2] No such file or directory: '/nowhere/events.log'",
             ),
-            (FlappingAlert, {"attempts": "few"}, "'attempts': 'few' is not a whole number"),
-            (FlappingAlert, {"attempts": 2.5}, "'attempts': 2.5 is not a whole number"),
-            (FlappingAlert, {"attempts": "0"}, "'attempts': '0' is less than 1"),
+            (Alert, {"attempts": "few"}, "'attempts': 'few' is not a whole number"),
+            (Alert, {"attempts": 2.5}, "'attempts': 2.5 is not a whole number"),
+            (Alert, {"attempts": "0"}, "'attempts': '0' is less than 1"),
             (
-                FlappingAlert,
+                Alert,
                 {"window": "1 century"},
                 "'window': '1 century' is not a number of seconds; write 90, 1.5 min or 2h",
             ),
             (
-                FlappingAlert,
+                Alert,
                 {"window": "nan"},
                 "'window': 'nan' is not a number of seconds of 0 or more",
             ),
-            (FlappingAlert, {"deadline": 0}, "'deadline': 0 must be more than 0"),
-            (FlappingAlert, {"stop": "maybe"}, "'stop': 'maybe' is not yes or no"),
+            (Alert, {"deadline": 0}, "'deadline': 0 must be more than 0"),
             (
-                FlappingAlert,
+                Alert,
+                {"what": "crash, crahs"},
+                "'what': 'crahs' is none of crash, flapping, gave_up, start_failed, hook_failed, "
+                "plugin_failed (did you mean 'crash'?)",
+            ),
+            (
+                Alert,
                 {"command": "mail 'ops"},
                 "'command': \"mail 'ops\" cannot be split into arguments: No closing quotation",
             ),
             (
-                FlappingAlert,
+                Alert,
                 {"command": "no-such-program -x"},
                 "'command': there is no program 'no-such-program' here",
             ),
             (
-                FlappingAlert,
+                Alert,
                 {"watchers": 3},
                 "'watchers': 3 is not names, separated by commas",
             ),
             (
-                FlappingAlert,
-                {"attempts": "0", "stp": "yes", "window": "-1"},
+                Alert,
+                {"attempts": "0", "quite": "9", "window": "-1"},
                 "'attempts': '0' is less than 1; 'window': '-1' is not a number of seconds of 0 or "
-                "more; there is no option 'stp' (did you mean 'stop'?)",
+                "more; there is no option 'quite' (did you mean 'quiet'?)",
             ),
-            (FlappingAlert, {"smtp_port": "70000"}, "'smtp_port': '70000' is more than 65535"),
+            (Alert, {"smtp_port": "70000"}, "'smtp_port': '70000' is more than 65535"),
             (LoadScaler, {}, "'watcher' is missing; give the name of the watcher to scale"),
             (
                 LoadScaler,
@@ -124,10 +127,10 @@ class TestOptions:
 
     def test_the_error_names_the_option_for_programs_too(self, run_plugin: Run) -> None:
         with pytest.raises(SpecError) as caught:
-            run_plugin(FlappingAlert, quiet="long")
+            run_plugin(Alert, quiet="long")
         assert caught.value.key == "quiet"
 
-    @pytest.mark.parametrize("plugin", [Logger, FlappingAlert, LoadScaler])
+    @pytest.mark.parametrize("plugin", [Logger, Alert, LoadScaler])
     def test_an_option_that_there_is_not_is_refused(self, plugin: type[CircusPlugin]) -> None:
         circus = {"use_sockets": "true", "rlimit_core": "1", "stdout_stream.class": "x"}
         config = {"watcher": "web"} if plugin is LoadScaler else {}
@@ -140,7 +143,7 @@ class TestOptions:
 
     def test_one_that_looks_misspelt_is_refused_with_a_guess(self) -> None:
         with pytest.raises(SpecError) as caught:
-            FlappingAlert.check_config({"windw": "3"})
+            Alert.check_config({"windw": "3"})
         assert str(caught.value) == "there is no option 'windw' (did you mean 'window'?)"
 
     def test_options_may_be_text_or_typed(self, run_plugin: Run) -> None:
@@ -350,234 +353,6 @@ class TestDeathWatch:
         last = Event("my_app", "reap", {"process_pid": 7, "exit_code": code}, 5)
         text = Flap("my_app", 3, 4.0, last).describe("My App")
         assert text == f"My App: 3 processes died within 4 s, the last one (pid 7) {words}"
-
-
-@pytest.mark.circusd_leaves
-class TestFlappingAlert:
-    def test_the_log_gets_a_warning_with_the_real_name(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("My App")
-        running = run_plugin(FlappingAlert)
-        for seconds in (0, 10, 20):
-            die(running, MOMENT + seconds, "My App")
-        record = journal.wait("died")
-        assert record.levelname == "WARNING"
-        assert record.getMessage() == (
-            "My App: 3 processes died within 20 s, the last one (pid 7) with exit code 3"
-        )
-
-    def test_a_restart_that_circusd_was_asked_for_is_no_alarm(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("web", numprocesses=3)
-        running = run_plugin(FlappingAlert, attempts=2)
-        running.plugin.call("restart", name="web")
-        fake_circusd.exit_process("web", pid=fake_circusd.pids("web")[0])
-        running.wait_handled(3 + 3 + 1 + 3 + 1 + 2)
-        for _ in range(2):  # an alarm comes some time after its event, but they come in order
-            die(running, watcher="last")
-        journal.wait("last: 2 processes died")
-        assert str(journal.messages).count("died") == 1
-
-    def test_a_watcher_is_told_of_once_within_the_quiet_time(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        running = run_plugin(FlappingAlert, attempts=1, quiet=100)
-        for seconds in (0, 50, 100):
-            die(running, MOMENT + seconds)
-        die(running, MOMENT, "other")
-        die(running, MOMENT + 101)
-        journal.wait("web: 1 process died")
-        journal.wait("other: 1 process died")
-        journal.wait("web: 1 process died")
-        assert str(journal.messages).count("died") == 3
-
-    def test_only_the_watchers_asked_for_are_looked_at(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        running = run_plugin(FlappingAlert, attempts=1, watchers="My App*, web")
-        for name in ("other", "webs", "My App.v1", "web"):
-            die(running, watcher=name)
-        journal.wait("my_app.v1: 1 process died")
-        journal.wait("web: 1 process died")
-        assert str(journal.messages).count("died") == 2
-
-    def test_deaths_from_before_a_reconnection_are_forgotten(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        running = run_plugin(FlappingAlert, attempts=2)
-        die(running)
-        running.wait_handled(1)
-        running.circusd.restart()
-        running.wait(lambda status: status.counters.reconnects == 1)
-        running.circusd.wait_subscribed()
-        die(running, MOMENT + 1)
-        die(running, MOMENT + 3)
-        journal.wait("2 processes died within 2 s")
-        assert str(journal.messages).count("died") == 1
-
-    def test_the_command_gets_the_alert_on_stdin_and_in_its_environment(
-        self,
-        fake_circusd: FakeCircusd,
-        run_plugin: Run,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setenv("INHERITED", "yes")
-        fake_circusd.add_watcher("My App")
-        os.mkfifo(tmp_path / "fifo")
-        program = (
-            "import os, sys; e = os.environ; print(sys.stdin.read(), e['CIRCUSPLUG_ALERT'], "
-            "e['CIRCUSPLUG_WATCHER'], e['CIRCUSPLUG_DEATHS'], e['CIRCUSPLUG_EXIT_CODE'], "
-            "e['INHERITED'], "
-            "sys.argv[2], sep='|', file=open(sys.argv[1], 'w'))"
-        )
-        command = f'{shlex.quote(sys.executable)} -c "{program}" {tmp_path / "fifo"} "$HOME; ls"'
-        running = run_plugin(FlappingAlert, attempts=1, command=command)
-        die(running, watcher="My App")
-        text = "My App: 1 process died within 0 s, the last one (pid 7) with exit code 3"
-        assert (tmp_path / "fifo").read_text() == f"{text}\n|{text}|My App|1|3|yes|$HOME; ls\n"
-
-    def test_a_command_that_takes_too_long_is_killed_with_all_its_children(
-        self, run_plugin: Run, journal: Journal, tmp_path: Path
-    ) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        # The FIFO ends for its reader when the last of them is gone.
-        command = ["sh", "-c", 'exec > "$0"; echo begun; sleep 1000 & sleep 1000; true']
-        running = run_plugin(
-            FlappingAlert, attempts=1, command=[*command, str(tmp_path / "fifo")], deadline=1000
-        )
-        die(running)
-        with open(tmp_path / "fifo") as fifo:
-            assert fifo.readline() == "begun\n"
-            let_pass(running, 1000)
-            assert fifo.read() == ""
-        journal.wait("web: alert not sent: command 'sh': not done within 1000 s")
-
-    def test_a_command_that_runs_when_the_plugin_stops_is_killed(
-        self, run_plugin: Run, tmp_path: Path
-    ) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        command = ["sh", "-c", 'exec > "$0"; echo begun; exec sleep 1000', str(tmp_path / "fifo")]
-        running = run_plugin(FlappingAlert, attempts=1, command=command)
-        die(running)
-        with open(tmp_path / "fifo") as fifo:
-            assert fifo.readline() == "begun\n"
-            running.stop()
-            assert fifo.read() == ""
-
-    def test_each_command_that_fails_is_told(self, run_plugin: Run, journal: Journal) -> None:
-        running = run_plugin(FlappingAlert, attempts=1, command="false")
-        for number in range(6):  # more than may be under way at a time
-            die(running, watcher=f"web{number}")
-            journal.wait(f"web{number}: alert not sent: command 'false': exit code 1")
-
-    def test_what_a_command_prints_goes_to_standard_error(
-        self, run_plugin: Run, journal: Journal, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        running = run_plugin(FlappingAlert, attempts=1, command="sh -c 'echo hello; exit 4'")
-        die(running)
-        journal.wait("exit code 4")
-        captured = capfd.readouterr()
-        assert (captured.out, captured.err) == ("", "hello\n")
-
-    def test_events_are_taken_in_and_alerts_bounded_while_commands_run(
-        self, run_plugin: Run, journal: Journal
-    ) -> None:
-        running = run_plugin(FlappingAlert, attempts=1, command="sleep 1000")
-        for number in range(5):
-            die(running, watcher=f"web{number}")
-        journal.wait("web4: alert not sent, 4 are still under way")
-        assert running.counters.handled == 5
-
-
-class TestStoppingAWatcher:
-    def test_it_is_stopped_by_its_real_name_and_started_again_later(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("My App*")
-        fake_circusd.reply("start", {})  # and no event tells that it was started
-        running = run_plugin(FlappingAlert, attempts=1, stop="true", retry_in="0.1")
-        fake_circusd.exit_process("My App*")
-        stop = fake_circusd.wait_command("stop")
-        assert stop.properties == {"name": "My App*", "match": "simple"}
-        start = fake_circusd.wait_command("start")
-        assert start.properties == {"name": "My App*", "match": "simple"}
-        journal.wait("My App* is started again")
-        running.stop()
-        assert len([each for each in fake_circusd.commands if each.command == "start"]) == 1
-
-    def test_it_is_stopped_within_the_quiet_time_too(
-        self, fake_circusd: FakeCircusd, run_plugin: Run
-    ) -> None:
-        fake_circusd.add_watcher("web")
-        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=0)
-        die(running)
-        die(running, MOMENT + 1)
-        fake_circusd.wait_command("stop", count=2)
-
-    @pytest.mark.parametrize("command", ["stop", "start"])
-    def test_a_conflict_is_tried_again(
-        self, command: str, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("web")
-        fake_circusd.reply(command, CONFLICT, count=3)
-        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=0.01)
-        die(running)
-        journal.wait("web is started again")
-        fake_circusd.wait_command(command, count=4)
-        assert fake_circusd.status("web") == "active"
-
-    def test_a_conflict_without_end_is_told(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        class ImpatientAlert(FlappingAlert):
-            patience = 0
-
-        fake_circusd.add_watcher("web")
-        fake_circusd.reply("stop", CONFLICT)
-        die(run_plugin(ImpatientAlert, attempts=1, stop=True))
-        journal.wait("web was not stopped: stop name='web'")
-
-    def test_it_stays_stopped_if_that_is_asked_for(
-        self, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("web")
-        running = run_plugin(FlappingAlert, attempts=1, stop="yes", retry_in="0")
-        die(running)
-        journal.wait("web is stopped, and stays so")
-        running.stop()
-        assert fake_circusd.status("web") == "stopped"
-
-    def test_it_is_started_at_once_when_the_plugin_itself_is_stopped(
-        self,
-        fake_circusd: FakeCircusd,
-        run_plugin: Run,
-        journal: Journal,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr("circusplug.plugins._pause._LAST_TIMEOUT", PATIENCE)
-        fake_circusd.add_watcher("web")
-        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=1000)
-        die(running)
-        journal.wait("web is stopped for 1000 s")
-        assert fake_circusd.status("web") == "stopped"
-        running.stop()
-        assert fake_circusd.status("web") == "active"
-
-    @pytest.mark.parametrize("action", ["start", "remove"])
-    def test_it_is_left_alone_once_somebody_else_has_started_or_removed_it(
-        self, action: str, fake_circusd: FakeCircusd, run_plugin: Run, journal: Journal
-    ) -> None:
-        fake_circusd.add_watcher("web")
-        running = run_plugin(FlappingAlert, attempts=1, stop=True, retry_in=1000)
-        die(running)
-        journal.wait("web is stopped for 1000 s")
-        running.publish("web", action)
-        running.wait_handled(1 + 3 + 1)  # the death, what the stop made circusd publish, and this
-        running.stop()
-        assert "start" not in [each.command for each in fake_circusd.commands]
 
 
 class TimedScaler(LoadScaler):
@@ -816,15 +591,6 @@ def witnessed(circusd: RealCircusd, plugin: dict[str, Any]) -> Iterator[Callable
 
 
 class TestRealCircusd:
-    def test_a_crashing_watcher_is_stopped_and_started_again(self, journal: Journal) -> None:
-        watchers = {"My App": {"cmd": 'sh -c "exit 3"'}}
-        plugin = {"use": FlappingAlert, "attempts": "2", "stop": "true", "retry_in": "0.5"}
-        with RealCircusd(watchers) as circusd, witnessed(circusd, plugin) as wait:
-            journal.wait("My App: 2 processes died within")
-            wait("my_app stop")
-            wait("my_app start")
-            journal.wait("My App is started again")
-
     def test_an_idle_watcher_is_scaled_down_and_its_lower_bound_kept(
         self, journal: Journal
     ) -> None:

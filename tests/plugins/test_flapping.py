@@ -153,3 +153,44 @@ def test_what_may_have_been_missed_is_not_counted(
     fake_circusd.wait_subscribed()
     die(plugin, 100.5)
     assert sent(plugin, 2) == []
+
+
+CONFLICT = {"status": "error", "reason": "arbiter is already running watcher_stop", "errno": 5}
+
+
+@pytest.mark.parametrize("command", ["stop", "start"])
+def test_a_conflict_is_tried_again(
+    command: str,
+    play: Callable[..., RunningPlugin],
+    fake_circusd: FakeCircusd,
+    journal: Journal,
+) -> None:
+    fake_circusd.reply(command, CONFLICT, count=3)
+    die(play(), 100.0, 101.0)
+    journal.wait("Web is started again")
+    fake_circusd.wait_command(command, count=4)
+    assert fake_circusd.status("Web") == "active"
+
+
+def test_a_conflict_without_end_is_told(
+    play: Callable[..., RunningPlugin],
+    fake_circusd: FakeCircusd,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("circusplug.plugins._flapping.PATIENCE", 0)
+    fake_circusd.reply("stop", CONFLICT)
+    die(play(), 100.0, 101.0)
+    journal.wait("Web was not stopped: stop name='Web'")
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.add_watcher("My App*")
+    plugin = play()
+    for moment in (100.0, 101.0):
+        plugin.publish("My App*", "reap", process_pid=7, exit_code=1, time=moment)
+    stop = fake_circusd.wait_command("stop", timeout=PATIENCE)
+    assert stop.properties == {"name": "My App*", "match": "simple"}
+    journal.wait("My App* is started again")

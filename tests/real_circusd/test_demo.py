@@ -58,7 +58,7 @@ def test_the_demo_shows_events_of_both_watchers_and_ends_cleanly(
     arguments[-1] = "demo.ini"
 
     with Running(tmp_path, *arguments, env=environment(PYTHONWARNINGS="")) as demo:
-        demo.wait_for("hosting flapping, logger, scaler")
+        demo.wait_for("hosting alert, flapping, logger, scaler")
         assert "exit_code=3" in demo.wait_for(" crashing reap ")
         demo.wait_for(" crashing spawn ")
         demo.wait_for(" steady kill ")
