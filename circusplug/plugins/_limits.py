@@ -46,20 +46,24 @@ class LimitOptions:
         """
         bounds = (
             ("over_cpu", "CPU", most.cpu, self.max_cpu, "%"),
-            ("over_files", "open files", most.files, self.max_files, ""),
-            ("over_threads", "threads", most.threads, self.max_threads, ""),
+            ("over_files", "number of open files", most.files, self.max_files, ""),
+            ("over_threads", "number of threads", most.threads, self.max_threads, ""),
             ("over_age", "age", most.age, self.max_age, "s"),
             ("over_health", "mean of CPU and memory", _health(most), self.health_threshold, "%"),
             ("over_memory", "memory", *_pick(most, self.max_mem)),
         )
         for name, what, value, limit, unit in bounds:
             if limit and value is not None and value > limit:
-                yield name, f"{what} of {value:.6g} {unit}".rstrip() + f" is over {limit:.6g}"
+                yield name, f"{what} of {_shown(value, unit)} is over {_shown(limit, unit)}"
         if self.min_cpu is not None and least.cpu is not None and least.cpu <= self.min_cpu:
-            yield "under_cpu", f"CPU of {least.cpu:.6g} % is not over {self.min_cpu:.6g}"
+            yield "under_cpu", f"CPU of {least.cpu:.4g} % is not over {self.min_cpu:.4g} %"
         value, limit, unit = _pick(least, self.min_mem)
         if limit is not None and value is not None and value < limit:
-            yield "under_memory", f"memory of {value:.6g} {unit} is under {limit:.6g}"
+            yield "under_memory", f"memory of {_shown(value, unit)} is under {_shown(limit, unit)}"
+
+
+def _shown(value: float, unit: str) -> str:
+    return f"{value / 2**20:.4g}M" if unit == "bytes" else f"{value:.4g} {unit}".rstrip()
 
 
 def _pick(usage: Usage, amount: Amount | None) -> tuple[float | None, float | None, str]:

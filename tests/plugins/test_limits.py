@@ -51,11 +51,12 @@ def test_what_passes_a_limit(given: dict[str, Any], usage: Usage, passed: list[s
 
 
 def test_the_text_says_what_and_how_much() -> None:
-    options = limits(max_mem=Amount(bytes=1000), max_cpu=90.0)
-    usage = use(memory=2000.0, cpu=99.5)
+    options = limits(max_mem=Amount(bytes=2**20), max_cpu=90.0, max_files=5)
+    usage = use(memory=1.5 * 2**20, cpu=99.5, files=6)
     assert [text for _, text in options.passed(usage, usage)] == [
-        "CPU of 99.5 % is over 90",
-        "memory of 2000 bytes is over 1000",
+        "CPU of 99.5 % is over 90 %",
+        "number of open files of 6 is over 5",
+        "memory of 1.5M is over 1M",
     ]
 
 

@@ -57,7 +57,7 @@ def test_a_watcher_over_its_limit_for_too_long_is_restarted(
     running = watch()
     assert look(running) == []
     assert look(running) == ["restart"]
-    journal.wait("web: CPU of 99 % is over 90; restart")
+    journal.wait("web: CPU of 99 % is over 90 %; restart")
     order = fake_circusd.wait_command("restart", name="web")
     assert order.properties["match"] == "simple"
     assert look(running) == ["restart"]  # the count has begun anew
