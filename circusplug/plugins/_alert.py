@@ -106,10 +106,10 @@ class Alert(CircusPlugin):
         for trouble in held:
             self.logger.warning("%s", describe(trouble, trouble.watcher))
         if held and self._outboxes:
-            self.logger.error("%d alerts are not sent, as this plugin stops", len(held))
+            self.logger.error("alerts not sent, as this plugin stops: %d", len(held))
         for outbox in self._outboxes:
             if outbox.left:
-                self.logger.error("%s: %d messages are not sent", outbox.to, outbox.left)
+                self.logger.error("%s: messages not sent: %d", outbox.to, outbox.left)
 
     @staticmethod
     def send_test(options: AlertOptions) -> Iterator[tuple[str, str]]:
@@ -169,7 +169,7 @@ class Alert(CircusPlugin):
             name = names.get(trouble.watcher, trouble.watcher)
             output: list[str] = []
             try:
-                if asks and trouble.watcher in names:
+                if asks and trouble.watcher in names and trouble.kind != "well_again":
                     output = await self._output(name)
             except CallTimeout:
                 asks = False  # it would be the same for all others

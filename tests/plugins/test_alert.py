@@ -324,7 +324,7 @@ class TestTheCommand:
             running.wait(lambda _: running.plugin._outboxes[0].left == 2, PATIENCE)
             running.stop()
             assert fifo.read() == ""
-        assert journal.wait("command 'sh': 2 messages are not sent").levelname == "ERROR"
+        assert journal.wait("command 'sh': messages not sent: 2").levelname == "ERROR"
 
     def test_what_it_prints_goes_to_standard_error(
         self, alert: Run, journal: Journal, capfd: pytest.CaptureFixture[str]
@@ -390,7 +390,7 @@ class TestTryingAgain:
         assert "web1 crashed" in text
         assert running.counters.handled == LIMIT + 1
         running.stop()
-        journal.wait(f"command 'sleep': {LIMIT} messages are not sent")
+        journal.wait(f"command 'sleep': messages not sent: {LIMIT}")
 
     def test_another_receiver_does_not_wait_for_it(
         self, alert: Run, inbox: Inbox, journal: Journal
@@ -402,7 +402,7 @@ class TestTryingAgain:
             die(running, watcher=name)
             assert inbox.wait()[0]["alerts"][0]["watcher"] == name
         running.stop()
-        journal.wait("mail server 127.0.0.1:1: 2 messages are not sent")
+        journal.wait("mail server 127.0.0.1:1: messages not sent: 2")
 
     def test_what_has_not_been_told_at_a_stop_is_logged_and_counted(
         self, alert: Run, journal: Journal
@@ -412,7 +412,7 @@ class TestTryingAgain:
         running.wait_handled(1)
         running.stop()
         journal.wait(f"web: {DIED}")
-        journal.wait("1 alerts are not sent, as this plugin stops")
+        journal.wait("alerts not sent, as this plugin stops: 1")
 
 
 def test_a_real_circusd_tells_of_crashes_starts_that_fail_and_output(

@@ -97,7 +97,7 @@ def test_what_is_no_crash_does_not_count(play: Callable[..., RunningPlugin]) -> 
 
 
 def test_deaths_far_from_each_other_are_let_pass(play: Callable[..., RunningPlugin]) -> None:
-    plugin = play(window=10)
+    plugin = play(window=10, retry_in=1000)
     die(plugin, 100.0, 115.1, 130.2)  # circusd's check_delay is 5
     assert sent(plugin, 3) == []
     die(plugin, 145.2)
