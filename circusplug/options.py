@@ -132,9 +132,10 @@ def declare(cls: type[T]) -> T:
         raise TypeError(
             f"{cls.__qualname__}: {error}; import it at the top of the module"
         ) from None
+    own = vars(cls).get("__annotations__", {})  # told first, before what a base class has
     options = {
         field.name: _option(f"{cls.__qualname__}.{field.name}", field, hints[field.name])
-        for field in dataclasses.fields(cls)
+        for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in own)
         if field.init
     }
     declared_secrets.update(name for name, one in options.items() if one.kind.secret)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .._config.declared import declared_by
+from .._config.declared import Declared, declared_by
 from .._config.option import Option
-from .._errors import PluginLoadError
+from .._errors import PluginLoadError, SpecError
 from .._plugin.load import load_plugin_class
 from .._plugin.short_names import registered
 
@@ -72,7 +72,16 @@ def examine(use: str) -> _About:
     options = tuple(declared.options.values()) if declared else ()
     doc = inspect.cleandoc(plugin_class.__doc__ or "").partition("\n\n")[0]
     name = str(plugin_class.name or plugin_class.__name__)
-    return _About(use, name, " ".join(doc.split()), options)
+    return _About(use, name, " ".join(doc.split()), options, _needed(declared))
+
+
+def _needed(declared: Declared | None) -> frozenset[str]:
+    try:
+        if declared:
+            declared.read({})
+    except SpecError as error:
+        return frozenset([error.key] if error.key else [])
+    return frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class _About:
     name: str
     purpose: str
     options: tuple[Option, ...]
+    needed: frozenset[str]  # of these that are not required, those without which it does not start
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -128,7 +138,8 @@ class _About:
         lines = [f"[plugin:{self.name}]", f"use = {self.use}"]
         for option in self.options:
             value = option.example or _default(option)
-            lines.append(f"{'' if option.required else '# '}{option.name} = {value}".rstrip())
+            sign = "" if option.required or option.name in self.needed else "# "
+            lines.append(f"{sign}{option.name} = {value}".rstrip())
         return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import pid_file, steer, systemd_unit
+from . import new, pid_file, steer, systemd_unit
 from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
@@ -121,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("--yes", action="store_true", help="do it without asking")
     migrate.add_argument("--undo", action="store_true", help="put the original back")
 
+    package = commands.add_parser("new", help=new.HELP, description=new.DESCRIPTION)
+    package.add_argument("name", metavar="NAME", help="of the package and of the plugin")
+    package.add_argument("directory", nargs="?", help="where to make it (NAME)")
+
     pages = commands.add_parser("docs", help="print a page of the reference")
     pages.add_argument("topic", nargs="?", metavar="TOPIC", help="without it, the topics")
 
@@ -159,6 +163,8 @@ def _dispatch(given: argparse.Namespace) -> int:
             logoutput=given.logoutput,
             pidfile=given.pidfile,
         )
+    if given.command == "new":
+        return new.make(given.name, given.directory)
     if given.command == "docs":
         from . import docs
 

@@ -68,13 +68,14 @@ class ThreadRunner(Owner):
             owner=self,
         )
         worker.loop.selector.on_wake = self._around.activity
-        thread = PluginThread(worker, lambda: self._main(worker))
+        # Known before it starts: the plugin may ask its host to stop before `start` returns.
+        self._thread = PluginThread(worker, lambda: self._main(worker))
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError as error:
+            self._thread = None
             worker.loop.close()
             raise CircusPlugError(f"no thread for it: {error}") from error
-        self._thread = thread
 
     def begin_stop(self, deadline: float) -> None:
         if self._thread is not None:

@@ -152,7 +152,7 @@ def test_status_is_a_table_of_what_the_plugins_do(host: Scene) -> None:
     assert lines[0].split() == titles.split()
     assert re.match(r"a +running +thread +\d+s +0 +0 +0 +\d+ ms +\S+ %$", lines[1])
     assert re.match(r"b +running +process \d+ +\d+s +0 +0 +0 +\d+ ms +\S+ %$", lines[2])
-    assert host.type("status").stdout.splitlines()[0] == lines[0]
+    assert host.type("status").stdout.splitlines()[0].split() == titles.split()
 
 
 def test_status_as_json_has_every_figure(host: Scene) -> None:

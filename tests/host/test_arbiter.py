@@ -14,6 +14,7 @@ from members import Acts, Journal, MakeHost, Member, StopsItself, hosting, membe
 from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError
+from circusplug._plugin.plugin_thread import PluginThread
 from circusplug.testing import FakeCircusd
 
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -145,6 +146,27 @@ def test_a_plugin_can_end_a_blocking_start(
     with publishing(fake_circusd):
         arbiter.start()
     assert journal.names("stop") == ["b", "a"]
+
+
+def test_a_plugin_may_end_the_host_before_the_start_of_its_thread_has_returned(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    start = PluginThread.start
+
+    def start_slowly(thread: PluginThread) -> None:
+        start(thread)
+        assert asked.wait(PATIENCE)
+
+    class Ends(Member):
+        def handle_init(self) -> None:
+            arbiter.stop()
+            asked.set()
+
+    monkeypatch.setattr(PluginThread, "start", start_slowly)
+    arbiter = host(member("a", Ends))
+    arbiter.start()
+    assert arbiter.plugins["a"].state == "stopped"
 
 
 def test_a_host_can_be_stopped_before_it_starts_and_then_does_not_start(host: MakeHost) -> None:

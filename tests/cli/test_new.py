@@ -1,0 +1,99 @@
+# `circusplug new`: what it writes works as it is, and nothing is lost by it.
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import run
+
+PYTHON = [sys.executable, "-m"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    done = run(tmp_path, "new", "my-probe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "my-probe is there. Next:\n\n"
+        "  cd my-probe\n"
+        "  pip install -e '.[test]' && pytest && circusplug up circus.ini\n"
+    )
+    return tmp_path / "my-probe"
+
+
+def install(project: Path, target: Path) -> None:
+    pip = [*PYTHON, "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", target, project], check=True, capture_output=True)
+
+
+def test_its_test_passes_and_it_is_typed_and_tidy(project: Path) -> None:
+    subprocess.run([*PYTHON, "pytest", "-q", "-p", "no:cacheprovider"], cwd=project, check=True)
+    for tool in ("mypy", "ruff"):
+        pytest.importorskip(tool, reason=f"{tool} is not installed; scripts/check has it")
+    subprocess.run([*PYTHON, "mypy", "--strict", "."], cwd=project, check=True)
+    rules = ["--select", "A,B,E,F,I,N,PL,PT,RET,RUF,SIM,TRY,UP,W", "--ignore", "PLR2004"]
+    subprocess.run([*PYTHON, "ruff", "check", *rules, "."], cwd=project, check=True)
+    subprocess.run([*PYTHON, "ruff", "format", "--check", "."], cwd=project, check=True)
+
+
+def test_installed_it_is_found_by_its_name(project: Path, tmp_path: Path) -> None:
+    install(project, tmp_path / "site")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    told = run(project, "describe", "my-probe", env=env)
+    assert "Counts the processes that die" in told.stdout
+    checked = run(project, "check", "circus.ini", env=env)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "my-probe, on a thread" in checked.stdout
+
+
+def test_an_empty_directory_will_do_also_the_current_one(tmp_path: Path) -> None:
+    done = run(tmp_path, "new", "Probe", ".")
+    assert done.returncode == 0, done.stderr
+    names = ["README.md", "circus.ini", "probe", "pyproject.toml", "tests"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert "class Probe(CircusPlugin)" in (tmp_path / "probe" / "__init__.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("my-probe", "new: my-probe is there and is not empty; give another directory"),
+        ("file", "new: file is there and is not empty; give another directory"),
+        ("2fast", "new: '2fast' cannot be a package's name; take letters, digits and -"),
+        ("a/b", "new: 'a/b' cannot be a package's name"),
+        ("json", "new: there is a module 'json' already; take another name"),
+        ("circusplug", "new: there is a module 'circusplug' already; take another name"),
+    ],
+)
+def test_what_cannot_be_made_is_told_and_nothing_is_changed(
+    name: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "my-probe").mkdir()
+    (tmp_path / "my-probe" / "mine").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    done = run(tmp_path, "new", name)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"circusplug: {says}")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    done = run(tmp_path, "new", "probe")
+    tmp_path.chmod(0o700)
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+
+
+def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = run(tmp_path, "new", "probe", "file/probe")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("circusplug: new: file")
