@@ -30,7 +30,7 @@ NO_NETWORK = ("NewConnectionError", "Failed to establish", "name resolution", "t
 BRINGS = {
     "dev": {"dev", "test", "circusd", "metrics", "notify", "redis", "watch"},
     "test": {"test", "circusd", "metrics", "notify", "redis", "watch"},
-    "bench": {"bench", "circusd"},
+    "bench": {"bench", "circusd", "metrics"},
 }
 
 

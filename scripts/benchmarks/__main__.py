@@ -26,6 +26,7 @@ from .rows import (
     latency,
     many,
     neighbours,
+    scrape,
     supervisor,
     thousand,
 )
@@ -45,6 +46,7 @@ ROWS = {
     "neighbours": neighbours.measure,
     "burst": burst.measure,
     "control": control.measure,
+    "scrape": scrape.measure,
     "supervisor": supervisor.measure,
 }
 
