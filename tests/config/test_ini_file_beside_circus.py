@@ -2,8 +2,8 @@
 # and its own reader of that command line make of a file is what `load` has to make of it.
 # Files come from a collection of rules, each alone and in pairs, and from hypothesis.
 #
-# CIRCUSPLUG_EXAMPLES sets how many files hypothesis makes per test, and has all pairs of rules tried;
-# by default there are the same 30 each time, and every fourth pair.
+# CIRCUSPLUG_EXAMPLES sets how many files hypothesis makes per test, and has all pairs of rules
+# tried; by default there are the same 30 each time, and every fourth pair.
 
 from __future__ import annotations
 
