@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from circusplug import SpecError
 from circusplug.options import Command, Endpoint, Names, Seconds, Secret, option
 
 from ._delivery import CommandDelivery, Delivery, Receiver
+from ._extras import need
 from ._mail import MailDelivery, MailServer, make_mail
 from ._message import SUBJECT_FIELDS, TEXT_FIELDS, Message, check_template
 from ._troubles import Kind
@@ -95,9 +95,8 @@ class AlertOptions:
     def __post_init__(self) -> None:
         check_template("subject", self.subject, SUBJECT_FIELDS)
         check_template("text", self.text, TEXT_FIELDS)
-        if self.notify and importlib.util.find_spec("apprise") is None:
-            text = "'notify' needs apprise: pip install 'circusplug[notify]'"
-            raise SpecError(text, key="notify")
+        if self.notify:
+            need("notify", "'notify'", "notify")
 
 
 def receivers(options: AlertOptions) -> Iterator[Receiver]:

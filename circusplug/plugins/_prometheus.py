@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from circusplug import CallError, CircusPlugin, EventError, SpecError
 from circusplug.options import Names, Seconds, declare, option
 
+from ._extras import need
 from ._http_server import Answer, HttpServer
 from ._watcher_counts import WatcherCounts
 from ._watchers import PLUGIN, Patterns
@@ -43,6 +44,7 @@ class PrometheusOptions:
     )
 
     def __post_init__(self) -> None:
+        need("metrics", "Prometheus")
         if not self.path.startswith("/"):
             raise SpecError(f"'path': {self.path!r} does not begin with /", key="path")
 
@@ -62,11 +64,6 @@ class Prometheus(CircusPlugin):
     options = declare(PrometheusOptions)
     ignore_plugins = True
 
-    @classmethod
-    def check_config(cls, config: Mapping[str, Any]) -> None:
-        super().check_config(config)
-        _need_the_extra()
-
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
         self._is_meant = Patterns(self.options.watchers).match
@@ -77,7 +74,6 @@ class Prometheus(CircusPlugin):
         self._server: HttpServer | None = None
 
     def handle_init(self) -> None:
-        _need_the_extra()
         options = self.options
         try:
             self._server = HttpServer(
@@ -152,16 +148,6 @@ class Prometheus(CircusPlugin):
         for gone in counted:  # before circusd was asked; its remove was missed
             self._counts.pop(gone, None)
         return Circusd(watchers, plugins)
-
-
-def _need_the_extra() -> None:
-    """Raises SpecError if the package prometheus-client is missing."""
-    try:
-        from . import _exposition  # noqa: F401 - to see whether it can be imported
-    except ModuleNotFoundError:
-        raise SpecError(
-            "Prometheus needs the package prometheus-client; pip install 'circusplug[metrics]'"
-        ) from None
 
 
 def _object(value: Any) -> dict[str, Any]:

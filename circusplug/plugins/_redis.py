@@ -7,15 +7,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from circusplug import SpecError
 from circusplug.options import Names, Seconds, declare, option
 
+from ._extras import need
 from ._probing import ProbeOptions, Prober
 from ._statsd_client import clean
 
-_SCHEMES = ("redis", "rediss", "unix")
 _FIGURES = (
     "blocked_clients, client_biggest_input_buf, client_longest_output_list, connected_clients, "
     "connected_slaves, evicted_keys, expired_keys, keyspace_hits, keyspace_misses, lru_clock, "
@@ -42,8 +41,13 @@ class RedisObserverOptions(ProbeOptions):
     figures: Names = option(_FIGURES, meaning="what to send of INFO; what is not there is left out")
 
     def __post_init__(self) -> None:
-        if urlsplit(self.redis_url).scheme not in _SCHEMES:
-            raise SpecError(f"'redis_url' must begin with {', '.join(_SCHEMES)}", key="redis_url")
+        need("redis", "RedisObserver")
+        from redis.asyncio.connection import parse_url
+
+        try:
+            parse_url(self.redis_url)
+        except ValueError as error:
+            raise SpecError(f"'redis_url': {error}", key="redis_url") from None
 
 
 class RedisObserver(Prober):
@@ -57,10 +61,6 @@ class RedisObserver(Prober):
     name = "redis_observer"
     options = declare(RedisObserverOptions)
     group = "redis_stats"
-
-    def handle_init(self) -> None:
-        self._connect()
-        super().handle_init()
 
     def to_restart(self) -> Names:
         return self.options.restart_on_timeout
@@ -78,21 +78,11 @@ class RedisObserver(Prober):
                 self.gauge(clean(what), value, group=self.group)
 
     async def _info(self) -> dict[str, Any]:
-        async with self._connect() as client:
+        import redis.asyncio
+
+        timeout = self.options.timeout
+        async with redis.asyncio.from_url(
+            self.options.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
+        ) as client:
             found: dict[str, Any] = await client.info()
             return found
-
-    def _connect(self) -> Any:
-        try:
-            import redis.asyncio
-        except ImportError:
-            raise SpecError(
-                "RedisObserver needs redis: pip install 'circusplug[redis]'", key="use"
-            ) from None
-        timeout = self.options.timeout
-        try:
-            return redis.asyncio.from_url(
-                self.options.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
-            )
-        except ValueError as error:
-            raise SpecError(f"'redis_url': {error}", key="redis_url") from None

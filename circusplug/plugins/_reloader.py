@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from circusplug import CallError, CircusPlugin, SpecError
+from circusplug import CallError, CircusPlugin
 from circusplug.options import Names, Seconds, declare, option
 
+from ._extras import need
 from ._restarts import RestartOptions, Restarts
 from ._watched_files import FileWatch, belongs, matching, places_of, program_files
 from ._watchers import Patterns
@@ -41,6 +42,9 @@ class CommandReloaderOptions(RestartOptions):
         "restart", per_watcher=True, meaning="reload lets the watcher do it without a gap"
     )
 
+    def __post_init__(self) -> None:
+        need("watch", "CommandReloader")
+
 
 class CommandReloader(CircusPlugin):
     """Restarts a watcher when its program, its script or one of `paths` has changed.
@@ -62,14 +66,6 @@ class CommandReloader(CircusPlugin):
         self._changed: set[Path] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looking = asyncio.Lock()
-
-    def handle_init(self) -> None:
-        try:
-            import watchfiles  # noqa: F401 - it is there
-        except ImportError:
-            raise SpecError(
-                "CommandReloader needs watchfiles: pip install 'circusplug[watch]'", key="use"
-            ) from None
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)

@@ -315,7 +315,7 @@ def test_without_the_package_the_rest_works_and_one_line_says_what_to_install() 
     )
     assert done.stderr == ""
     assert done.stdout == (
-        "Prometheus needs the package prometheus-client; pip install 'circusplug[metrics]'\n"
+        "Prometheus needs prometheus_client: pip install 'circusplug[metrics]'\n"
     )
 
 

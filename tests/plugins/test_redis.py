@@ -139,14 +139,16 @@ def test_a_server_s_rubbish_is_a_failure_and_no_more(
         assert running.status.state == "running"
 
 
-def test_a_bad_url_is_told() -> None:
-    with pytest.raises(SpecError, match=r"'redis_url' must begin with redis"):
-        RedisObserver(redis_url="http://localhost/")
+@pytest.mark.parametrize("url", ["http://localhost/", "redis://localhost:many/0", "localhost"])
+def test_a_bad_url_is_told(url: str) -> None:
+    with pytest.raises(SpecError, match=r"^'redis_url': "):
+        RedisObserver(redis_url=url)
 
 
 def test_without_redis_it_says_what_to_install(
     run_plugin: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    with pytest.raises(SpecError, match=r"pip install 'circusplug\[redis\]'"):
-        run_plugin(RedisObserver)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    for start in (run_plugin, lambda use: use.check_config({})):
+        with pytest.raises(SpecError, match=r"pip install 'circusplug\[redis\]'"):
+            start(RedisObserver)

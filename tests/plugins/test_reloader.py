@@ -168,8 +168,9 @@ def test_without_watchfiles_it_says_what_to_install(
     run_plugin: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
-    with pytest.raises(SpecError, match=r"pip install 'circusplug\[watch\]'"):
-        run_plugin(CommandReloader)
+    for start in (run_plugin, lambda use: use.check_config({})):
+        with pytest.raises(SpecError, match=r"pip install 'circusplug\[watch\]'"):
+            start(CommandReloader)
 
 
 def test_a_real_process_runs_the_new_script(tmp_path: Path) -> None:
