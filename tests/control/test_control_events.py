@@ -117,6 +117,32 @@ def test_conflicts_are_published_while_somebody_listens(
         assert host.event_of("c", "conflict")["conflicts"] >= 1
 
 
+def test_each_conflict_is_published_once_and_none_to_who_begins_to_listen_later(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 0.01)
+    looks: list[int] = []
+    look = control_server.ControlServer._look_for_conflicts
+
+    def counted(self: control_server.ControlServer) -> None:
+        look(self)
+        looks.append(1)
+
+    monkeypatch.setattr(control_server.ControlServer, "_look_for_conflicts", counted)
+    busy = {"status": "error", "errno": 5, "reason": "arbiter is already running arbiter_stop"}
+    fake_circusd.add_watcher("web")
+    fake_circusd.reply("incr", busy)
+    with steered(fake_circusd, {"use": Caller, "name": "c"}) as host:
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn")
+        host.arbiter.wait(lambda now: now["c"].counters.conflicts == 1, PATIENCE)
+        host.subscribe()
+        before = len(looks)
+        host.arbiter.wait(lambda _: len(looks) > before + 2, PATIENCE)
+        fake_circusd.publish("web", "spawn")
+        assert host.event_of("c", "conflict")["conflicts"] == 2
+
+
 def test_nothing_is_looked_for_while_nobody_listens(
     fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from members import Journal, Member
 from patience import PATIENCE
 from steered import control_ends
 
-from circusplug import Arbiter, CallError, CallTimeout
+from circusplug import Arbiter, CallError, CallTimeout, HostError
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control import door
 from circusplug._control.door import Door
@@ -116,6 +117,17 @@ def test_a_busy_circusd_is_asked_again_and_its_plugins_are_not(
     scene.plugin.call("restart", name=TWO, waiting=True)
     assert [each.command for each in scene.circusd.commands] == ["restart"] * 3
     assert (journal.count("one", "init"), journal.count("two", "init")) == (1, 2)
+
+
+def test_what_fails_here_is_told_although_circusd_has_done_its_part(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: Future[None] = Future()
+    failed.set_exception(HostError("two cannot be started"))
+    monkeypatch.setattr(scene.arbiter._steering, "change", lambda *_: failed)
+    with pytest.raises(CallError, match="two cannot be started"):
+        scene.plugin.call("restart", name=TWO, waiting=True)
+    assert [each.command for each in scene.circusd.commands] == ["restart"]
 
 
 def test_a_circusd_that_stays_busy_is_told_of(

@@ -1,0 +1,54 @@
+# What an isolated plugin's process does when it is told to stop, or its host is gone.
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from circusplug import HostOptions
+from circusplug._isolated import child_main
+
+
+@contextlib.contextmanager
+def child_of(control: socket.socket) -> Iterator[Any]:
+    """The main thread's part of such a process, before there is a plugin in it."""
+    before = signal.set_wakeup_fd(-1)
+    child: Any = child_main._Child(control)
+    child._launch = SimpleNamespace(host=HostOptions())
+    try:
+        yield child
+    finally:
+        signal.set_wakeup_fd(before)
+        child._mailbox.close()
+
+
+def test_a_second_request_to_stop_gives_it_less_time_and_never_more() -> None:
+    near, far = socket.socketpair()
+    with near, far, child_of(near) as child:
+        child._stop_within(10.0)
+        soon = child._stop_by
+        child._stop_within(100.0)
+        assert child._stop_by == soon
+        child._stop_within(1.0)
+        assert child._stop_by < soon
+
+
+def test_when_the_host_is_gone_what_is_printed_vanishes_before_it_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = socket.socketpair()
+    with near, child_of(near) as child:
+        stops_by: list[Any] = []
+        monkeypatch.setattr(
+            child_main, "let_go_of_host", lambda options: stops_by.append(child._stop_by)
+        )
+        far.close()
+        child._read_control()
+        assert stops_by == [None]
+        assert child._stop_by is not None
