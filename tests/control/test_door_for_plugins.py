@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -153,3 +155,13 @@ def test_commands_that_circusd_never_answers_are_forgotten_in_the_end(
     assert the_door is not None
     assert len(scene.at_door) == 5
     assert len(the_door._under_way) == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a socket away")
+def test_the_endpoint_of_the_file_belongs_to_its_owner() -> None:
+    with control_ends() as ends, FakeCircusd() as circusd:
+        config = HostConfig((), ends.endpoint, circusd.pubsub_endpoint)
+        process = OwnProcess(circusd_endpoint=circusd.endpoint, endpoint_owner="nobody")
+        with Arbiter.from_config(config, process=process):
+            owner = os.stat(ends.endpoint.removeprefix("ipc://")).st_uid
+    assert owner == pwd.getpwnam("nobody").pw_uid
