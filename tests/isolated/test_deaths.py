@@ -224,8 +224,9 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["", "with the forkserver"])
 def test_a_plugin_that_is_stopping_when_its_host_is_killed_ends_it_and_what_it_started(
-    tmp_path: Path,
+    alone: bool, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (
@@ -236,8 +237,12 @@ def test_a_plugin_that_is_stopping_when_its_host_is_killed_ends_it_and_what_it_s
         fifo.wait_held()
         host.signal(signal.SIGTERM)
         circusd.wait_command("say", what="stop", timeout=PATIENCE)
+        (server,) = psutil.Process(host.pid).children()
         host.signal(signal.SIGKILL)
         host.wait()
+        if alone:
+            server.kill()
+            assert_ends(server.pid)
         with open(tmp_path / "pipe", "w"):  # now handle_stop may go on
             pass
         fifo.wait_unheld()

@@ -15,6 +15,8 @@ from patience import PATIENCE
 from scene import here, said, wait
 from troublemakers import (
     Caller,
+    Diarist,
+    Frames,
     Fumbler,
     Talker,
     Troublemaker,
@@ -133,6 +135,22 @@ def test_a_plugin_that_stops_itself_runs_its_handle_stop(host: Host, circusd: Fa
     status = wait(arbiter, lambda status: status.state == "stopped")
     assert status.pid is None
     assert said(circusd, "stop")["on"] == "main"
+
+
+class Leaver(Diarist):
+    def handle_recv(self, data: Frames) -> None:
+        sys.exit(3)
+
+
+def test_a_plugin_that_leaves_by_itself_runs_its_handle_stop(
+    host: Host, circusd: FakeCircusd, tmp_path: Path
+) -> None:
+    plugin = {"use": Leaver, "name": "one", "directory": str(tmp_path), "host.restart": "never"}
+    arbiter = host(plugin)
+    circusd.wait_subscribed(1, PATIENCE)
+    circusd.publish("web", "spawn")
+    assert wait(arbiter, lambda now: now.state == "failed").last_error == "left by sys.exit(3)"
+    assert (tmp_path / "one").read_text() == "stopped"
 
 
 def test_handle_stop_may_leave_by_sys_exit(
