@@ -16,7 +16,6 @@ from scene import here, said, wait
 from troublemakers import (
     Caller,
     Diarist,
-    Frames,
     Fumbler,
     Talker,
     Troublemaker,
@@ -137,19 +136,22 @@ def test_a_plugin_that_stops_itself_runs_its_handle_stop(host: Host, circusd: Fa
     assert said(circusd, "stop")["on"] == "main"
 
 
-class Leaver(Diarist):
-    def handle_recv(self, data: Frames) -> None:
-        sys.exit(3)
+class Unready(Diarist):
+    def handle_init(self) -> None:
+        raise ZeroDivisionError
+
+    def stop(self) -> None:
+        self.handle_stop()
+        super().stop()
 
 
-def test_a_plugin_that_leaves_by_itself_runs_its_handle_stop(
-    host: Host, circusd: FakeCircusd, tmp_path: Path
+def test_a_plugin_that_cannot_start_may_clean_up_in_a_stop_of_its_own(
+    host: Host, tmp_path: Path
 ) -> None:
-    plugin = {"use": Leaver, "name": "one", "directory": str(tmp_path), "host.restart": "never"}
-    arbiter = host(plugin)
-    circusd.wait_subscribed(1, PATIENCE)
-    circusd.publish("web", "spawn")
-    assert wait(arbiter, lambda now: now.state == "failed").last_error == "left by sys.exit(3)"
+    arbiter = host()
+    spec = {"use": Unready, "name": "one", "isolate": True, "host.restart": "never"}
+    arbiter.add_plugin({**spec, "directory": str(tmp_path)})
+    wait(arbiter, lambda status: status.state == "failed")
     assert (tmp_path / "one").read_text() == "stopped"
 
 
