@@ -175,8 +175,9 @@ class Server:
             if sock is not None:
                 self.unwatch(sock)
                 if endpoint:
-                    _stop_listening(sock, endpoint)
-                sock.close(linger)
+                    _close_bound(sock, linger)
+                else:
+                    sock.close(linger)
         self._router = self._publisher = None
 
     def watch(self, sock: zmq.Socket[bytes], on_readable: Callable[[], None]) -> None:
@@ -272,9 +273,11 @@ class Server:
         """Note that a client has so many replies to read that it gets no further one."""
 
 
-def _stop_listening(sock: zmq.Socket[bytes], endpoint: str) -> None:
-    """Return when nobody can connect any more; libzmq closes a listener some time later."""
+def _close_bound(sock: zmq.Socket[bytes], linger: int) -> None:
+    """Return when nobody can connect any more; libzmq closes a listener some time later.
+
+    To unbind the socket would end its connections, and drop what has not left yet.
+    """
     with sock.get_monitor_socket(zmq.EVENT_CLOSED) as monitor:
-        sock.unbind(endpoint)
+        sock.close(linger)
         monitor.poll(_UNBIND_TIMEOUT * 1000)
-        sock.disable_monitor()

@@ -257,10 +257,10 @@ class _Child:
         self._send(messages.encode(report))
 
     def _send(self, line: bytes) -> None:
+        self._control.settimeout(_SEND_WAIT)
         with contextlib.suppress(OSError):
-            self._control.settimeout(_SEND_WAIT)
             self._control.sendall(line)
-            self._control.setblocking(False)
+        self._control.setblocking(False)
 
 
 _UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}

@@ -282,7 +282,7 @@ class ProcessRunner:
             elif isinstance(report, messages.Stack):
                 life.stack = report.stack
             elif isinstance(report, messages.Saved):
-                self.saved = report.state if self.hands_over else None
+                self.saved = report.state
             elif isinstance(report, messages.Parked):
                 life.parked = True
             elif isinstance(report, messages.Ended):

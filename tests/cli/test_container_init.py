@@ -10,12 +10,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import psutil
 import pytest
 from command import COMMAND, Running, plugin, write_ini
 from patience import PATIENCE
 
+from circusplug._cli import container_init
 from circusplug.testing import FakeCircusd
 
 _UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -109,3 +112,23 @@ def test_the_exit_status_of_process_1_is_that_of_the_command(
         (host,) = init.children()
         host.kill()
         assert command.end() == 128 + signal.SIGKILL
+
+
+def test_a_signal_of_the_terminal_is_not_passed_on_as_the_command_gets_it_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OverError(Exception):
+        """The command has ended."""
+
+    def end(command: int) -> NoReturn:
+        raise OverError
+
+    found = [(signal.SIGINT, 128), (signal.SIGTERM, 0), (signal.SIGCHLD, 1)]  # 128: SI_KERNEL
+    told = iter([SimpleNamespace(si_signo=number, si_code=code) for number, code in found])
+    passed: list[tuple[int, int]] = []
+    monkeypatch.setattr(signal, "sigwaitinfo", lambda _: next(told))
+    monkeypatch.setattr(os, "kill", lambda *what: passed.append(what))
+    monkeypatch.setattr(container_init, "_reap", end)
+    with pytest.raises(OverError):
+        container_init._be_init(7, {signal.SIGCHLD})
+    assert passed == [(7, signal.SIGTERM)]

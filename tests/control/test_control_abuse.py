@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from steered import Ends, steered
 from troublemakers import Talker
 from wire import Wire
 
-from circusplug._control import places
+from circusplug._control import control_server, places
 from circusplug.testing import FakeCircusd
 
 #: How much a host's memory may grow by what a test sends, in bytes.
@@ -250,3 +251,29 @@ def test_the_usual_directory_is_this_users_alone(victim: Victim) -> None:
     assert stat.S_IMODE(os.stat(os.path.dirname(victim.path)).st_mode) == 0o700
     victim.end()
     assert not os.path.exists(victim.path)
+
+
+def test_who_reads_and_who_takes_nothing_makes_only_so_much_wait() -> None:
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+        context.socket(zmq.DEALER) as client,
+    ):
+        control_server.limit_clients(router, 1000)
+        router.bind("inproc://here")
+        client.sndhwm = client.rcvhwm = 1
+        client.connect("inproc://here")
+        client.send(b"hello")
+        identity, _ = router.recv_multipart()
+        for sock, frames, limit in (
+            (router, [identity, b"reply"], control_server._UNREAD_REPLIES),
+            (client, [b"command"], control_server._UNREAD_COMMANDS),
+        ):
+            waiting = sum(1 for _ in _sent(sock, frames))
+            assert 1 < waiting <= limit + 1  # one more waits at the client's end
+
+
+def _sent(sock: zmq.Socket[bytes], frames: list[bytes]) -> Iterator[None]:
+    with contextlib.suppress(zmq.Again):
+        for _ in range(10_000):
+            yield sock.send_multipart(frames, zmq.NOBLOCK)

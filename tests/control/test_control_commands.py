@@ -6,10 +6,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import psutil
 import pytest
+import zmq
 from members import Journal, Stuck, member
 from patience import PATIENCE
 from steered import Steered, control_ends, steered
@@ -18,7 +20,7 @@ from wire import Wire
 
 from circusplug import Arbiter, HostError, SpecError
 from circusplug._control import control_server
-from circusplug._control.language import RefusedError
+from circusplug._control.language import RefusedError, Request
 from circusplug._control.plugin_watchers import COMMANDS, signal_number
 from circusplug.testing import FakeCircusd
 
@@ -406,3 +408,53 @@ def test_what_a_command_makes_the_endpoint_trip_over_ends_nothing(
         host.wire.send(b'{"id": "deep", "command": "list"}')
         assert host.ok("list")["watchers"] == ["plugin:a"]
     assert "control: a command of 33 bytes was not carried out" in caplog.text
+
+
+def test_the_last_replies_leave_before_the_endpoint_is_closed(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_FAREWELL", int(PATIENCE * 1000))
+    large = bytes(1_000_000)  # more than is on its way at a time
+    with steered(fake_circusd) as host, host.wire.context.socket(zmq.DEALER) as client:
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        assert server is not None
+        client.setsockopt(zmq.IDENTITY, b"slow")
+        client.setsockopt(zmq.RCVHWM, 1)
+        client.connect(host.ends.endpoint)
+        client.send_json({"id": 1, "command": "list"})
+        assert client.poll(int(PATIENCE * 1000))
+
+        def reply() -> None:
+            for _ in range(20):
+                server._router.send_multipart([b"slow", large], zmq.NOBLOCK)
+
+        server.run(reply)
+        closing = threading.Thread(target=server.close)
+        closing.start()
+        host.arbiter.wait(lambda _: not server.bound, PATIENCE)
+        assert client.recv_json()["id"] == 1
+        for _ in range(20):
+            assert client.poll(int(PATIENCE * 1000))
+            assert client.recv() == large
+        closing.join(PATIENCE)
+
+
+def test_a_reply_that_is_there_does_not_wait_for_what_is_done_next(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That may be the end of the endpoint."""
+    with steered(fake_circusd) as host:
+        steering = host.arbiter._steering
+        assert steering is not None
+        server = steering._server
+        assert server is not None
+        done: Future[None] = Future()
+        done.set_result(None)
+        monkeypatch.setattr(steering, "quit", lambda: done)
+        replies: list[bytes] = []
+
+        def ask() -> int:
+            server.respond(Request("quit", {"waiting": True}, 1), replies.append)
+            return len(replies)
+
+        assert server.run(ask) == 1

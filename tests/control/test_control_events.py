@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from members import Journal, Stuck, member, state_is
 from patience import PATIENCE
-from steered import control_ends, steered
+from steered import Steered, control_ends, steered
 from test_control_commands import Fruitless
 from troublemakers import Talker
 from wire import Wire
@@ -115,6 +115,48 @@ def test_conflicts_are_published_while_somebody_listens(
         host.subscribe()
         fake_circusd.publish("web", "spawn")
         assert host.event_of("c", "conflict")["conflicts"] >= 1
+
+
+def test_each_conflict_is_published_once_and_none_to_who_begins_to_listen_later(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 0.01)
+    looks: list[int] = []
+    told: list[int] = []
+    look = control_server.ControlServer._look_for_conflicts
+
+    def counted(self: control_server.ControlServer) -> None:
+        look(self)
+        looks.append(self._subscriptions)
+
+    def announce(name: str, action: str, **payload: Any) -> None:
+        if action == "conflict":
+            told.append(payload["conflicts"])
+
+    def wait_looked(host: Steered) -> None:
+        before = sum(looks)
+        host.arbiter.wait(lambda _: sum(looks) > before + 2, PATIENCE)
+
+    monkeypatch.setattr(control_server.ControlServer, "_look_for_conflicts", counted)
+    busy = {"status": "error", "errno": 5, "reason": "arbiter is already running arbiter_stop"}
+    fake_circusd.add_watcher("web")
+    fake_circusd.reply("incr", busy)
+    with steered(fake_circusd, {"use": Caller, "name": "c"}) as host:
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        assert server is not None
+        monkeypatch.setattr(server, "announce", announce)
+        host.wire.sub.unsubscribe(b"watcher.")
+        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "spawn")
+        host.arbiter.wait(lambda now: now["c"].counters.conflicts == 1, PATIENCE)
+        host.wire.sub.subscribe(b"watcher.")
+        wait_looked(host)
+        assert told == []
+        fake_circusd.publish("web", "spawn")
+        host.arbiter.wait(lambda now: now["c"].counters.conflicts == 2, PATIENCE)
+        wait_looked(host)
+        assert told == [2]
 
 
 def test_nothing_is_looked_for_while_nobody_listens(

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from members import Journal, Member
 from patience import PATIENCE
 from steered import control_ends
 
-from circusplug import Arbiter, CallError, CallTimeout
+from circusplug import Arbiter, CallError, CallTimeout, HostError
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control import door
 from circusplug._control.door import Door
@@ -118,6 +121,17 @@ def test_a_busy_circusd_is_asked_again_and_its_plugins_are_not(
     assert (journal.count("one", "init"), journal.count("two", "init")) == (1, 2)
 
 
+def test_what_fails_here_is_told_although_circusd_has_done_its_part(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: Future[None] = Future()
+    failed.set_exception(HostError("two cannot be started"))
+    monkeypatch.setattr(scene.arbiter._steering, "change", lambda *_: failed)
+    with pytest.raises(CallError, match="two cannot be started"):
+        scene.plugin.call("restart", name=TWO, waiting=True)
+    assert [each.command for each in scene.circusd.commands] == ["restart"]
+
+
 def test_a_circusd_that_stays_busy_is_told_of(
     scene: Scene, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,3 +155,13 @@ def test_commands_that_circusd_never_answers_are_forgotten_in_the_end(
     assert the_door is not None
     assert len(scene.at_door) == 5
     assert len(the_door._under_way) == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a socket away")
+def test_the_endpoint_of_the_file_belongs_to_its_owner() -> None:
+    with control_ends() as ends, FakeCircusd() as circusd:
+        config = HostConfig((), ends.endpoint, circusd.pubsub_endpoint)
+        process = OwnProcess(circusd_endpoint=circusd.endpoint, endpoint_owner="nobody")
+        with Arbiter.from_config(config, process=process):
+            owner = os.stat(ends.endpoint.removeprefix("ipc://")).st_uid
+    assert owner == pwd.getpwnam("nobody").pw_uid

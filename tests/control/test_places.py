@@ -213,6 +213,7 @@ def test_of_hosts_that_start_at_the_same_time_one_has_the_path(runtime: Path) ->
         "off",
         "auto",
         "ipc:///run/x.sock",
+        "ipc:///" + "x" * 106,
         "tcp://127.0.0.1:80",
         "tcp://localhost:1",
         "tcp://[::1]:1",

@@ -177,6 +177,13 @@ def test_a_host_can_be_stopped_before_it_starts_and_then_does_not_start(host: Ma
     assert arbiter.plugins["a"].state == "stopped"
 
 
+def test_what_fails_once_the_host_was_told_to_stop_makes_that_no_failure(host: MakeHost) -> None:
+    with host(member("a")) as arbiter:
+        arbiter.stop()
+        arbiter.fail("circusd has ended")
+    assert arbiter.failure is None
+
+
 def test_a_host_can_be_started_once_only(host: MakeHost) -> None:
     arbiter = host(member("a"))
     with arbiter, pytest.raises(HostError, match="once"):

@@ -7,12 +7,15 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from members import Journal, MakeHost, member
 from patience import PATIENCE
 
 from circusplug import Arbiter
+from circusplug._host import endpoint_check
 from circusplug._host.endpoint_check import EndpointCheck
 from circusplug._wire.endpoints import Link
 from circusplug.testing import FakeCircusd
@@ -69,6 +72,24 @@ def test_what_accepts_and_closes_is_a_proxy_without_a_circusd_behind_it(
                 assert seen.acquire(timeout=PATIENCE)
         proxy.shutdown(socket.SHUT_RDWR)
         server.join(PATIENCE)
+    assert caplog.text == ""
+
+
+def test_one_that_stood_alone_for_a_moment_is_not_blamed_when_circusd_comes_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stands, absent = endpoint_check._State.STANDS, endpoint_check._State.ABSENT
+    moments = iter([1.0, 1.0, 1.0, 5.0, 100.0])  # two before the first look
+    monkeypatch.setattr(endpoint_check, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    with socket.socket() as told:  # one that is not connected counts as one that has ended
+        look = {"commands": [stands, absent, absent, stands], "events": [*[absent] * 3, stands]}
+        probes: list[Any] = [
+            SimpleNamespace(look=iter(states).__next__, renew=lambda: None, monitor=told)
+            for states in look.values()
+        ]
+        check = EndpointCheck(Link("tcp://c:1", "tcp://e:1", connect_wait=1000), "c", "e")
+        with contextlib.closing(check):
+            check._watch(*probes)
     assert caplog.text == ""
 
 

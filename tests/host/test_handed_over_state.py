@@ -111,6 +111,21 @@ def test_a_stop_or_a_failure_or_another_class_hands_nothing_over(
     assert journal.of("a")[-3:] == ["get", "init", "stop"]
 
 
+def test_a_stop_that_overtakes_a_restart_hands_nothing_over(
+    host: MakeHost, journal: Journal
+) -> None:
+    def restart_and_stop(supervisor: Any) -> tuple[None, tuple[()]]:
+        supervisor._plugins["a"].restart()
+        supervisor._plugins["a"].stop()
+        return None, ()
+
+    with host(member("a", Counts)) as arbiter:
+        arbiter._started.order(restart_and_stop)
+        arbiter.wait(state_is("a", "stopped"), PATIENCE)
+        arbiter.start_plugin("a")
+    assert journal.of("a") == ["init", "stop", "get", "init", "stop"]
+
+
 def test_one_of_the_two_methods_alone_may_be_anything(host: MakeHost, journal: Journal) -> None:
     class Own(Member):
         def get_state(self, watcher: str) -> str:

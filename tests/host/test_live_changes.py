@@ -85,6 +85,17 @@ def test_plugins_are_added_and_removed_while_the_host_runs(
     assert journal.names("stop") == ["a", "b"]
 
 
+def test_plugins_that_are_added_have_descriptors(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr("circusplug._host.supervisor.raise_descriptor_limit", limits.append)
+    with host(member("a")) as arbiter:
+        for name in ("b", "c"):
+            arbiter.add_plugin({**member(name), "active": False})
+    assert limits == [2, 3]
+
+
 def test_stopping_a_plugin_that_waits_for_its_restart_ends_the_attempts(
     host: MakeHost, journal: Journal
 ) -> None:

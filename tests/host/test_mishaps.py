@@ -115,6 +115,23 @@ def test_ctrl_c_while_stop_waits_leaves_a_host_that_can_be_stopped(
     assert journal.names("stop") == ["a"]
 
 
+def test_a_host_in_the_background_without_a_thread_left_leaves_nothing(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == "circusplug-arbiter":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+    arbiter = host(member("a"))
+    with pytest.raises(HostError, match="no thread for the host: can't start new thread"), arbiter:
+        pass
+    assert arbiter._started.over.is_set()
+
+
 def test_a_handle_stop_may_stop_its_host(host: MakeHost, journal: Journal) -> None:
     class Thorough(Member):
         def handle_stop(self) -> None:
@@ -198,6 +215,20 @@ def test_lives_that_were_given_up_and_are_over_are_forgotten(
             order(arbiter, lambda supervisor, runner=runner: supervisor._leave_behind(runner))
             arbiter.start_plugin("a")
         assert order(arbiter, lambda supervisor: supervisor._left_behind) == []
+
+
+def test_a_life_whose_thread_goes_on_after_its_stop_is_not_forgotten(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, release: threading.Event
+) -> None:
+    with host(member("a", Stuck, **{"host.graceful_timeout": 0})) as arbiter:
+        fake_circusd.wait_subscribed()
+        fake_circusd.publish("web", "block")
+        journal.wait("a", "block")
+        arbiter.stop_plugin("a")
+        left = order(arbiter, lambda supervisor: list(supervisor._left_behind))
+        assert [runner.thread for runner in left] == [journal.thread("a", "block")]
+        release.set()
+        journal.thread("a", "block").join(PATIENCE)
 
 
 def test_a_plugin_that_has_come_up_is_not_given_up_for_a_host_that_is_busy(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
+import signal
 import socket
+import subprocess
 import threading
 from typing import Any
 
 import pytest
 from patience import PATIENCE
 
+from circusplug._isolated import child_process
 from circusplug._isolated.child_process import ChildProcess
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._isolated.forkserver_main import (
@@ -90,6 +95,37 @@ def test_without_a_forkserver_the_end_of_its_socket_is_its_end() -> None:
     assert listener.told == ["orphaned"]
     process._end_of_control()
     assert listener.told == ["orphaned", None]
+
+
+def test_what_it_says_after_its_end_is_not_heard() -> None:
+    listener: Any = Listener()
+    process = ChildProcess("one", Pipes(), listener)
+    process._take_answer(ANSWER.pack(ENDED, 0))
+    process._hear([encode(Ended("late", permanent=True, retry=False)).rstrip()])
+    assert listener.told == [0]
+
+
+def test_without_a_forkserver_what_it_has_started_is_killed_at_its_end() -> None:
+    process = ChildProcess("one", Pipes(), Listener())
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 120 & echo started; wait"], stdout=-1, start_new_session=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"started\n"
+        process._handle = os.pidfd_open(program.pid)
+        program.kill()
+        try:
+            signal.pidfd_send_signal(process._handle, 0, None, child_process._PROCESS_GROUP)
+            process._end_of_answers()
+            process._end_of_control()
+            assert select.select([program.stdout], [], [], PATIENCE)[0]
+            assert program.stdout.read() == b""  # nobody is left who could write there
+        except OSError:
+            os.close(process._handle)
+            pytest.skip("this kernel cannot signal a group by a handle")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
 
 
 def test_when_the_forkserver_dies_over_a_request_the_next_process_has_other_sockets(

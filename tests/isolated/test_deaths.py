@@ -182,6 +182,17 @@ def test_a_group_is_killed_while_its_leader_is_not_reaped(monkeypatch: pytest.Mo
         assert ANSWER.unpack(answers.recv(ANSWER.size)) == (ENDED, 0)
 
 
+def test_the_forkserver_keeps_no_handle_of_the_processes_that_it_forked() -> None:
+    with scene():
+        pass
+    held = []
+    for file in Path(f"/proc/{forkserver()}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.append(os.readlink(file))
+    assert held
+    assert not [what for what in held if "pidfd" in what]
+
+
 def test_the_host_signals_nobody_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(number: int, what: int) -> None:
         raise AssertionError("it may be another's by now")
@@ -213,8 +224,9 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["", "with the forkserver"])
 def test_a_plugin_that_is_stopping_when_its_host_is_killed_ends_it_and_what_it_started(
-    tmp_path: Path,
+    alone: bool, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (
@@ -225,8 +237,12 @@ def test_a_plugin_that_is_stopping_when_its_host_is_killed_ends_it_and_what_it_s
         fifo.wait_held()
         host.signal(signal.SIGTERM)
         circusd.wait_command("say", what="stop", timeout=PATIENCE)
+        (server,) = psutil.Process(host.pid).children()
         host.signal(signal.SIGKILL)
         host.wait()
+        if alone:
+            server.kill()
+            assert_ends(server.pid)
         with open(tmp_path / "pipe", "w"):  # now handle_stop may go on
             pass
         fifo.wait_unheld()
@@ -240,10 +256,12 @@ def test_a_process_in_its_set_up_does_not_outlive_a_host_that_was_killed(tmp_pat
     program = program.replace('"directory": "."', '"host.stdout": "nobody reads"')
     program = program.replace('status.state == "running"', "status.pid")  # no more comes of it
     with FakeCircusd() as circusd, host_process(tmp_path, circusd, program) as (host, processes):
-        assert len(processes) == 2  # the plugin and the forkserver
-        host.signal(signal.SIGKILL)
-        host.wait()
-        assert_ends(*(process.pid for process in processes))
+        server, child = (process.pid for process in processes)
+        with stopped(server):  # which would end it, too, but later
+            host.signal(signal.SIGKILL)
+            host.wait()
+            assert_ends(child)
+        assert_ends(server)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -15,6 +15,7 @@ from patience import PATIENCE
 from scene import here, said, wait
 from troublemakers import (
     Caller,
+    Diarist,
     Fumbler,
     Talker,
     Troublemaker,
@@ -133,6 +134,25 @@ def test_a_plugin_that_stops_itself_runs_its_handle_stop(host: Host, circusd: Fa
     status = wait(arbiter, lambda status: status.state == "stopped")
     assert status.pid is None
     assert said(circusd, "stop")["on"] == "main"
+
+
+class Unready(Diarist):
+    def handle_init(self) -> None:
+        raise ZeroDivisionError
+
+    def stop(self) -> None:
+        self.handle_stop()
+        super().stop()
+
+
+def test_a_plugin_that_cannot_start_may_clean_up_in_a_stop_of_its_own(
+    host: Host, tmp_path: Path
+) -> None:
+    arbiter = host()
+    spec = {"use": Unready, "name": "one", "isolate": True, "host.restart": "never"}
+    arbiter.add_plugin({**spec, "directory": str(tmp_path)})
+    wait(arbiter, lambda status: status.state == "failed")
+    assert (tmp_path / "one").read_text() == "stopped"
 
 
 def test_handle_stop_may_leave_by_sys_exit(

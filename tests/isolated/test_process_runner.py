@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from circusplug import HostConfig, PluginSpec
-from circusplug._isolated import messages
+from circusplug._isolated import messages, process_runner
 from circusplug._isolated.pipes import Pipes
 from circusplug._isolated.process_runner import ProcessRunner
 from circusplug._runners.runner import Kind, Notice, Surroundings
@@ -91,3 +94,35 @@ def test_what_happens_once_is_told_to_the_supervisor_once() -> None:
     for report in reports * 3:
         runner.heard(report)
     assert [notice.kind for notice in told] == [Kind.RUNNING, Kind.TOO_MANY_ERRORS, Kind.STALLED]
+
+
+def test_one_that_does_not_answer_its_stop_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_runner, "_ANSWER_WAIT", 0.0)
+    told: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+    spec = PluginSpec("one", "troublemakers.Talker", isolate=True)
+    around = Surroundings(HostConfig(), Link(), told.put)
+    with Pipes() as pipes:
+        runner = ProcessRunner(spec, around, Counters(), pipes)
+        runner._life.stage = process_runner._Stage.ALIVE
+        runner.begin_stop(time.monotonic())
+        assert told.get(timeout=PATIENCE).kind is Kind.PARKED
+
+
+def test_a_process_that_was_asked_to_stop_before_it_was_there_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = threading.Event()
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    spec = PluginSpec("one", "troublemakers.Talker", isolate=True)
+    with Pipes() as pipes:
+        around = Surroundings(HostConfig(), Link(), lambda _: None)
+        runner = ProcessRunner(spec, around, Counters(), pipes)
+        monkeypatch.setattr(runner._child, "launch", lambda *_: asked.wait(PATIENCE))
+        monkeypatch.setattr(runner._child, "send", orders.put)
+        runner.start()
+        runner.begin_stop(time.monotonic() + PATIENCE)
+        assert orders.empty()
+        asked.set()
+        assert isinstance(orders.get(timeout=PATIENCE), messages.Stop)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from circusplug._logging.printing import LINE_LIMIT
+from circusplug._logging.printing import LINE_LIMIT, WholeFile
 from circusplug._logs import configure, logger, mark_output, speaking
 
 
@@ -71,6 +71,15 @@ def test_who_speaks_for_nobody_prints_whole_lines_too() -> None:
     with Output() as output:
         print("a", "b")
         assert output.writes == [b"a b\n"]
+
+
+def test_what_can_be_written_only_in_part_is_an_error() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with open(read, "rb"), WholeFile(write, "wb") as file:
+        assert file.write(b"a line\n") == 7
+        with pytest.raises(BlockingIOError, match="nobody reads it just now"):
+            file.write(bytes(10_000_000))  # more than a pipe takes
 
 
 def test_lines_that_several_begin_do_not_tear_each_other() -> None:

@@ -478,6 +478,17 @@ def test_run_sync_runs_functions_and_coroutines_to_their_end(loop: PluginLoop) -
     assert loop.call_directly(loop.run_sync, later) == "later"
 
 
+def test_run_sync_leaves_the_running_loop_as_it_was(loop: PluginLoop) -> None:
+    async def later() -> None:
+        await asyncio.sleep(0)
+
+    def as_handle_init() -> asyncio.AbstractEventLoop:
+        loop.run_sync(later)
+        return asyncio.get_running_loop()
+
+    assert loop.call_directly(as_handle_init) is loop
+
+
 def test_add_future_calls_back_with_the_future(loop: PluginLoop) -> None:
     future = loop.create_future()
     seen: list[Any] = []

@@ -347,6 +347,16 @@ def test_the_new_files_have_the_mode_of_the_old(write: Write) -> None:
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
+def test_the_new_files_belong_to_the_owner_of_the_old(write: Write) -> None:
+    path = write()
+    os.chown(path, 65534, 1)
+    migrate(path)
+    for name in ("circus.ini", "plugins.ini", BACKUP):
+        status = Path(name).stat()
+        assert (status.st_uid, status.st_gid) == (65534, 1)
+
+
 def test_a_link_stays_a_link(write: Write) -> None:
     write(name="real.ini")
     path = Path("circus.ini")

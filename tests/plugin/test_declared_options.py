@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from circusplug import (
     Arbiter,
@@ -153,6 +155,24 @@ def test_circusd_is_asked_once_until_the_watcher_changes(
     assert hear(running, "web", "updated").most == 5
     assert hear(running, "other").most == 2
     assert asked(fake_circusd) == 3
+
+
+def test_an_answer_that_is_older_than_a_change_is_not_kept(
+    fake_circusd: FakeCircusd, run_plugin: Run
+) -> None:
+    fake_circusd.add_watcher("web", **{"limit.most": "1"})
+    running = run_plugin(Limit)
+    plugin: Any = running.plugin
+    hear(running, "other")  # from now on it looks at topics
+    held = fake_circusd.hold("options", count=1)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(plugin.options_for, "web")
+        held.wait(timeout=PATIENCE)
+        fake_circusd.reply("options", {"options": {"limit.most": "5"}})
+        assert hear(running, "web", "updated").most == 5
+        held.release()
+        assert late.result(PATIENCE).most == 1
+    assert hear(running, "web").most == 5
 
 
 @pytest.mark.circusd_leaves

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -203,6 +204,53 @@ def test_what_libzmq_gives_up_on_is_connected_to_anew(
         assert sub is not None
         assert sub.poll(int(PATIENCE * 1000))
         assert sub.recv() == TOPIC + bytes(5)
+
+
+def test_that_libzmq_has_given_up_is_told_once_however_long_nobody_answers(
+    context: zmq.Context[Any], loop: PluginLoop
+) -> None:
+    told: list[str] = []
+    connection = Connection(lambda: told.append("given up"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection.open(context, f"tcp://127.0.0.1:{silent.getsockname()[1]}", [TOPIC])
+        watch(connection, loop)
+        connection._given_up = True  # as after a message that was too large
+        connection._renew()
+        connection._renew()
+        connection.close()
+    assert told == ["given up"]
+
+
+def test_that_libzmq_has_given_up_is_told_of_a_publisher_that_was_away_as_well(
+    context: zmq.Context[Any],
+    publisher: zmq.Socket[bytes],
+    loop: PluginLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "GIVEN_UP_WAIT", 0.05)
+    monkeypatch.setattr(connections, "RENEW_INTERVAL", 0.05)
+
+    def given_up() -> None:
+        told.append("given up")
+        loop.stop()
+
+    told: list[str] = []
+    connection = Connection(given_up)
+    endpoint = bind(publisher)
+    publisher.unbind(endpoint)
+    connection.open(context, endpoint, [TOPIC], 1000)
+    with contextlib.closing(connection):
+        while connection._hears_tries:  # until libzmq has said that it tries again
+            assert connection._monitors[0].poll(int(PATIENCE * 1000))
+            connection.look()
+        bind_again(publisher, endpoint)
+        assert connection.wait(PATIENCE)
+        assert publisher.recv() == b"\x01" + TOPIC
+        changes = watch(connection, loop)
+        publisher.send(TOPIC + bytes(5000))
+        run(loop)
+        run(loop)
+    assert (changes, told) == ([False], ["given up"])
 
 
 def _wait_for(monitor: zmq.Socket[bytes], event: int) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -126,6 +128,22 @@ def test_ctrl_c_stops_one_started_by_hand_cleanly(
         command.end()
     assert sum(line.endswith("stop on main\n") for line in command.lines) == 1
     assert "started returned\n" in command.lines
+
+
+def test_a_programs_own_wakeup_descriptor_is_put_back(fake_circusd: FakeCircusd) -> None:
+    class StopsAtOnce(CircusPlugin):
+        def handle_init(self) -> None:
+            self.stop()
+
+    with contextlib.ExitStack() as stack:
+        for end in (ends := socket.socketpair()):
+            stack.enter_context(end).setblocking(False)
+        before = signal.set_wakeup_fd(ends[0].fileno())
+        try:
+            StopsAtOnce(fake_circusd.endpoint, fake_circusd.pubsub_endpoint).start()
+        finally:
+            found = signal.set_wakeup_fd(before)
+        assert found == ends[0].fileno()
 
 
 def test_on_any_other_thread_all_of_it_runs_right_there(fake_circusd: FakeCircusd) -> None:

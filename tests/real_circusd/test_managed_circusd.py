@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import select
@@ -23,6 +24,7 @@ import zmq
 from circusd_real import free_endpoints
 from patience import PATIENCE
 
+from circusplug._circusd.circusd_main import OrderlyLogger
 from circusplug._circusd.process import CircusdProcess
 from circusplug._errors import CircusdError
 from circusplug._wire.commands import encode_command
@@ -169,6 +171,15 @@ def test_its_file_is_nowhere_on_disk_and_can_be_read_again(bench: Bench, private
     assert not list(private.iterdir())
 
 
+def test_a_shorter_file_leaves_nothing_of_the_longer_one() -> None:
+    process = CircusdProcess("")
+    with open(os.memfd_create("circus.ini"), "r+") as file:
+        process._file = file.fileno()
+        process.rewrite("[circus]\n[watcher:long]\ncmd = sleep 120\n")
+        process.rewrite("[circus]\n")
+        assert file.read() == "[circus]\n"
+
+
 def test_its_output_goes_where_the_hosts_goes(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,6 +310,22 @@ def test_a_signal_while_circusd_logs_is_logged_after_that(
     said = capfd.readouterr().err
     assert "Arbiter now waiting for commands\nGot signal SIG_TERM\n" in said
     assert "Traceback" not in said
+
+
+def test_circusd_goes_on_logging_after_a_handler_that_has_failed() -> None:
+    class Fragile(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+            if len(seen) == 1:
+                raise ZeroDivisionError
+
+    seen: list[str] = []
+    logger = OrderlyLogger("orderly")
+    logger.addHandler(Fragile())
+    with pytest.raises(ZeroDivisionError):
+        logger.error("first")
+    logger.error("second")
+    assert seen == ["first", "second"]
 
 
 def test_a_circusd_that_crashes_has_not_quit(bench: Bench, nagged: Callable[[str], Path]) -> None:

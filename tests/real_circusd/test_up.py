@@ -192,6 +192,22 @@ def test_sighup_has_circusd_read_what_is_its_own_if_that_has_changed(
         assert command.end() == 0
 
 
+def test_sighup_with_other_endpoints_leaves_the_plugins_at_the_circusd_that_runs(
+    up: Up, tmp_path: Path
+) -> None:
+    endpoints = free_endpoints(4)
+    with up(IDLE, plugin("one"), endpoints=endpoints[:2]) as command:
+        command.wait_for("plugin:one: init")
+        write_ini(tmp_path, *endpoints[2:], IDLE, plugin("one"))
+        command.signal(signal.SIGHUP)
+        assert (
+            command.wait_for("reloaded: ").strip().endswith("circusd has read the watchers again")
+        )
+        command.interrupt()
+        assert command.end() == 0
+    assert command.output.count("plugin:one: init") == 1
+
+
 def test_ctrl_c_while_circusd_starts_leaves_nothing(up: Up) -> None:
     with up(IDLE, plugin("one")) as command:
         command.wait_for("circus[")  # the first that circusd says

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from patience import PATIENCE
 
-from circusplug import Arbiter, CircusPlugin, Counters, HostOptions
+from circusplug import Arbiter, CircusPlugin, Counters, HostOptions, PluginSpec
 from circusplug._runners.stall_watch import StallWatch
+from circusplug._runners.thread_runner import ThreadRunner
 from circusplug.testing import FakeCircusd
 
 
@@ -185,6 +187,14 @@ def test_lag_is_measured_while_something_happens_and_not_by_itself() -> None:
     bench.begin()
     bench.look()
     assert runner.pings == 2
+
+
+def test_the_lag_that_is_shown_is_the_longest() -> None:
+    around: Any = None
+    runner = ThreadRunner(PluginSpec("a", CircusPlugin), around, Counters())
+    runner._note_lag(time.monotonic() - 100.0)
+    runner._note_lag(time.monotonic())
+    assert runner.counters.lag >= 100.0
 
 
 def test_a_runner_that_is_gone_is_forgotten() -> None:

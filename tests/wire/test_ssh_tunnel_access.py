@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import queue
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -51,7 +53,9 @@ if what == "refuse":
     sys.exit("no entry\\nfor you")
 if what == "end":
     os._exit(7)
-if what == "silent":
+if what == "talk":
+    os.write(2, b"one moment\\n")
+if what in ("silent", "talk"):
     signal.pause()
 if what == "chatty":
     for _ in range(20000):
@@ -307,6 +311,18 @@ def test_the_end_of_an_ssh_is_seen_where_nobody_hears_sigterm(ssh: StandIn, deaf
         assert what == "failed: ssh exited with status 7"
 
 
+def test_an_ssh_that_only_talks_is_given_up_at_the_same_time(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = itertools.chain([0.0] * 3, itertools.repeat(1e6))  # the wait for a word, and after
+    clock = SimpleNamespace(monotonic=lambda: next(moments))
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.time", clock)
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 1000.0)
+    ssh.will("talk")
+    with Opening() as opening:
+        assert opening.calls.get(timeout=PATIENCE)[0] == "failed: not ready after 1000 s"
+
+
 def test_a_silent_ssh_after_one_that_stood_is_followed_by_another(
     ssh: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +341,21 @@ def test_a_silent_ssh_after_one_that_stood_is_followed_by_another(
         monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", PATIENCE)
         assert up_again.wait(PATIENCE)
     assert opening.calls.empty()  # each is called once, and later nobody waits for it
+
+
+def test_a_tunnel_that_has_stood_is_tried_again_as_soon_each_time(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up_again = threading.Semaphore(0)
+    delays: list[float] = []
+    monkeypatch.setattr(logger, "info", lambda *_: up_again.release())
+    monkeypatch.setattr(logger, "warning", lambda *said: delays.append(said[-1]))
+    with Opening() as opening:
+        opening.tunnel.wait(PATIENCE)
+        for _ in range(3):
+            ssh.wait_started().kill()
+            assert up_again.acquire(timeout=PATIENCE)
+    assert delays == [0.001] * 3
 
 
 def test_a_silent_ssh_keeps_nobody_from_closing(
