@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import itertools
 import math
-import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +24,8 @@ from ._digest import Digest
 from ._message import describe, make_alert, make_message
 from ._outbox import Outbox
 from ._output import last_output
-from ._troubles import PLUGIN, Trouble, Troubles, to_event_name
+from ._troubles import Trouble, Troubles
+from ._watchers import PLUGIN, Patterns, in_events
 
 #: The longest event of a host that is read, in bytes.
 _LONGEST_EVENT = 64 * 1024
@@ -59,9 +58,7 @@ class Alert(CircusPlugin):
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
         options = self.options
-        self._patterns = [
-            re.compile(fnmatch.translate(to_event_name(pattern))) for pattern in options.watchers
-        ]
+        self._is_meant = Patterns(options.watchers, with_plugins=True).match
         self._troubles = Troubles(options.kill_grace, self.options_for)
         self._digest = Digest(options.batch, options.quiet, options.well_again)
         self._in_hand: list[list[Trouble]] = []  # neither in the digest nor in an outbox
@@ -86,7 +83,7 @@ class Alert(CircusPlugin):
 
     async def handle_connect(self) -> None:
         statuses, moment = await self._statuses()
-        by_event = {to_event_name(name): state for name, state in statuses.items()}
+        by_event = {in_events(name): state for name, state in statuses.items()}
         self._troubles.begin(by_event, moment)
         for watcher in (name for name, state in by_event.items() if state == "active"):
             self._digest.note(watcher, "start", self.loop.time())  # if there was one, it was missed
@@ -94,7 +91,7 @@ class Alert(CircusPlugin):
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, _, _ = self.split_data(data)
-        if any(pattern.match(watcher) for pattern in self._patterns):
+        if self._is_meant(watcher):
             self._take(self.parse_event(data))
 
     def handle_stop(self) -> None:
@@ -162,7 +159,7 @@ class Alert(CircusPlugin):
         if not troubles:
             return
         self._in_hand.append(troubles)
-        names = {to_event_name(name): name for name in (await self._statuses())[0]}
+        names = {in_events(name): name for name in (await self._statuses())[0]}
         asks = self.options.output_lines > 0
         alerts = []
         for trouble in troubles:

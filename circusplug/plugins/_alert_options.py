@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from circusplug import SpecError
 from circusplug.options import Command, Endpoint, Names, Seconds, Secret, option
 
-from ._delivery import CommandDelivery, Delivery, Receiver
+from ._delivery import CommandDelivery, Delivery, Receiver, need_program
 from ._extras import need
 from ._mail import MailDelivery, MailServer, make_mail
 from ._message import SUBJECT_FIELDS, TEXT_FIELDS, Message, check_template
@@ -116,8 +114,7 @@ def receivers(options: AlertOptions) -> Iterator[Receiver]:
 
 
 def _by_command(command: tuple[str, ...]) -> Receiver:
-    if shutil.which(command[0]) is None:
-        raise SpecError(f"'command': there is no program {command[0]!r} here", key="command")
+    need_program(command)
 
     def make(message: Message) -> Delivery:
         return CommandDelivery(command, message.as_json(), message.as_environment())

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from circusplug import CircusPlugError
+from circusplug import CircusPlugError, SpecError
 
 from ._message import Message
 from ._on_thread import on_thread
@@ -79,6 +80,16 @@ async def deliver(delivery: Delivery, deadline: float) -> None:
         text = str(error) or type(error).__name__
         final = isinstance(error, DeliveryError) and error.final
         raise DeliveryError(f"{delivery.to}: {text}", final) from error
+
+
+def need_program(command: Sequence[str]) -> None:
+    """Make sure that the program of the option 'command' is here.
+
+    Raises:
+        SpecError: It is not.
+    """
+    if shutil.which(command[0]) is None:
+        raise SpecError(f"'command': there is no program {command[0]!r} here", key="command")
 
 
 class CommandDelivery:

@@ -13,10 +13,8 @@ from circusplug.options import Seconds, declare, option
 
 from ._deaths import DeathWatch, Flap, within
 from ._pause import Pauses
+from ._restarts import PATIENCE
 
-#: How long a command that meets conflicts is sent again, in seconds: stopping a watcher keeps
-#: circusd busy for its ``graceful_timeout``.
-PATIENCE = 120.0
 #: As often as it takes.
 _ALWAYS = -1
 #: What `retry_in` is at least, in seconds; none at all would mean for good.

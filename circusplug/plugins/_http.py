@@ -66,10 +66,11 @@ class HttpObserverOptions(ProbeOptions):
                     key="expected_status",
                 )
 
-        try:
-            self.context()
-        except OSError as error:
-            raise SpecError(f"'ca_file': {error}", key="ca_file") from None
+        if self.ca_file is not None:
+            try:
+                self.context()
+            except OSError as error:
+                raise SpecError(f"'ca_file': {error}", key="ca_file") from None
 
     def context(self) -> ssl.SSLContext:
         """How certificates are checked.

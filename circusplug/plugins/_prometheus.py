@@ -17,7 +17,7 @@ from circusplug.options import Names, Seconds, declare, option
 from ._extras import need
 from ._http_server import Answer, HttpServer
 from ._watcher_counts import WatcherCounts
-from ._watchers import PLUGIN, Patterns
+from ._watchers import PLUGIN, Patterns, in_events
 
 if TYPE_CHECKING:
     from ._exposition import Circusd
@@ -136,14 +136,13 @@ class Prometheus(CircusPlugin):
         states, infos = _object(status.get("statuses")), _object(stats.get("infos"))
         watchers, plugins = {}, {}
         for name, state in states.items():
-            in_events = name.lower().replace(" ", "_")
-            counted.discard(in_events)
+            counted.discard(in_events(name))
             if name.startswith(PLUGIN):
                 for one in _object(infos.get(name)).values():
                     if isinstance(one, dict) and "received" in one:  # it is one of the host's
                         plugins[name.removeprefix(PLUGIN)] = one
             elif self._is_meant(name):
-                counts = self._counts.get(in_events) or WatcherCounts()
+                counts = self._counts.get(in_events(name)) or WatcherCounts()
                 watchers[name] = Watcher(state, infos.get(name), counts)
         for gone in counted:  # before circusd was asked; its remove was missed
             self._counts.pop(gone, None)

@@ -66,11 +66,13 @@ class CommandReloader(CircusPlugin):
         self._changed: set[Path] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looking = asyncio.Lock()
+        self._look_asked = False
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)
         self._restarts.observe(watcher, action)
-        if action in _CHANGES and self._patterns.match(watcher):
+        if action in _CHANGES and self._patterns.match(watcher) and not self._look_asked:
+            self._look_asked = True  # one look for all that come before it
             self.loop.add_callback(self.look)
 
     async def handle_connect(self) -> None:
@@ -83,6 +85,7 @@ class CommandReloader(CircusPlugin):
     async def look(self) -> None:
         """Find out which files belong to which watcher, and watch them."""
         async with self._looking:
+            self._look_asked = False
             try:
                 names = (await self.call_async("list"))["watchers"]
                 found = {name: await self._files_of(name) for name in filter(self._match, names)}

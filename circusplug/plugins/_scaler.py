@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from circusplug import CallError, CircusPlugin, Periodic, SpecError
 from circusplug.options import Command, Percent, Seconds, declare, option
 
 from ._command_number import CommandNumber
-from ._delivery import DeliveryError, deliver
+from ._delivery import DeliveryError, deliver, need_program
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,8 @@ class LoadScaler(CircusPlugin):
         self._told = ""
 
     def handle_init(self) -> None:
-        command = self.options.command
-        if command and shutil.which(command[0]) is None:
-            raise SpecError(f"'command': there is no program {command[0]!r} here", key="command")
+        if self.options.command:
+            need_program(self.options.command)
         self._periodic = self.periodic(self.look, self.options.period)
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:

@@ -13,6 +13,7 @@ from circusplug.options import declare
 from ._observer import Observer, ObserverOptions, SendsFigures, StatsdOptions
 from ._processes import number, processes_of
 from ._statsd_client import clean
+from ._watchers import PLUGIN
 
 #: What begins the names of what `FullStats` sends.
 _STATS = "_stats"
@@ -57,7 +58,7 @@ class FullStats(Observer):
             self.count("error", group=_STATS)
             return
         for watcher, info in (infos if isinstance(infos, dict) else {}).items():
-            if not watcher.startswith("plugin:"):
+            if not watcher.startswith(PLUGIN):
                 for what, value in figures(info).items():
                     self.gauge(what, value, watcher, _STATS)
 

@@ -10,11 +10,10 @@ from typing import Any, Literal, Protocol
 from circusplug import Event
 
 from ._deaths import DeathWatch, describe_exit, within
+from ._watchers import PLUGIN
 
 Kind = Literal["crash", "flapping", "gave_up", "start_failed", "hook_failed", "plugin_failed"]
 
-#: What the watchers are called that are plugins, circusd's own or a host's.
-PLUGIN = "plugin:"
 #: The longest error of a hook or a plugin that is passed on, in characters.
 _LONGEST_ERROR = 500
 
@@ -150,8 +149,3 @@ def _of_plugin(event: Event, is_crash: bool) -> list[Trouble]:
 
 def _text(value: object) -> str:
     return " ".join(str(value).split())[:_LONGEST_ERROR]
-
-
-def to_event_name(name: str) -> str:
-    """The name that a watcher has in events."""
-    return name.lower().replace(" ", "_")

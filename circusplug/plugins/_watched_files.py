@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import shlex
@@ -77,7 +78,14 @@ def _is_noise(path: Path) -> bool:
     """Whether nobody has written it by hand: what is compiled, an editor's, a repository's."""
     import watchfiles
 
-    return not watchfiles.DefaultFilter()(watchfiles.Change.modified, str(path))
+    return not _default_filter()(watchfiles.Change.modified, str(path))
+
+
+@functools.cache
+def _default_filter() -> Any:
+    import watchfiles
+
+    return watchfiles.DefaultFilter()
 
 
 class FileWatch:

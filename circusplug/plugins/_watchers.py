@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from circusplug import CircusPlugin
 
-#: What begins the names of circusd's own watchers, which run plugins.
+#: What begins the names of watchers that are plugins, circusd's own or a host's.
 PLUGIN = "plugin:"
 _WILD = re.compile(r"[*?\[]")
 
