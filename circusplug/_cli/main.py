@@ -19,7 +19,7 @@ from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import new, pid_file, steer, systemd_unit
+from . import pid_file, steer, systemd_unit
 from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
@@ -65,6 +65,11 @@ _MIGRATE = """\
 Moves the plugin sections of a circus.ini to a file of their own, and leaves the one section
 that lets an unmodified circusd run the host: [plugin:circusplug]. Shows the changes first;
 keeps the original as a backup, which --undo puts back.
+"""
+_NEW = """\
+Makes a Python package with one plugin in it: its options declared, a test of it, a circus.ini to
+try it with, and an entry point, so that 'use = NAME' finds it where the package is installed.
+Nothing that is there already is changed.
 """
 _PLUGIN = """\
 Runs one plugin against a running circusd, as Circus's own circus-plugin does. Ctrl-C or
@@ -121,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("--yes", action="store_true", help="do it without asking")
     migrate.add_argument("--undo", action="store_true", help="put the original back")
 
-    package = commands.add_parser("new", help=new.HELP, description=new.DESCRIPTION)
+    package = commands.add_parser(
+        "new", help="make a package with a plugin, its test and a circus.ini", description=_NEW
+    )
     package.add_argument("name", metavar="NAME", help="of the package and of the plugin")
     package.add_argument("directory", nargs="?", help="where to make it (NAME)")
 
@@ -164,6 +171,8 @@ def _dispatch(given: argparse.Namespace) -> int:
             pidfile=given.pidfile,
         )
     if given.command == "new":
+        from . import new
+
         return new.make(given.name, given.directory)
     if given.command == "docs":
         from . import docs

@@ -13,12 +13,6 @@ from pathlib import Path
 from .._errors import CircusPlugError
 from .new_files import FILES
 
-HELP = "make a package with a plugin, its test and a circus.ini"
-DESCRIPTION = """\
-Makes a Python package with one plugin in it: its options declared, a test of it, a circus.ini to
-try it with, and an entry point, so that 'use = NAME' finds it where the package is installed.
-Nothing that is there already is changed.
-"""
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.IGNORECASE)
 
 
