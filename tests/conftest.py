@@ -9,6 +9,7 @@ import logging
 import multiprocessing.resource_tracker
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -109,6 +110,15 @@ def fake_circusd(request: pytest.FixtureRequest) -> Iterator[FakeCircusd]:
     leaves = request.node.get_closest_marker("circusd_leaves") is not None
     with circusd_on_unix_sockets() if leaves else FakeCircusd() as circusd:
         yield circusd
+
+
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    """A socket that takes what is sent to it, as statsd does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE)
+        yield sock
 
 
 @pytest.fixture

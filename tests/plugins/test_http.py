@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from bundled import Journal
+from bundled import Journal, do, given
 from patience import PATIENCE
 
 from circusplug import SpecError
@@ -101,15 +101,8 @@ def observe(run_plugin: Run, fake_circusd: FakeCircusd) -> Callable[..., Running
 
 def look(running: RunningPlugin) -> int:
     """Have it look; returns how many restarts it has asked for."""
-    asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
-    running.plugin.loop.add_callback(looked, running.plugin)
-    running.circusd.wait_command("numwatchers", count=asked + 1, timeout=2 * PATIENCE)
-    return len([one for one in running.circusd.commands if one.command == "restart"])
-
-
-async def looked(plugin: HttpObserver) -> None:
-    await plugin.look()
-    await plugin.call_async("numwatchers")
+    do(running, running.plugin.look)
+    return len(given(running, "restart"))
 
 
 @pytest.mark.parametrize(
@@ -226,19 +219,16 @@ def test_certificates_are_looked_at(
         assert look(observe(**given)) == (0 if well else 1)
 
 
-def test_figures_have_circus_s_names(observe: Callable[..., RunningPlugin]) -> None:
-    with (
-        serving((200, ""), (503, "")) as server,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-    ):
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        running = observe(check_url=url(server), host="127.0.0.1", port=sock.getsockname()[1])
+def test_figures_have_circus_s_names(
+    observe: Callable[..., RunningPlugin], udp: socket.socket
+) -> None:
+    with serving((200, ""), (503, "")) as server:
+        running = observe(check_url=url(server), host="127.0.0.1", port=udp.getsockname()[1])
         look(running)
         look(running)
         told = b""
         while b"restart_on_error" not in told:
-            told += sock.recv(65536) + b"\n"
+            told += udp.recv(65536) + b"\n"
     prefix = "circus.http_observer.watcher.http_stats"
     first, *others = told.decode().split()
     assert first.startswith(f"{prefix}.request_time:")

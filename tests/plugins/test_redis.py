@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundled import Journal
+from bundled import Journal, do, given
 from patience import PATIENCE
 from redis_real import needs_redis, redis_server
 
@@ -24,23 +24,15 @@ Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture
-def statsd() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        yield sock
-
-
-@pytest.fixture
 def observe(
-    run_plugin: Run, fake_circusd: FakeCircusd, statsd: socket.socket
+    run_plugin: Run, fake_circusd: FakeCircusd, udp: socket.socket
 ) -> Callable[..., RunningPlugin]:
     """Runs a RedisObserver that restarts cache, and looks only when it is told to."""
     fake_circusd.add_watcher("cache")
 
     def run(redis_url: str, **options: Any) -> RunningPlugin:
         given = {"restart_on_timeout": "cache", "loop_rate": 1e6, "timeout": PATIENCE, **options}
-        port = statsd.getsockname()[1]
+        port = udp.getsockname()[1]
         return run_plugin(RedisObserver, redis_url=redis_url, host="127.0.0.1", port=port, **given)
 
     return run
@@ -48,15 +40,8 @@ def observe(
 
 def look(running: RunningPlugin) -> int:
     """Have it look; returns how many restarts it has asked for."""
-    asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
-    running.plugin.loop.add_callback(looked, running.plugin)
-    running.circusd.wait_command("numwatchers", count=asked + 1, timeout=2 * PATIENCE)
-    return len([one for one in running.circusd.commands if one.command == "restart"])
-
-
-async def looked(plugin: RedisObserver) -> None:
-    await plugin.look()
-    await plugin.call_async("numwatchers")
+    do(running, running.plugin.look)
+    return len(given(running, "restart"))
 
 
 @pytest.fixture
@@ -67,11 +52,11 @@ def directory() -> Iterator[Path]:
 
 @needs_redis
 def test_figures_go_to_statsd_and_what_is_not_there_is_left_out(
-    observe: Callable[..., RunningPlugin], directory: Path, statsd: socket.socket
+    observe: Callable[..., RunningPlugin], directory: Path, udp: socket.socket
 ) -> None:
     with redis_server(directory) as there:
         assert look(observe(there)) == 0
-    told = statsd.recv(65536).decode()
+    told = udp.recv(65536).decode()
     assert "circus.redis_observer.watcher.redis_stats.connected_clients:1|g" in told.split()
     assert "used_memory_rss" in told
     assert "client_longest_output_list" not in told  # Redis has none any more
@@ -81,16 +66,16 @@ def test_figures_go_to_statsd_and_what_is_not_there_is_left_out(
 def test_one_that_is_gone_has_its_watcher_restarted(
     observe: Callable[..., RunningPlugin],
     directory: Path,
-    statsd: socket.socket,
+    udp: socket.socket,
     journal: Journal,
 ) -> None:
     with redis_server(directory) as there:
         running = observe(there, failures=2)
         assert look(running) == 0
-        statsd.recv(65536)
+        udp.recv(65536)
     assert [look(running) for _ in range(3)] == [0, 1, 1]
     journal.wait("cache: Redis: ")
-    assert "redis_stats.error:1|c" in statsd.recv(65536).decode()
+    assert "redis_stats.error:1|c" in udp.recv(65536).decode()
 
 
 @needs_redis

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from bundled import Journal
+from bundled import Journal, do, given
 from circusd_real import RealCircusd
 from patience import PATIENCE
 
@@ -38,15 +38,8 @@ def watch(run_plugin: Run, fake_circusd: FakeCircusd) -> Callable[..., RunningPl
 def look(running: RunningPlugin, times: int = 1) -> list[str]:
     """Have it look so often; returns the orders that it has given."""
     for _ in range(times):
-        asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
-        running.plugin.loop.add_callback(looked, running.plugin)
-        running.circusd.wait_command("numwatchers", count=asked + 1, timeout=PATIENCE)
-    return [one.command for one in running.circusd.commands if one.command in ORDERS]
-
-
-async def looked(plugin: ResourceWatcher) -> None:
-    await plugin.look()
-    await plugin.call_async("numwatchers")
+        do(running, running.plugin.look)
+    return given(running, *ORDERS)
 
 
 def test_a_watcher_over_its_limit_for_too_long_is_restarted(
@@ -168,17 +161,14 @@ def test_rubbish_of_circusds_is_nothing(
 
 
 def test_figures_are_counted_under_circus_s_names(
-    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, udp: socket.socket
 ) -> None:
     fake_circusd.add_watcher("web")
     fake_circusd.set_stats("web", cpu=99.0)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        look(watch(max_count=0, host="127.0.0.1", port=sock.getsockname()[1]))
-        told = b""
-        while b"restarting" not in told:
-            told += sock.recv(65536) + b"\n"
+    look(watch(max_count=0, host="127.0.0.1", port=udp.getsockname()[1]))
+    told = b""
+    while b"restarting" not in told:
+        told += udp.recv(65536) + b"\n"
     prefix = "circus.app.watcher._resource_watcher.web"
     assert told.decode().split() == [f"{prefix}.over_cpu:1|c", f"{prefix}.restarting:1|c"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundled import Journal
+from bundled import Journal, do
 from circusd_real import RealCircusd
 from patience import PATIENCE
 
@@ -33,33 +33,20 @@ class Dog:
         self.plugin: Any = running.plugin
         self.circusd = running.circusd
         self.now = 0.0
-        self.do(setattr, self.plugin, "clock", lambda: self.now)
+        do(running, setattr, self.plugin, "clock", lambda: self.now)
         self.port = 0
         if self.plugin.options.ip:
             told = journal.wait("waiting for heartbeats at 127.0.0.1, port ").getMessage()
             self.port = int(told.rpartition(" ")[2])
         self.learn()
 
-    def do(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have something done on the plugin's thread, and wait until it is."""
-        asked = len([one for one in self.circusd.commands if one.command == "numwatchers"])
-
-        async def done() -> None:
-            result = callback(*arguments)
-            if hasattr(result, "__await__"):
-                await result
-            await self.plugin.call_async("numwatchers")
-
-        self.plugin.loop.add_callback(done)
-        self.circusd.wait_command("numwatchers", count=asked + 1, timeout=PATIENCE)
-
     def learn(self) -> None:
-        self.do(self.plugin.handle_connect)
+        do(self.running, self.plugin.handle_connect)
 
     def killed_at(self, now: float) -> list[int]:
         """Whom it has had killed when it has looked at that time."""
         self.now = now
-        self.do(self.plugin.look)
+        do(self.running, self.plugin.look)
         return [one.properties["pid"] for one in self.circusd.commands if one.command == "kill"]
 
     def heard(self, *texts: bytes, at: float) -> None:
@@ -73,7 +60,7 @@ class Dog:
     def settle(self) -> None:
         """Wait until what has come is read."""
         for fileno in self.plugin._heartbeats.filenos():
-            self.do(self.plugin._heartbeats.read, fileno)
+            do(self.running, self.plugin._heartbeats.read, fileno)
 
 
 @pytest.fixture

@@ -45,14 +45,6 @@ def isolate(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "process")
 
 
-@pytest.fixture
-def udp() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        yield sock
-
-
 @contextmanager
 def watcher(wire: Wire, name: str, cmd: str, args: str = "", **options: Any) -> Iterator[None]:
     """A watcher of circusd's for the block; started, and its events not read yet."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bundled import do, given
 from circus.plugins.command_reloader import CommandReloader as TheirReloader
 from circus.plugins.resource_watcher import ResourceWatcher as TheirResourceWatcher
 from circus.plugins.statsd import FullStats as TheirFullStats
@@ -24,36 +25,13 @@ Do = Callable[[RunningPlugin], object]
 NEVER = 1e6  # as a period: the test says when to look
 
 
-def do(running: RunningPlugin, callback: Callable[[], Any]) -> None:
-    """Have something done on the plugin's thread, and wait until it is."""
-    asked = len([one for one in running.circusd.commands if one.command == "numwatchers"])
-
-    async def done() -> None:
-        result = callback()
-        if hasattr(result, "__await__"):
-            await result
-        running.plugin.cast("numwatchers")
-
-    running.plugin.loop.add_callback(done)
-    running.circusd.wait_command("numwatchers", count=asked + 1, timeout=PATIENCE)
-
-
 def look(running: RunningPlugin) -> None:
     plugin = running.plugin
     do(running, getattr(plugin, "look_after", None) or plugin.look)
 
 
 def orders(running: RunningPlugin) -> list[str]:
-    changing = ("restart", "kill", "signal", "stop", "start")
-    return [one.command for one in running.circusd.commands if one.command in changing]
-
-
-@pytest.fixture
-def udp() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        yield sock
+    return given(running, "restart", "kill", "signal", "stop", "start")
 
 
 def figures(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import queue
 import time
+from collections.abc import Callable
+from typing import Any
 
 from patience import PATIENCE
 
@@ -41,6 +44,25 @@ class Journal(logging.Handler):
         while not self.records.empty():
             self.seen.append(self.records.get())
         return [record.getMessage() for record in self.seen]
+
+
+def do(running: RunningPlugin, callback: Callable[..., object], *arguments: Any) -> None:
+    """Have something done on the plugin's thread, and wait until it is."""
+    asked = given(running, "numwatchers")
+
+    async def done() -> None:
+        result = callback(*arguments)
+        if inspect.isawaitable(result):
+            await result
+        running.plugin.cast("numwatchers")
+
+    running.plugin.loop.add_callback(done)
+    running.circusd.wait_command("numwatchers", count=len(asked) + 1, timeout=2 * PATIENCE)
+
+
+def given(running: RunningPlugin, *commands: str) -> list[str]:
+    """Those of these commands that the plugin has sent."""
+    return [one.command for one in running.circusd.commands if one.command in commands]
 
 
 def die(running: RunningPlugin, moment: float = MOMENT, watcher: str = "web") -> None:
