@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from members import (
 from patience import PATIENCE
 
 from circusplug import Arbiter, HostConfig, HostError
+from circusplug._host.orders import Order
 from circusplug._host.supervisor import Supervisor
 from circusplug._plugin.worker import Worker
 from circusplug._runners.thread_runner import ThreadRunner
@@ -225,10 +228,10 @@ def test_a_life_whose_thread_goes_on_after_its_stop_is_not_forgotten(
         fake_circusd.publish("web", "block")
         journal.wait("a", "block")
         arbiter.stop_plugin("a")
-        left = order(arbiter, lambda supervisor: list(supervisor._left_behind))
-        assert [runner.thread for runner in left] == [journal.thread("a", "block")]
+        assert not order(arbiter, lambda supervisor: supervisor.all_ended)
         release.set()
         journal.thread("a", "block").join(PATIENCE)
+        assert order(arbiter, lambda supervisor: supervisor.all_ended)
 
 
 def test_a_plugin_that_has_come_up_is_not_given_up_for_a_host_that_is_busy(
@@ -405,6 +408,51 @@ def test_a_host_in_the_background_that_fails_stops_its_plugins_and_says_why(
     assert "the host has failed" in caplog.text
 
 
+def test_a_host_in_the_background_that_fails_at_once_says_so_instead_of_waiting(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Supervisor) -> None:
+        raise ZeroDivisionError("a defect of the host's")
+
+    told: list[str] = []
+
+    def start() -> None:
+        try:
+            host(member("a")).__enter__()
+        except HostError as error:
+            told.append(str(error))
+
+    monkeypatch.setattr(Supervisor, "run_timers", fail)
+    starting = threading.Thread(target=start, daemon=True)
+    starting.start()
+    starting.join(PATIENCE)
+    assert told == ["ZeroDivisionError: a defect of the host's"]
+
+
+def test_who_asks_for_something_as_the_host_stops_is_told(host: MakeHost) -> None:
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            arbiter.restart_plugin("a")
+        except HostError as error:
+            told.append(str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+
+    def stop_meanwhile(_: Supervisor) -> None:
+        asking.start()
+        while not any(isinstance(item, Order) for item in arbiter._started._mailbox._items.copy()):
+            os.sched_yield()
+        arbiter.stop()
+
+    with host(member("a")) as arbiter:
+        with contextlib.suppress(HostError):
+            in_thread(lambda: order(arbiter, stop_meanwhile))
+        asking.join(PATIENCE)
+        assert told == ["the host has stopped"]
+
+
 def test_a_handler_that_is_cancelled_by_its_own_doing_is_counted_and_the_next_event_comes(
     host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,10 +492,11 @@ def test_the_thread_that_is_left_behind_may_not_run_handle_stop_again(
             self.stop()
             self.note("back")
 
-    with host(member("a", Late, **{"host.graceful_timeout": 0.05})):
+    with host(member("a", Late, **{"host.graceful_timeout": 0.05})) as arbiter:
         fake_circusd.wait_subscribed()
         fake_circusd.publish("web", "block")
         journal.wait("a", "block")
+    os.fstat(arbiter._started._mailbox.wakeup_fd)  # where that thread may still write
     release.set()
     journal.wait("a", "back")
     assert journal.of("a") == ["init", "block", "stop", "back"]

@@ -155,6 +155,18 @@ def test_a_plugin_that_cannot_start_may_clean_up_in_a_stop_of_its_own(
     assert (tmp_path / "one").read_text() == "stopped"
 
 
+class Mutterer(Talker):
+    def handle_stop(self) -> None:
+        print("last words", end="")
+
+
+def test_what_it_prints_last_is_shown_without_an_end_of_line_too(
+    host: Host, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host({"use": Mutterer, "name": "one"}).stop()
+    assert "[one] last words\n" in capfd.readouterr().out
+
+
 def test_handle_stop_may_leave_by_sys_exit(
     host: Host, circusd: FakeCircusd, tmp_path: Path
 ) -> None:

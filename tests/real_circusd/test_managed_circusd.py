@@ -23,6 +23,7 @@ import pytest
 import zmq
 from circusd_real import free_endpoints
 from patience import PATIENCE
+from stopped import stopped
 
 from circusplug._circusd.circusd_main import OrderlyLogger
 from circusplug._circusd.process import CircusdProcess
@@ -385,6 +386,35 @@ def test_killing_the_guard_ends_circusd_and_its_watchers_processes(
         bench.wait_all_gone()
         ends.wait()
         assert exits.get(timeout=PATIENCE) is None
+
+
+def test_a_guard_and_a_circusd_that_hang_are_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._circusd.process._GUARD_MARGIN", 0.1)
+    with running(bench.ini(IDLE)) as circusd:
+        bench.wait_started()
+        assert circusd.pid is not None
+        assert circusd._guard is not None
+        with stopped(circusd._guard.pid), stopped(circusd.pid):
+            circusd.stop(0.1)
+            assert circusd._guard.returncode == -signal.SIGKILL
+            bench.wait_all_gone()
+
+
+def test_what_a_killed_circusd_leaves_behind_has_time_to_end_cleanly(
+    bench: Bench, tmp_path: Path
+) -> None:
+    polite = tmp_path / "polite.sh"
+    polite.write_text("trap 'echo bye >&3; exit' TERM; echo up >&3; sleep 120 & wait\n")
+    with running(bench.ini(f"(setsid sh {polite} &) & {IDLE}"), grace=PATIENCE) as circusd:
+        bench.wait_started(2)
+        assert circusd.pid is not None
+        os.kill(circusd.pid, signal.SIGKILL)
+        said = b""
+        while b"bye" not in said:
+            said += (more := bench._read())
+            assert more
 
 
 def test_killing_circusd_and_its_guard_at_once_ends_its_watchers_processes(bench: Bench) -> None:
