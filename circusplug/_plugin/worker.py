@@ -49,7 +49,7 @@ class Worker:
     """
 
     #: What it is made of; the test kit has others, see testing/_virtual_worker.py.
-    loop_class = PluginLoop
+    loop_class: type[PluginLoop] = PluginLoop
     client_class = Client
     receiver_class = Receiver
 

@@ -26,7 +26,13 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class Rest(Protocol):
-    """What a loop has to know before time may pass."""
+    """What a loop has to know before time may pass.
+
+    Attributes:
+        under_way: What real thing is waited for just now; empty if the plugin is busy, or rests.
+    """
+
+    under_way: str
 
     def is_circusd(self, socket: object) -> bool:
         """Whether a socket is one of those to circusd."""
@@ -37,7 +43,7 @@ class Rest(Protocol):
     def next_event(self) -> object | None:
         """The socket of events, if one is there that may be handled now."""
 
-    def under_way(self) -> str:
+    def find_under_way(self) -> str:
         """What real thing is to come, so that the clock has to stand; empty if there is none."""
 
 
@@ -85,7 +91,9 @@ class VirtualLoop(PluginLoop):
         timer.start()
         return timer
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]  # of any types
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """See `asyncio`; the clock stands until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self.outside_now += 1
@@ -106,7 +114,6 @@ class VirtualLoop(PluginLoop):
         if self.is_closed():
             self.release()
 
-    @property
     def has_callbacks(self) -> bool:
         """Whether a callback's turn has come, or the first timer was cancelled."""
         ready: Any = self._ready  # type: ignore[attr-defined]
@@ -142,16 +149,18 @@ class _VirtualSelector(PollerSelector):
         if others := self._others(rest, super().select(0)):
             return others
         rest.take_replies(asked)
-        if loop.has_callbacks:
+        if loop.has_callbacks():
             return []
         socket = rest.next_event()
         if socket is not None:
             return [(self.get_map()[socket], READ)]
-        under_way = rest.under_way()
-        if loop.has_callbacks:
+        under_way = rest.find_under_way()
+        if loop.has_callbacks():
             return []
         if under_way:
+            rest.under_way = under_way
             super().select(_LOOK)
+            rest.under_way = ""
         elif not clock.reach(asked, loop.next_timer):
             super().select(None)
         return []

@@ -25,7 +25,7 @@ from ._server import SYNC, FakeServer
 from ._virtual_clock import VirtualClock
 from ._virtual_loop import VirtualLoop
 
-#: How long one wait for circusd's answer is before it is looked whether that lives, in milliseconds.
+#: How long one wait for circusd is before it is looked whether that lives, in milliseconds.
 _LOOK = 20
 
 
@@ -42,7 +42,7 @@ class Pilot:
         self.clock = clock
         self.server = server
         self._worker = worker
-        self._under_way = ""
+        self.under_way = ""
         self._life = server.lives
         self._synced = (-1, -1)
         self._questions = 0
@@ -58,7 +58,7 @@ class Pilot:
         self._worker.loop.wake()
 
     def waits_for(self) -> str:
-        return self._under_way or "the plugin is busy"
+        return self.under_way or "the plugin is busy"
 
     def is_circusd(self, socket: object) -> bool:
         if socket is self._worker.receiver.socket:
@@ -87,16 +87,17 @@ class Pilot:
         question, life = b"%s%d}" % (SYNC, self._questions), self.server.lives
         sent = _sent(channel, question)
         while True:
-            if not channel.socket.poll(_LOOK if sent else 0):
+            self.under_way = "a reply of the fake circusd is on its way"
+            ready = channel.socket.poll(_LOOK if sent else 0)
+            self.under_way = ""
+            if not ready:
                 if not sent or self.released or life != self.server.lives or not self.server.bound:
                     return None  # nobody will answer
-                self._under_way = "a reply of the fake circusd is on its way"
                 continue
             reply = channel.receive_now()
             if reply is None:
                 continue
             if reply.get("sync") == self._questions:
-                self._under_way = ""
                 return None
             if call_id and reply.get("id") == call_id:
                 return reply
@@ -122,11 +123,7 @@ class Pilot:
         counters = self._worker.counters
         return counters.received + counters.garbage
 
-    def under_way(self) -> str:
-        self._under_way = self._find_under_way()
-        return self._under_way
-
-    def _find_under_way(self) -> str:
+    def find_under_way(self) -> str:
         worker, server = self._worker, self.server
         if worker.loop.outside_now:
             return "what is done outside the plugin's loop, on a thread for instance"
