@@ -95,7 +95,6 @@ class VirtualClock:
                 action()
         finally:
             self._advancing = False
-            self._end = self.now
 
     def settle(self) -> None:
         """Wait until the plugin has dealt with all that has happened so far.
@@ -115,16 +114,18 @@ class VirtualClock:
             self.asked += 1
             if self._member is not None:
                 self._member.wake()
-            before = None
-            while before != self.now:  # as long as it goes on, it is not stuck
+            before, rests = None, False
+            while not rests and before != self.now:  # as long as it goes on, it is not stuck
                 before = self.now
-                if self._changed.wait_for(self._at_rest, PATIENCE):
-                    if self._member is None:
-                        self.now = self._limit()
-                    return
+                rests = self._changed.wait_for(self._at_rest, PATIENCE)
+            if self._member is None:
+                self.now = self._limit()
+            self._end = self.now  # whatever wakes the plugin while the test acts
             what = self._member.waits_for() if self._member is not None else ""
-            self._end = self.now
-        raise AssertionError(f"the clock stands at {self.now:g} s, {PATIENCE:g} s in vain: {what}")
+        if not rests:
+            raise AssertionError(
+                f"the clock stands at {self.now:g} s, {PATIENCE:g} s in vain: {what}"
+            )
 
     def _at_rest(self) -> bool:
         return self._member is None or (self._begun and self._rested >= self.asked)
