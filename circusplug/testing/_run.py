@@ -253,6 +253,8 @@ def run_plugin(
         running._wait_running(start_timeout)
         if running.status.state == "running":
             circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), start_timeout)
+        if virtual is not None:
+            virtual.settle()
         yield running
 
 

@@ -134,7 +134,8 @@ class Pilot:
         if not receiver.stopping:
             channel = worker.client.ways[0].channel
             writable = channel is not None and channel.socket.poll(0, zmq.POLLOUT)
-            if receiver.look() != stands or bool(writable) != server.bound:
+            ends = {stands, receiver.look(), bool(writable)}
+            if ends != {server.bound}:
                 return "the plugin's connection to the fake circusd is to come, or to go"
         if stands and self._life != server.lives:
             self._life = server.lives
