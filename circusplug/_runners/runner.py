@@ -65,7 +65,7 @@ def never_mind(name: str, what: object) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a host calls on a plugin's own thread, for whoever wants to know; see `testing`.
+    """What a host calls for plugins on threads, for whoever wants to know; see `testing`.
 
     Attributes:
         on_constructed: Told of each plugin that was made on a thread, by its name.

@@ -119,7 +119,7 @@ class VirtualClock:
                 before = self.now
                 rests = self._changed.wait_for(self._at_rest, PATIENCE)
             if self._member is None:
-                self.now = self._limit()
+                self.now = max(self.now, self._limit())
             self._end = self.now  # whatever wakes the plugin while the test acts
             what = self._member.waits_for() if self._member is not None else ""
         if not rests:

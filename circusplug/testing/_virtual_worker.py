@@ -46,7 +46,7 @@ class Pilot:
         self._life = server.lives
         self._synced = (-1, -1)
         self._questions = 0
-        #: How many events there were before the first one that is to come.
+        #: How many events circusd had published that will not come, less those of other lives.
         self._before = server.matching - self._arrived
 
     @property
@@ -134,8 +134,7 @@ class Pilot:
         if not receiver.stopping:
             channel = worker.client.ways[0].channel
             writable = channel is not None and channel.socket.poll(0, zmq.POLLOUT)
-            ends = {stands, receiver.look(), bool(writable)}
-            if ends != {server.bound}:
+            if {stands, receiver.look(), bool(writable)} != {server.bound}:
                 return "the plugin's connection to the fake circusd is to come, or to go"
         if stands and self._life != server.lives:
             self._life = server.lives
