@@ -179,7 +179,8 @@ class Door(ControlServer):
         if reply is None or under_way is None:
             return
         if under_way.patient_until and is_conflict(reply):
-            if next_try(under_way.delay, under_way.patient_until) is not None:
+            until = under_way.patient_until
+            if next_try(under_way.delay, until, time.monotonic()) is not None:
                 again = under_way._replace(delay=longer(under_way.delay))
                 self.call_later(under_way.delay, lambda: self._ask(again))
                 return

@@ -11,10 +11,12 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Iterator
+from typing import NoReturn, TypeVar
 
 from .._logging.stacks import from_plugin_on
+
+T = TypeVar("T")
 
 
 class _Thread(threading.local):
@@ -41,6 +43,12 @@ def end_of_forked() -> Iterator[None]:
         raise
     if os.getpid() != pid:
         end(None)
+
+
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """Await; the end of that is the end of each process that was forked in it."""
+    with end_of_forked():
+        return await awaitable
 
 
 def end(error: BaseException | None) -> NoReturn:

@@ -15,8 +15,8 @@ import functools
 import sys
 import time
 from asyncio import events
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
 
 import zmq
 
@@ -24,6 +24,12 @@ from .._signals import relay
 from . import selector
 from .forks import end_of_forked
 from .selector import PollerSelector
+
+
+class Cancellable(Protocol):
+    """A callback to come."""
+
+    def cancel(self) -> None: ...
 
 
 class PluginLoop(asyncio.SelectorEventLoop):
@@ -36,9 +42,11 @@ class PluginLoop(asyncio.SelectorEventLoop):
 
     #: Set when the plugin is over and only what it has begun is finished.
     settling = False
+    #: How many blocks of `outside` are under way.
+    outside_now = 0
 
-    def __init__(self) -> None:
-        self.selector = PollerSelector()
+    def __init__(self, selector: PollerSelector | None = None) -> None:
+        self.selector = selector or PollerSelector()
         try:
             super().__init__(self.selector)
         except OSError:  # no descriptors left: there is nothing yet that `close` could close
@@ -100,6 +108,27 @@ class PluginLoop(asyncio.SelectorEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Call back no more; False if there was nothing to take away."""
         return relay.remove(int(sig), self)
+
+    def wall_time(self) -> float:
+        """The time of day in seconds since the epoch; see `CircusPlugin.now`."""
+        return time.time()
+
+    def call_later_for_real(self, delay: float, callback: Callable[[], object]) -> Cancellable:
+        """As `call_later`, by the real clock even in a test with a virtual one."""
+        return self.call_later(delay, callback)
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Tell the loop that something real is awaited in a ``with`` block.
+
+        A test's virtual clock stands meanwhile: for what a thread does, or an answer over a
+        socket of the plugin's own. With the real clock it changes nothing.
+        """
+        self.outside_now += 1
+        try:
+            yield
+        finally:
+            self.outside_now -= 1
 
     def stop_threadsafe(self) -> None:
         """Stop the loop, from any thread; nothing happens if it is closed."""

@@ -332,6 +332,10 @@ class CircusPlugin:
 
     # Helpers.
 
+    def now(self) -> float:
+        """The time of day as `time.time` tells it; in a test with a virtual clock, that one's."""
+        return self._circusplug_worker.loop.wall_time()
+
     def periodic(self, callback: Callable[[], object], seconds: float) -> Periodic:
         """Call back every `seconds` on the plugin's loop; returns it started, stop with `stop()`.
 

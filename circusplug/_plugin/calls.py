@@ -36,12 +36,13 @@ class Call:
         patience: How long it is sent again after conflicts, in seconds from now, with a `timeout`
             for each try; None: as long as the one `timeout` allows.
         is_cast: Whether its sender waits only until it is sent.
+        clock: The `time` of the plugin's loop.
 
     Attributes:
         channel: Where it was sent; None if it was not, or is to be sent again.
         conflict: circusd's reply, if that was a conflict and the command will be sent again.
         on_done: Told the outcome, once.
-        last_moment: When it is over at the latest, as a time of `time.monotonic`.
+        last_moment: When it is over at the latest, by that clock.
         delay: How long to wait before it is sent again after the next conflict, in seconds.
         timer: Runs at the deadline, or when the command is to be sent again.
     """
@@ -62,7 +63,9 @@ class Call:
         timeout: float | None = None,
         patience: float | None = None,
         is_cast: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.command = command
         self.properties = properties
         self.is_cast = is_cast
@@ -74,7 +77,9 @@ class Call:
     def _limit(
         self, properties: Mapping[str, Any], timeout: float | None, patience: float | None
     ) -> None:
-        self.timeout, self.deadline, self.patient_until = limits(properties, timeout, patience)
+        self.timeout, self.deadline, self.patient_until = limits(
+            properties, timeout, patience, self._clock()
+        )
 
     def allow_reply(self) -> None:
         """Give a cast, now that it is sent, the time that its reply may take."""
@@ -82,9 +87,14 @@ class Call:
         self._limit(self.properties, None, self.patience)
 
     @property
+    def now(self) -> float:
+        """What its clock says."""
+        return self._clock()
+
+    @property
     def remaining(self) -> float:
         """How long it may take still, in seconds."""
-        return max(0.0, self.deadline - time.monotonic())
+        return max(0.0, self.deadline - self._clock())
 
     def timed_out(self, reason: str) -> CallTimeout:
         """The error for a call that took too long."""
@@ -92,16 +102,15 @@ class Call:
 
 
 def limits(
-    properties: Mapping[str, Any], timeout: float | None, patience: float | None
+    properties: Mapping[str, Any], timeout: float | None, patience: float | None, now: float
 ) -> tuple[float, float, float]:
-    """How long a command may take, in seconds, and, as times of `time.monotonic`, when that is
+    """How long a command may take, in seconds, and, by the clock that says *now*, when that is
     over and when it is no longer sent again after a conflict.
     """
     if timeout is None:
         timeout = WAITING_TIMEOUT if properties.get("waiting") else CALL_TIMEOUT
     if timeout > _LONGEST_TIMEOUT:
         timeout = _LONGEST_TIMEOUT
-    now = time.monotonic()
     deadline = now + timeout
     return timeout, deadline, deadline if patience is None else now + patience
 

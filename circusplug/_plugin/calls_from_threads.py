@@ -12,7 +12,6 @@ import contextlib
 import functools
 import queue
 import threading
-import time
 from collections.abc import Callable
 
 from .._errors import CallTimeout
@@ -122,7 +121,7 @@ class Handover:
 
 def _longest(call: Call) -> float:
     """How long the thread of a call that is being carried out waits at most, in seconds."""
-    return max(0.0, call.last_moment - time.monotonic()) + SLACK
+    return max(0.0, call.last_moment - call.now) + SLACK
 
 
 def _settle(

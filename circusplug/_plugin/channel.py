@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -25,6 +26,7 @@ class Channel:
         socket: The socket.
         counters: Where to count replies that are too large.
         max_message: The largest reply that is accepted, in bytes.
+        clock: The `time` of the plugin's loop, which all deadlines are told by.
 
     Attributes:
         calls: The calls that wait for a reply, or for being sent again after a conflict, by id.
@@ -32,6 +34,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_clock",
         "_counters",
         "_max_message",
         "_receive_limit",
@@ -42,8 +45,13 @@ class Channel:
     )
 
     def __init__(
-        self, socket: zmq.Socket[bytes], counters: Counters, max_message: int = MAX_MESSAGE
+        self,
+        socket: zmq.Socket[bytes],
+        counters: Counters,
+        max_message: int = MAX_MESSAGE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.socket = socket
         self._counters = counters
         self._max_message = max_message
@@ -62,7 +70,7 @@ class Channel:
         try:
             self.socket.send(frame, _NOBLOCK)
         except zmq.Again:
-            milliseconds = max(0, int((until - time.monotonic()) * 1000))
+            milliseconds = max(0, int((until - self._clock()) * 1000))
             if self._send_limit != milliseconds:
                 self.socket.setsockopt(zmq.SNDTIMEO, milliseconds)
                 self._send_limit = milliseconds
@@ -74,7 +82,7 @@ class Channel:
         Raises:
             zmq.Again: There is none by that time.
         """
-        milliseconds = int((until - time.monotonic()) * 1000)
+        milliseconds = int((until - self._clock()) * 1000)
         if milliseconds < 0:
             raise zmq.Again
         if self._receive_limit != milliseconds:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,6 +60,7 @@ class Client:
         make_door_socket: Callable[[], zmq.Socket[bytes]] | None = None,
     ) -> None:
         self._counters = counters
+        self._clock = loop.time  # deadlines are told by it
         more = counters, logger, max_message
         self._calls = OpenCalls(loop, make_socket, *more)
         self._door = OpenCalls(loop, make_door_socket, *more) if make_door_socket else None
@@ -93,7 +93,7 @@ class Client:
             self.refuse(f"the plugin stops, and no descriptor is left: {error}")
             self._parked_over.wait()
             return
-        for calls in self._ways:
+        for calls in self.ways:
             calls.move_to(loop)
         self._parked_loop = loop
         loop.call_soon(self._handover.serve_all)  # what was posted to the plugin's loop
@@ -116,7 +116,8 @@ class Client:
             self._post(self._door.stop_waiting)
 
     @property
-    def _ways(self) -> list[OpenCalls]:
+    def ways(self) -> list[OpenCalls]:
+        """The calls to circusd, and those to the door if there is one."""
         return [self._calls] if self._door is None else [self._calls, self._door]
 
     def _post(self, callback: Callable[[], object]) -> None:
@@ -128,14 +129,14 @@ class Client:
 
     def disown(self) -> None:
         """In a forked process: refuse every command, as the sockets are the parent's."""
-        for calls in self._ways:
+        for calls in self.ways:
             self._inherited.append(calls.channel)  # it is not to be closed
             calls.channel = None
 
     def close(self) -> None:
         """Fail what is under way and close the sockets."""
         self._handover.close()
-        for calls in self._ways:
+        for calls in self.ways:
             calls.close()
         self._handover.serve_all()
         if self._parked_loop is not None:
@@ -153,12 +154,12 @@ class Client:
         """Send a command and wait for its reply; see `CircusPlugin.call`."""
         if threading.get_ident() == self._owner:
             return self._call_here(command, properties, timeout, patience)
-        call = Call(command, properties, timeout, patience)
+        call = Call(command, properties, timeout, patience, clock=self._clock)
         return self._handover.wait(call, self._handover.submit(call))
 
     def cast(self, command: str, properties: Mapping[str, Any]) -> None:
         """Send a command whose reply is not waited for; see `CircusPlugin.cast`."""
-        call = Call(command, properties, is_cast=True)
+        call = Call(command, properties, is_cast=True, clock=self._clock)
         if threading.get_ident() == self._owner:
             self._cast_here(call)
         else:
@@ -172,7 +173,7 @@ class Client:
         patience: float | None = None,
     ) -> Reply:
         """Send a command and await its reply; see `CircusPlugin.call_async`."""
-        call = Call(command, properties, timeout, patience)
+        call = Call(command, properties, timeout, patience, clock=self._clock)
         if threading.get_ident() != self._owner:
             return await self._handover.wait_async(call, self._handover.submit(call))
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -231,7 +232,7 @@ class Client:
         There is no `Call`, no timer and no poll: beside JSON and the socket it costs nothing.
         """
         calls = self._calls if self._door is None else self._way(command, properties)
-        timeout, deadline, patient_until = limits(properties, timeout, patience)
+        timeout, deadline, patient_until = limits(properties, timeout, patience, self._clock())
         calls.last_id = call_id = calls.last_id + 1
         frame = encode_command(call_id, command, properties)
         delay = FIRST_DELAY
@@ -248,7 +249,7 @@ class Client:
                 if reply.get("status") != "error" or not is_conflict(reply):
                     return reply
                 self._counters.conflicts += 1
-                moment = next_try(delay, patient_until)
+                moment = next_try(delay, patient_until, self._clock())
                 if moment is None:
                     return reply
                 self._receive_here(calls, channel, 0, moment)
@@ -263,7 +264,7 @@ class Client:
         calls = self._way(call.command, call.properties)
         channel, casts = calls.channel, calls.casts
         while channel is not None and len(casts) >= MOST_CASTS and call.remaining:
-            self._receive_here(calls, channel, 0, time.monotonic() + FIRST_DELAY)
+            self._receive_here(calls, channel, 0, self._clock() + FIRST_DELAY)
         calls.prepare(call)
         channel = self._send_here(
             calls, call.frame, call.command, call.properties, call.timeout, call.deadline
@@ -311,7 +312,7 @@ class Client:
     ) -> Reply | None:
         """The same, for a call that may wait for the end of this very plugin."""
         while not self._stopping:
-            look_at = min(until, time.monotonic() + _LOOK)
+            look_at = min(until, self._clock() + _LOOK)
             reply = self._receive_here(calls, channel, call_id, look_at)
             if reply is not None or look_at == until:
                 return reply

@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import time
-
 #: How long to wait before the second try, in seconds, and before any later one at most. circusd
 #: is busy for some milliseconds as a rule, for seconds when processes stop slowly.
 FIRST_DELAY = 0.05
 _LONGEST_DELAY = 0.5
 
 
-def next_try(delay: float, patient_until: float) -> float | None:
-    """When to send it again, as a time of `time.monotonic`; None: not any more."""
-    moment = time.monotonic() + delay
+def next_try(delay: float, patient_until: float, now: float) -> float | None:
+    """When to send it again, by the clock that says *now*; None: not any more."""
+    moment = now + delay
     return moment if moment < patient_until else None
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import zmq
 
-from .._loop.plugin_loop import PluginLoop
+from .._loop.plugin_loop import Cancellable, PluginLoop
 from .._wire.endpoints import MAX_MESSAGE, configure_link, next_event
 
 #: A burst may fill this many events before libzmq drops any. It counts events, not bytes, and must
@@ -57,7 +56,7 @@ class Connection:
         self._monitors: list[zmq.Socket[bytes]] = []
         self._hears_tries = False
         self._endpoint = ""
-        self._renewal: asyncio.TimerHandle | None = None
+        self._renewal: Cancellable | None = None
         self._loop: PluginLoop | None = None
         self._on_change: Callable[[bool], object] | None = None
 
@@ -171,7 +170,7 @@ class Connection:
     def _renew_later(self) -> None:
         if self._loop is not None and not self.up and self._renewal is None:
             wait = GIVEN_UP_WAIT if self._given_up else RENEW_INTERVAL
-            self._renewal = self._loop.call_later(wait, self._renew)
+            self._renewal = self._loop.call_later_for_real(wait, self._renew)
 
     def _renew(self) -> None:
         self._renewal = None

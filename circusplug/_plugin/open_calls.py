@@ -76,9 +76,9 @@ class OpenCalls:
 
         Casts that are sent are let go, but for those that have met a conflict.
         """
-        for channel in self._channels:
+        for channel in self.channels:
             self.read(channel)
-        calls, channels = self._all, self._channels
+        calls, channels = self._all, self.channels
         linger = _FAREWELL if self.casts else 0
         self.channel = None
         self._retired.clear()
@@ -94,24 +94,26 @@ class OpenCalls:
 
     def move_to(self, loop: PluginLoop) -> None:
         """Have another loop watch the sockets and the deadlines."""
-        channels = self._channels
+        channels = self.channels
         for channel in channels:
             self._watch(channel, False, False)
-        self._loop = loop
+        before, self._loop = self._loop, loop
         for call in self._all:
             if call.timer is not None:
+                left = max(0.0, call.timer.when() - before.time())
                 call.timer.cancel()
-                call.timer = loop.call_at(call.timer.when(), self._due, call)
+                call.timer = loop.call_later(left, self._due, call)
         for channel in channels:
             self._watch_open(channel)
 
     @property
-    def _channels(self) -> list[Channel]:
+    def channels(self) -> list[Channel]:
+        """Where commands went, and go."""
         return [*self._retired, *([self.channel] if self.channel else [])]
 
     @property
     def _all(self) -> list[Call]:
-        sent = [call for channel in self._channels for call in channel.calls.values()]
+        sent = [call for channel in self.channels for call in channel.calls.values()]
         return [*self._unsent.values(), *sent]
 
     # Sending.
@@ -193,7 +195,7 @@ class OpenCalls:
             return
         if is_conflict(reply):
             self._counters.conflicts += 1
-            moment = next_try(call.delay, call.patient_until)
+            moment = next_try(call.delay, call.patient_until, self._loop.time())
             if moment is not None:
                 call.conflict = reply
                 if call.patience is not None:
@@ -276,7 +278,7 @@ class OpenCalls:
         self._flush()
 
     def _fresh_channel(self) -> Channel:
-        return Channel(self._make_socket(), self._counters, self._max_message)
+        return Channel(self._make_socket(), self._counters, self._max_message, self._loop.time)
 
     def _take_off(self, call: Call) -> None:
         channel, call.channel = call.channel, None

@@ -48,6 +48,11 @@ class Worker:
         owner: Who will stop it, run `handle_stop` and then call `end`; None: it does so itself.
     """
 
+    #: What it is made of; the test kit has others, see testing/_virtual_worker.py.
+    loop_class: type[PluginLoop] = PluginLoop
+    client_class = Client
+    receiver_class = Receiver
+
     def __init__(
         self,
         name: str,
@@ -74,9 +79,9 @@ class Worker:
         self.abandoned = False
         #: The thread that runs `handle_stop`, if it has an owner.
         self.stopper: int | None = None
-        self.loop = PluginLoop()
+        self.loop = self.loop_class()
         self.loop.set_exception_handler(self._callback_failed)
-        self.client = Client(
+        self.client = self.client_class(
             self.loop,
             lambda: self._make_dealer(self.link.endpoint),
             self.counters,
@@ -85,7 +90,7 @@ class Worker:
             (lambda: self._make_dealer(self.link.door)) if self.link.door else None,
         )
         self._connection = Connection(self._given_up)
-        self._receiver = Receiver(
+        self._receiver = self.receiver_class(
             self.loop,
             self._connection,
             self.counters,
@@ -202,7 +207,7 @@ class Worker:
             for hook in (plugin.handle_init, plugin.initialize):
                 result = self.loop.call_directly(hook)
                 if inspect.isawaitable(result):
-                    self.loop.run_until_complete(_await(result))
+                    self.loop.run_until_complete(forks.awaited(result))
         except SpecError:
             raise
         except Exception as error:
@@ -386,11 +391,6 @@ class Worker:
     def in_plugin_thread(self) -> bool:
         """Whether the caller runs on the plugin's own thread."""
         return threading.get_ident() == self._thread
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    with forks.end_of_forked():
-        return await awaitable
 
 
 async def _await_all(awaitables: Iterable[Awaitable[object]]) -> None:

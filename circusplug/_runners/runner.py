@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .._config.specs import HostConfig, PluginSpec
+from .._plugin.worker import Worker
 from .._status import Counters
 from .._wire.endpoints import Link
 
@@ -64,16 +65,18 @@ def never_mind(name: str, what: object) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a host calls on a plugin's own thread, for whoever wants to know; see `testing`.
+    """What a host calls for plugins on threads, for whoever wants to know; see `testing`.
 
     Attributes:
         on_constructed: Told of each plugin that was made on a thread, by its name.
         on_exception: Told of each exception of a plugin on a thread: of its constructor, its
             handlers, callbacks and timers, and of `handle_stop`.
+        make_worker: Makes what runs a plugin on a thread; takes what `Worker` takes.
     """
 
     on_constructed: Callable[[str, object], object] = never_mind
     on_exception: Callable[[str, BaseException], object] = never_mind
+    make_worker: Callable[..., Worker] = Worker
 
 
 NO_HOOKS = Hooks()

@@ -61,7 +61,7 @@ class ThreadRunner(Owner):
 
     def start(self) -> None:
         _logs.set_plugin_level(self.spec.name, self.spec.host.loglevel)
-        worker = self._worker = Worker(
+        worker = self._worker = self._around.hooks.make_worker(
             self.spec.name,
             replace(self._around.link, max_message=self.spec.host.max_message),
             counters=self.counters,

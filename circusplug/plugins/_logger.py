@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,15 +132,15 @@ class Logger(CircusPlugin):
             if not self._is_meant(event.watcher) or not self._is_wanted(event.action):
                 return
             line = self._format(
-                event.time or time.time(), event.watcher, event.action, event.payload
+                event.time or self.now(), event.watcher, event.action, event.payload
             )
         except (ValueError, OverflowError, RecursionError) as error:
-            line = self._format(time.time(), "", "unreadable", _describe(data, error))
+            line = self._format(self.now(), "", "unreadable", _describe(data, error))
         self._write(line)
 
     def handle_reconnect(self) -> None:
         note = {"note": "circusd came back; events before this line may be missing"}
-        self._write(self._format(time.time(), "", "reconnect", note))
+        self._write(self._format(self.now(), "", "reconnect", note))
 
     def handle_stop(self) -> None:
         if self._file is not None:

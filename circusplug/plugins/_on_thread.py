@@ -53,7 +53,8 @@ async def on_thread(
 
     try:
         threading.Thread(target=work, name=name, daemon=True).start()
-        return await asyncio.wait_for(done, deadline)
+        with getattr(loop, "outside", contextlib.nullcontext)():  # a plugin's loop has it
+            return await asyncio.wait_for(done, deadline)
     except asyncio.TimeoutError:  # its own class on Python 3.10
         if not done.cancelled():
             raise  # the function has raised it

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,9 +115,9 @@ class Prometheus(CircusPlugin):
         from ._exposition import exposition
 
         async with self._asking:
-            if self._known is None or time.monotonic() - self._known_since >= _FRESH:
+            if self._known is None or self.loop.time() - self._known_since >= _FRESH:
                 self._known = await self._ask()
-                self._known_since = time.monotonic()
+                self._known_since = self.loop.time()
         return await exposition(self._known, headers)
 
     async def _ask(self) -> Circusd:

@@ -67,7 +67,8 @@ class RedisObserver(Prober):
 
     async def probe(self) -> None:
         try:
-            found = await asyncio.wait_for(self._info(), self.options.timeout)
+            with self.loop.outside():
+                found = await asyncio.wait_for(self._info(), self.options.timeout)
         except Exception as error:  # noqa: BLE001 - whatever a server's rubbish leads to
             await self.ill("Redis", str(error) or "no answer")
             return

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import collections
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +48,10 @@ class Restarts:
         self._told: set[str] = set()
         self._under_way: set[str] = set()
 
-    @staticmethod
-    def clock() -> float:
+    def clock(self) -> float:
         """Seconds that only ever go forward."""
-        return time.monotonic()
+        moment: float = self._plugin.loop.time()
+        return moment
 
     def observe(self, watcher: str, action: str) -> None:
         """Take in an event: a watcher that starts is left alone for a while."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +110,10 @@ class LoadScaler(CircusPlugin):
         if self._periodic is not None:
             self._periodic.stop()
 
-    @staticmethod
-    def clock() -> float:
+    def clock(self) -> float:
         """Seconds that only ever go forward, for the cooldown."""
-        return time.monotonic()
+        moment: float = self.loop.time()
+        return moment
 
     async def look(self) -> None:
         """Look at the watcher and scale it; trouble is left to the next look."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,10 +114,10 @@ class WatchDog(CircusPlugin):
             self.loop.remove_reader(fileno)
         self._heartbeats.close()
 
-    @staticmethod
-    def clock() -> float:
+    def clock(self) -> float:
         """Seconds that only ever go forward."""
-        return time.monotonic()
+        moment: float = self.loop.time()
+        return moment
 
     async def look(self) -> None:
         """Kill all processes that are silent."""

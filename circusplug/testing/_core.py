@@ -18,7 +18,8 @@ from circusplug._wire.commands import ANSWERED_CAST, CAST, Reply
 
 from ._fleet import Fleet
 from ._script import Command, Delivery, Fault, Rule, Script
-from ._server import FakeServer
+from ._server import SYNC, FakeServer
+from ._virtual_clock import VirtualClock
 
 T = TypeVar("T")
 
@@ -36,15 +37,46 @@ class Core:
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
         self._check_delay = check_delay
+        self.clock: VirtualClock | None = None
         self.server = FakeServer(self._on_request, self.notify, sndhwm)
-        self.fleet = Fleet(self._emit, self._global_options)
+        self.fleet = Fleet(self._emit, self._global_options, self.now)
         self.script = Script()
         self.changed = threading.Condition()
         self.commands: list[Command] = []
 
+    def now(self) -> float:
+        """The time of day, in seconds since the epoch."""
+        return time.time() if self.clock is None else self.clock.wall_time()
+
+    def use_clock(self, clock: VirtualClock | None) -> None:
+        """Live by a virtual clock, as if everything had just begun; None: by the real one."""
+        self.clock = clock
+        self.run(self.fleet.begin_anew)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run *function* in *seconds* by the clock; only on the serving thread."""
+        if self.clock is None:
+            self.server.call_later(seconds, function)
+        else:
+            self.clock.at(self.clock.now + seconds, lambda: self.do(function))
+
     def run(self, function: Callable[[], T]) -> T:
         """Run *function* on the serving thread, or here if there is none."""
-        return self.server.run(function) if self.server.running else function()
+        return self.do(function) if self.server.running else function()
+
+    def do(self, function: Callable[[], T]) -> T:
+        """Run *function* on the serving thread.
+
+        With a virtual clock the test waits until the plugin has dealt with what comes of it.
+
+        Raises:
+            CircusdError: The thread is not running, or does not get to it.
+            AssertionError: The plugin does not come to rest.
+        """
+        result = self.server.run(function)
+        if self.clock is not None:
+            self.clock.settle()
+        return result
 
     def add_fault(
         self, fault: Fault, command: str | None, count: int | None, properties: Mapping[str, Any]
@@ -86,7 +118,7 @@ class Core:
     def _emit(self, name: str, action: str, payload: Mapping[str, Any]) -> None:
         if self.server.bound:
             topic = f"watcher.{name}.{action}".encode()
-            self.server.publish(topic, json.dumps({"time": time.time(), **payload}).encode())
+            self.server.publish(topic, json.dumps({"time": self.now(), **payload}).encode())
 
     def _global_options(self) -> dict[str, Any]:
         return {
@@ -98,6 +130,9 @@ class Core:
         }
 
     def _on_request(self, send_back: Callable[[bytes], None], frame: bytes) -> None:
+        if frame.startswith(SYNC):
+            send_back(frame)
+            return
         request = read_request(frame)
         if request is None:
             return
@@ -113,7 +148,7 @@ class Core:
             self.changed.notify_all()
         reply = self._reply_to(command, properties)
         if request.wants_reply:
-            delivery = Delivery({"time": time.time(), "id": command.id, **reply}, send_back)
+            delivery = Delivery({"time": self.now(), "id": command.id, **reply}, send_back)
             fault = self.script.fault_for(command) or Delivery.send
             fault(delivery)
         self._end_of_circusd(command)

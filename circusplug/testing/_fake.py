@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -99,7 +98,7 @@ class FakeCircusd:
             CircusdError: It is stopped, or not in a ``with`` block.
         """
         topic = f"watcher.{to_res_name(watcher)}.{action}".encode()
-        self.publish_raw(topic, json.dumps({"time": time.time(), **payload}).encode())
+        self.publish_raw(topic, json.dumps({"time": self._core.now(), **payload}).encode())
 
     def publish_many(self, count: int, watcher: str, action: str, /, **payload: Any) -> None:
         """Publish *count* events as fast as possible.
@@ -108,15 +107,16 @@ class FakeCircusd:
         those of `publish`.
         """
         topic = f"watcher.{to_res_name(watcher)}.{action}".encode()
-        head = json.dumps({"time": time.time(), **payload}).encode()[:-1] + b', "number": '
+        head = json.dumps({"time": self._core.now(), **payload}).encode()[:-1] + b', "number": '
 
         def send() -> None:
             publisher = self._core.server.publisher()
+            self._core.server.note_published(topic, count)
             for number in range(count):
                 publisher.send(topic, zmq.SNDMORE)
                 publisher.send(b"%s%d}" % (head, number))
 
-        self._core.server.run(send)
+        self._core.do(send)
 
     def publish_raw(self, *frames: bytes) -> None:
         """Publish any frames; the first one is what subscriptions are compared with.
@@ -124,7 +124,7 @@ class FakeCircusd:
         Raises:
             CircusdError: It is stopped, or not in a ``with`` block.
         """
-        self._core.server.run(lambda: self._core.server.publish(*frames))
+        self._core.do(lambda: self._core.server.publish(*frames))
 
     @property
     def subscribers(self) -> int:
@@ -320,7 +320,7 @@ class FakeCircusd:
         """
 
         def later(delivery: Delivery) -> None:
-            self._core.server.call_later(seconds, delivery.send)
+            self._core.call_later(seconds, delivery.send)
 
         self._core.add_fault(later, command, count, properties)
 
@@ -378,11 +378,11 @@ class FakeCircusd:
 
         Events that were published a moment ago may be lost with them.
         """
-        self._core.server.run(self._core.server.unbind)
+        self._core.do(self._core.server.unbind)
 
     def start(self) -> None:
         """Open both sockets on the same ports again; watchers and commands are as they were."""
-        self._core.server.run(self._core.server.bind)
+        self._core.do(self._core.server.bind)
 
     def restart(self) -> None:
         """`stop` and `start`: clients find themselves disconnected and may connect again."""

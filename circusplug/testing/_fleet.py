@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ class Fleet:
     Args:
         emit: Takes the events of all watchers.
         global_options: Returns the options of circusd itself.
+        now: Tells the time of day, in seconds since the epoch.
 
     Attributes:
         watchers: The watchers by lower-cased name.
@@ -30,11 +30,17 @@ class Fleet:
         started: When circusd started, in seconds since the epoch.
     """
 
-    def __init__(self, emit: Emit, global_options: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        global_options: Callable[[], Mapping[str, Any]],
+        now: Callable[[], float],
+    ) -> None:
         self.watchers: dict[str, Watcher] = {}
         self.global_options = global_options
         self.pid = _FIRST_PID - 1
-        self.started = time.time()
+        self.now = now
+        self.started = now()
         self._emit = emit
         self._quiet = False
         self._pids = itertools.count(_FIRST_PID)
@@ -47,7 +53,7 @@ class Fleet:
         """
         if name.lower() in self.watchers:
             raise RefusedError(f"command 'add': {name!r} already exist", COMMAND_ERROR)
-        watcher = Watcher(name, options, self._publish, self._pids)
+        watcher = Watcher(name, options, self._publish, self._pids, self.now)
         self.watchers[name.lower()] = watcher
         return watcher
 
@@ -59,6 +65,12 @@ class Fleet:
             self.start([watcher])
         finally:
             self._quiet = False
+
+    def begin_anew(self) -> None:
+        """Let all processes, and circusd, have been started this moment."""
+        self.started = self.now()
+        for watcher in self.watchers.values():
+            watcher.begin_anew()
 
     def find(self, name: Any) -> Watcher:
         """Return the watcher of that real name, in any case.

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import itertools
 import signal
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from circusplug._wire.watcher_names import to_res_name
@@ -72,10 +71,16 @@ class Watcher:
         options: Its options; what circusd does not know becomes a string, as from an ini file.
         emit: Takes the events.
         pids: Where new process ids come from.
+        now: Tells the time of day, in seconds since the epoch.
     """
 
     def __init__(
-        self, name: str, options: Mapping[str, Any], emit: Emit, pids: Iterable[int]
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        emit: Emit,
+        pids: Iterable[int],
+        now: Callable[[], float],
     ) -> None:
         options = dict(options)
         self.name = name
@@ -88,6 +93,7 @@ class Watcher:
         self.figures: dict[int | None, dict[str, Any]] = {}
         self._emit = emit
         self._pids = iter(pids)
+        self._now = now
 
     @property
     def status(self) -> str:
@@ -195,16 +201,22 @@ class Watcher:
         figures = {**self.figures.get(None, {}), **self.figures.get(process.pid, {})}
         command = str(self.options["cmd"]).split()
         return {
-            **process_figures(process.pid, process.started, command[0] if command else "N/A"),
+            **process_figures(
+                process.pid, process.started, command[0] if command else "N/A", self._now()
+            ),
             "started": process.started,
             "wid": process.wid,
             **figures,
         }
 
+    def begin_anew(self) -> None:
+        """Let all processes have been started this moment."""
+        self.processes = [replace(process, started=self._now()) for process in self.processes]
+
     def _spawn(self) -> None:
         used = {process.wid for process in self.processes}
         wid = next(number for number in itertools.count(1) if number not in used)
-        process = Process(next(self._pids), wid, time.time())
+        process = Process(next(self._pids), wid, self._now())
         self.processes.append(process)
         self.emit("spawn", process_pid=process.pid, time=process.started)
 
@@ -224,7 +236,7 @@ class Watcher:
             self.processes.remove(process)
 
 
-def process_figures(pid: int, started: float, cmdline: str) -> dict[str, Any]:
+def process_figures(pid: int, started: float, cmdline: str, now: float) -> dict[str, Any]:
     """Return made-up figures for one process, in the form of circusd's."""
     return {
         "mem_info1": "1.50M",
@@ -236,7 +248,7 @@ def process_figures(pid: int, started: float, cmdline: str) -> dict[str, Any]:
         "username": "nobody",
         "nice": 0,
         "create_time": started,
-        "age": time.time() - started,
+        "age": now - started,
         "cmdline": cmdline,
         "children": [],
     }

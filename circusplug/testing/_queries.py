@@ -39,7 +39,7 @@ def stats(fleet: Fleet, properties: Properties) -> Reply:
 
 
 def dstats(fleet: Fleet, _properties: Properties) -> Reply:
-    return {"info": process_figures(fleet.pid, fleet.started, "circusd")}
+    return {"info": process_figures(fleet.pid, fleet.started, "circusd", fleet.now())}
 
 
 def options(fleet: Fleet, properties: Properties) -> Reply:

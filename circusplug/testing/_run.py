@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from circusplug._config.specs import HostConfig, PluginSpec
-from circusplug._errors import HostError
+from circusplug._errors import HostError, PluginStateError
 from circusplug._host.arbiter import Arbiter
 from circusplug._plugin.base import subscriptions
+from circusplug._plugin.worker import Worker
 from circusplug._runners.runner import Hooks
 from circusplug._status import Counters, PluginStatus
 
 from ._fake import FakeCircusd
+from ._virtual_clock import VirtualClock
+from ._virtual_worker import VirtualWorker
 
 _FINAL = frozenset(("stopped", "failed", "inactive", "abandoned"))
 
@@ -30,7 +34,14 @@ class RunningPlugin:
         name: Its name in the host.
     """
 
-    def __init__(self, circusd: FakeCircusd, spec: PluginSpec, raise_errors: bool) -> None:
+    def __init__(
+        self,
+        circusd: FakeCircusd,
+        spec: PluginSpec,
+        raise_errors: bool,
+        clock: VirtualClock | None = None,
+    ) -> None:
+        self._clock = clock
         self.circusd = circusd
         self.name = spec.name
         self._raise_errors = raise_errors
@@ -41,6 +52,9 @@ class RunningPlugin:
             hooks=Hooks(
                 on_constructed=lambda _, plugin: setattr(self, "_last", plugin),
                 on_exception=lambda _, error: self._errors.append(error),
+                make_worker=functools.partial(VirtualWorker, clock, circusd._core.server)
+                if clock
+                else Worker,
             ),
         )
 
@@ -69,8 +83,61 @@ class RunningPlugin:
         return [*self._errors]
 
     def publish(self, watcher: str, action: str, /, **payload: Any) -> None:
-        """Publish an event, see `FakeCircusd.publish`."""
+        """Publish an event, see `FakeCircusd.publish`.
+
+        With a virtual clock this returns when the plugin has dealt with it, and raises what it
+        raised, as `advance` does.
+        """
         self.circusd.publish(watcher, action, **payload)
+        if self._clock is not None:
+            self._raise_first()
+
+    # Virtual time, see `run_plugin`.
+
+    @property
+    def elapsed(self) -> float:
+        """What the virtual clock says: seconds since the start; the plugin's `loop.time()`."""
+        return self._virtual_clock.now
+
+    def advance(self, seconds: float) -> None:
+        """Let the virtual clock go on, and everything happen that is due until then, in order.
+
+        That is what the plugin's timers, periodic callbacks, sleeps and deadlines of calls do, and
+        what `at` was given. The clock stands while a reply, an event or the connection is on its
+        way, and while a handler runs. ``advance(0)`` lets happen what is due now.
+
+        Raises:
+            AssertionError: The clock had to stand for 5 real seconds; it says what for.
+            ValueError: The number is negative.
+            PluginStateError: The clock is not virtual, or is being advanced.
+            BaseException: What the plugin raised meanwhile or before, as `wait` does, and what
+                was raised by something that `at` was given.
+        """
+        self._virtual_clock.advance(seconds)
+        self._raise_first()
+
+    def at(self, seconds: float, action: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Have something done at a moment of virtual time, by the `advance` that comes to it.
+
+        It is called on the thread of the test, after what the plugin itself does at that moment.
+
+        Args:
+            seconds: The moment, as `elapsed` tells it.
+            action: What to call, with the arguments that follow.
+
+        Raises:
+            ValueError: That moment has passed.
+            PluginStateError: The clock is not virtual.
+        """
+        self._virtual_clock.at(seconds, functools.partial(action, *args, **kwargs))
+
+    @property
+    def _virtual_clock(self) -> VirtualClock:
+        if self._clock is None:
+            raise PluginStateError(
+                f'{self.name} runs in real time; use run_plugin(clock="virtual")'
+            )
+        return self._clock
 
     def wait(
         self, predicate: Callable[[PluginStatus], object], timeout: float = 5.0
@@ -106,6 +173,8 @@ class RunningPlugin:
         `handle_stop` runs on the calling thread. What it raises is raised when the block ends.
         When this returns, its subscriptions have left the circusd.
         """
+        if self._clock is not None and self.plugin is not None:
+            self.plugin._circusplug_worker.loop.release()
         left = -1
         if self.plugin is not None and self.status.connected:
             left = self.circusd.subscribers - _topics_of(self.plugin)
@@ -141,6 +210,7 @@ def run_plugin(
     *,
     raise_errors: bool = True,
     start_timeout: float = 5.0,
+    clock: Literal["real", "virtual"] = "real",
     **config: Any,
 ) -> Iterator[RunningPlugin]:
     """Run a plugin under the real host, on a thread of its own, for a ``with`` block.
@@ -154,13 +224,19 @@ def run_plugin(
         raise_errors: Whether the first exception of the plugin, of its constructor and
             handlers, of a timer or callback, is raised: by the waits, or when the block ends.
         start_timeout: How long the plugin may take to start, in seconds.
+        clock: ``"virtual"``: time stands, until the test has it go on with `RunningPlugin.advance`.
+            All of the plugin's loop lives by it, and so do `CircusPlugin.now`, the times that
+            *circusd* tells, and its late replies. While the plugin starts, the clock goes on to
+            whatever that waits for. What the host does, such as restarting it, takes real time.
         config: The plugin's options. ``name`` is its name as well; host options, such as
             ``host.on_error``, can be given with ``**{"host.on_error": "stop"}``. Unless said
             otherwise with ``host.restart``, a plugin that fails is not restarted.
 
     Raises:
         SpecError: An option is not valid.
-        HostError: The plugin does not start or does not end, or is to be isolated.
+        HostError: The plugin does not start or does not end, or is to be isolated, or another
+            one lives by a virtual clock with this *circusd*.
+        ValueError: There is no such *clock*.
         AssertionError: The plugin takes too long to start.
     """
     with contextlib.ExitStack() as stack:
@@ -169,14 +245,33 @@ def run_plugin(
         spec = PluginSpec.from_options({"use": plugin_class, "host.restart": "never", **config})
         if spec.isolate:
             raise HostError(f"{spec.name}: a test runs a plugin on a thread; leave out 'isolate'")
-        running = RunningPlugin(circusd, spec, raise_errors)
+        virtual = _virtual_clock(stack, circusd, clock)
+        running = RunningPlugin(circusd, spec, raise_errors, virtual)
         subscriptions = circusd.subscribers
         stack.push(lambda _type, error, _trace: _finish(running, error))
         running.arbiter.__enter__()
         running._wait_running(start_timeout)
         if running.status.state == "running":
             circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), start_timeout)
+        if virtual is not None:
+            virtual.settle()
         yield running
+
+
+def _virtual_clock(
+    stack: contextlib.ExitStack, circusd: FakeCircusd, clock: str
+) -> VirtualClock | None:
+    """Make the clock, and let circusd live by it until the end of *stack*."""
+    if clock not in ("real", "virtual"):
+        raise ValueError(f"clock={clock!r}: it can be 'real' or 'virtual'")
+    if clock == "real":
+        return None
+    core = circusd._core
+    if core.clock is not None:
+        raise HostError("a FakeCircusd has one plugin with a virtual clock; give this another one")
+    core.use_clock(made := VirtualClock())
+    stack.callback(core.use_clock, None)
+    return made
 
 
 def _finish(running: RunningPlugin, error: BaseException | None) -> None:

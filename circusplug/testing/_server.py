@@ -21,6 +21,9 @@ from circusplug._errors import CircusdError
 _PORTS = range(20_000, 28_000)
 _PARTS = 8
 
+#: How a question begins whether circusd has answered all commands before it. It is sent back.
+SYNC = b'{"sync": '
+
 
 class FakeServer(Server):
     """Serves a ROUTER and an XPUB socket.
@@ -32,6 +35,9 @@ class FakeServer(Server):
 
     Attributes:
         subscriptions: How many there are of each topic.
+        topics: What a plugin in virtual time subscribes to.
+        matching: How many messages were published that it should get.
+        lives: How often the sockets were opened.
     """
 
     publisher_kind = zmq.XPUB
@@ -46,11 +52,28 @@ class FakeServer(Server):
         self._on_change = on_change
         self._sndhwm = sndhwm
         self.subscriptions: Counter[bytes] = Counter()
+        self.topics: tuple[bytes, ...] = ()
+        self.matching = self.lives = 0
+
+    def is_subscribed(self) -> bool:
+        """Whether `topics` are subscribed to; from any thread."""
+        return self.bound and all(self.subscriptions[topic] > 0 for topic in self.topics)
+
+    def publish(self, *frames: bytes) -> None:
+        """See `Server`."""
+        self.note_published(frames[0] if frames else b"")
+        super().publish(*frames)
+
+    def note_published(self, topic: bytes, count: int = 1) -> None:
+        """Count messages that are about to be published."""
+        if topic.startswith(self.topics) and self.is_subscribed():
+            self.matching += count
 
     def bind_sockets(self, router: zmq.Socket[bytes], publisher: zmq.Socket[bytes]) -> None:
         """Bind both on the ports of the last time, or on free ones."""
         publisher.sndhwm = self._sndhwm
         publisher.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self.lives += 1
         self.endpoint = _bind(router, self.endpoint)
         self.pubsub_endpoint = _bind(publisher, self.pubsub_endpoint)
         self.watch(publisher, lambda: self._take_subscription(publisher))
