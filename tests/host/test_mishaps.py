@@ -154,13 +154,14 @@ def test_a_plugin_that_the_system_has_no_means_for_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Scarce(Worker):
-        def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
-            if name == "bad":
-                raise OSError(errno.EMFILE, "Too many open files")
-            super().__init__(name, *args, **kwargs)
+    make = Worker.__init__
 
-    monkeypatch.setattr("circusplug._runners.thread_runner.Worker", Scarce)
+    def scarce(worker: Worker, name: str, *args: Any, **kwargs: Any) -> None:
+        if name == "bad":
+            raise OSError(errno.EMFILE, "Too many open files")
+        make(worker, name, *args, **kwargs)
+
+    monkeypatch.setattr(Worker, "__init__", scarce)
     bad = member("bad", **{"host.restart_delay": 0, "host.max_restarts": 2})
     with host(member("a"), bad, member("c")) as arbiter:
         status = arbiter.wait(state_is("bad", "failed"))["bad"]
