@@ -3,7 +3,8 @@
 Circus's own eight, under Circus's options: `CommandReloader`, `Flapping`, `FullStats`,
 `HttpObserver`, `RedisObserver`, `ResourceWatcher`, `Statsd` and `WatchDog`. `Logger` writes each
 event as a line, `Alert` tells people of trouble, `LoadScaler` adds and removes processes by load,
-`Prometheus` has metrics fetched. In a circus.ini::
+`Prometheus` has metrics fetched, `Recorder` keeps the traffic for ``circusplug replay``. In a
+circus.ini::
 
     [plugin:logger]
     use = circusplug.plugins.Logger
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ._http import HttpObserver
     from ._logger import Logger
     from ._prometheus import Prometheus
+    from ._recorder import Recorder
     from ._redis import RedisObserver
     from ._reloader import CommandReloader
     from ._resources import ResourceWatcher
@@ -40,6 +42,7 @@ __all__ = [
     "LoadScaler",
     "Logger",
     "Prometheus",
+    "Recorder",
     "RedisObserver",
     "ResourceWatcher",
     "Statsd",
@@ -52,6 +55,7 @@ _HOMES = {
     "_http": ["HttpObserver"],
     "_logger": ["Logger"],
     "_prometheus": ["Prometheus"],
+    "_recorder": ["Recorder"],
     "_redis": ["RedisObserver"],
     "_reloader": ["CommandReloader"],
     "_resources": ["ResourceWatcher"],

@@ -1,6 +1,6 @@
 # Where lines go: a file that may be moved away at any time, as logrotate does, or that is rotated
 # here, or standard output. A line is written as a whole or not at all, and is there for a reader at
-# once.
+# once, in a compressed file, too.
 #
 # Owner: the plugin's thread; `close` may be called by the thread that runs `handle_stop`.
 
@@ -11,12 +11,16 @@ import logging
 import os
 import stat
 import sys
+import zlib
+from collections.abc import Callable, Iterable
 from logging.handlers import RotatingFileHandler, TimedRotatingFileHandler
 from typing import Literal, Protocol
 
 #: How often a file is begun anew by time, in the words of Python's own handler: at midnight, on
 #: Mondays.
 _WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W0"}
+#: To zlib: the form of gzip.
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 class LineFile(Protocol):
@@ -48,12 +52,26 @@ class WatchedFile:
     To see that takes a `stat` for each line, about a microsecond; in return no signal has to
     be sent, and no line goes to a file that is being compressed already.
 
+    Args:
+        filename: The file.
+        compress: Whether to write it in the form of gzip. Each line can be read as soon as it is
+            written, and whatever happens to the process afterwards.
+        head: Gives the lines that a new or empty file begins with.
+
     Raises:
         OSError: It cannot be opened.
     """
 
-    def __init__(self, filename: str) -> None:
+    def __init__(
+        self,
+        filename: str,
+        *,
+        compress: bool = False,
+        head: Callable[[], Iterable[bytes]] = tuple,
+    ) -> None:
         self._filename = os.path.abspath(os.path.expanduser(filename))
+        self._compress = compress
+        self._head = head
         self._open()
 
     def _open(self) -> None:
@@ -61,16 +79,36 @@ class WatchedFile:
         self._file = open(self._filename, "ab", buffering=0)  # noqa: SIM115 - lives as long as self
         status = os.fstat(self._file.fileno())
         self._identity = status.st_dev, status.st_ino
+        self._stream = zlib.compressobj(wbits=_GZIP) if self._compress else None
+        self._unwritten = b""
+        if not status.st_size:
+            for line in self._head():
+                self._append(line)
 
     def write(self, line: bytes) -> None:
         self.reopen_if_moved()
-        left = line + b"\n"
+        self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        if self._stream is None:
+            self._put(line + b"\n")
+            return
+        # What the stream has taken in has to be written before anything else.
+        self._put(self._unwritten)
+        self._unwritten = self._stream.compress(line + b"\n")
+        self._unwritten += self._stream.flush(zlib.Z_SYNC_FLUSH)
+        self._put(self._unwritten)
+        self._unwritten = b""
+
+    def _put(self, data: bytes) -> None:
+        """Write bytes, all of them or none."""
+        left = data
         before = os.fstat(self._file.fileno()).st_size
         while left:
             try:
                 written = self._file.write(left)
             except OSError:
-                if len(left) <= len(line):  # a part is there: take it back
+                if len(left) < len(data):  # a part is there: take it back
                     with contextlib.suppress(OSError):
                         self._file.truncate(before)
                 raise
@@ -79,10 +117,14 @@ class WatchedFile:
     def reopen_if_moved(self) -> None:
         """Open the file again if there is another one, or none, at its path."""
         if self._was_moved():
-            self._file.close()
+            self.close()
             self._open()
 
     def close(self) -> None:
+        if self._stream is not None and not self._file.closed:
+            with contextlib.suppress(OSError):  # it can be read without its end
+                self._put(self._unwritten + self._stream.flush())
+        self._stream = None
         self._file.close()
 
     def _was_moved(self) -> bool:
@@ -107,6 +149,7 @@ class RotatedFile(WatchedFile):
         size: The size from which on a new one is begun, in bytes; None: by `every`.
         every: How often a new one is begun.
         logger: Is told when that fails; lines go on to the file that is there.
+        compress: As of `WatchedFile`; so is `head`.
 
     Raises:
         OSError: It cannot be opened.
@@ -119,6 +162,9 @@ class RotatedFile(WatchedFile):
         size: int | None,
         every: Literal["never", "hour", "day", "week"],
         logger: logging.Logger,
+        *,
+        compress: bool = False,
+        head: Callable[[], Iterable[bytes]] = tuple,
     ) -> None:
         self._size = size
         self._logger = logger
@@ -131,7 +177,7 @@ class RotatedFile(WatchedFile):
             self._handler = TimedRotatingFileHandler(
                 path, _WHEN[every], backupCount=keep, delay=True
             )
-        super().__init__(filename)
+        super().__init__(filename, compress=compress, head=head)
 
     def write(self, line: bytes) -> None:
         self.reopen_if_moved()

@@ -1,5 +1,5 @@
 # What processes use: as circusd's ``stats`` tells it, and as psutil measures it where they run on
-# this machine, which tells more, and of children rightly.
+# this machine, which tells more, and of children rightly. A recording keeps what was measured.
 #
 # Owner: the plugin's thread.
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 _UNITS = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+#: Where a recording of circusd's ``stats`` has what was measured of a process.
+_MEASURED = "measured"
 #: By how much what two look-ups say of one process's start may differ, in seconds.
 _SAME_START = 1.0
 
@@ -82,7 +84,21 @@ class Meter:
             number(info.get("mem")),
             age=number(info.get("age")),
         )
-        return self._measure(info, told) or told
+        return self._measure(info, told) or _recorded(info, told) or told
+
+    def to_record(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """What circusd tells of one process, and what is measured, for `of` to read elsewhere."""
+        noted = self._with_measured(info)
+        noted["children"] = [self._with_measured(child) for child in self._family(info)]
+        return noted
+
+    def _with_measured(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        measured = self._measure(info, Usage(info["pid"]))
+        if measured is None:
+            return dict(info)
+        figures = asdict(measured)
+        del figures["pid"]
+        return {**info, _MEASURED: figures}
 
     def children_of(self, info: Mapping[str, Any]) -> list[Usage]:
         """What each process uses that one has started."""
@@ -90,15 +106,19 @@ class Meter:
 
     def family_of(self, info: Mapping[str, Any]) -> Usage:
         """What a process uses, together with all that it and those have started."""
+        own = self.of(info)
+        return own.plus([self.of(child) for child in self._family(info)])
+
+    def _family(self, info: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """What a process and its children have started, as circusd tells of children."""
         process = self._known.get(info["pid"])
-        children: Iterable[Mapping[str, Any]] = _children(info)
         if process is not None:
             with contextlib.suppress(self._psutil.Error):
-                children = [
+                return [
                     {"pid": child.pid, "create_time": child.create_time()}
                     for child in process.children(recursive=True)
                 ]
-        return self.of(info).plus([self.of(child) for child in children])
+        return _children(info)
 
     def forget_gone(self) -> None:
         """Forget the processes that were not measured since this was called last."""
@@ -141,6 +161,15 @@ def processes_of(info: object) -> Iterator[Mapping[str, Any]]:
     for pid, one in info.items() if isinstance(info, dict) else ():
         if isinstance(one, dict) and pid.isdecimal():
             yield {**one, "pid": int(pid)}
+
+
+def _recorded(info: Mapping[str, Any], told: Usage) -> Usage | None:
+    """What was measured when this was recorded; None: it is no recording, or nothing was."""
+    measured = info.get(_MEASURED)
+    if not isinstance(measured, dict):
+        return None
+    names = [field.name for field in fields(Usage) if field.name != "pid"]
+    return Usage(told.pid, **{name: number(measured.get(name)) for name in names})
 
 
 def _children(info: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
