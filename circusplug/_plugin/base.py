@@ -336,6 +336,11 @@ class CircusPlugin:
         """The time of day as `time.time` tells it; in a test with a virtual clock, that one's."""
         return self._circusplug_worker.loop.wall_time()
 
+    @property
+    def replaying(self) -> bool:
+        """Whether a recording is replayed: then nobody but the log is to be told of anything."""
+        return self._circusplug_worker.replaying
+
     def periodic(self, callback: Callable[[], object], seconds: float) -> Periodic:
         """Call back every `seconds` on the plugin's loop; returns it started, stop with `stop()`.
 

@@ -103,6 +103,9 @@ class Logger(CircusPlugin):
     def handle_init(self) -> None:
         options = self.options
         form = FORMATS[options.format]
+        if self.replaying:
+            self._format = _encoded(form)
+            return
         if options.target == "file":
             self._losses = Losses(self.filename, self.logger)
             self._format = _encoded(form)
@@ -158,7 +161,9 @@ class Logger(CircusPlugin):
         )
 
     def _write(self, line: bytes) -> None:
-        assert self._file is not None
+        if self._file is None:  # a replay only tells
+            self.logger.info("%s", line.decode())
+            return
         if isinstance(self._file, LogSocket):
             self._file.write(line)
             return

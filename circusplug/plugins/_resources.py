@@ -82,7 +82,8 @@ class ResourceWatcher(Observer):
         super().__init__(*args, **config)
         options = self.options
         self._patterns = Patterns(options.watcher or options.service)
-        self._meter = Meter(is_local(self.endpoint, self.ssh_server), options.memory == "pss")
+        here = is_local(self.endpoint, self.ssh_server) and not self.replaying
+        self._meter = Meter(here, options.memory == "pss")
         self._patience = Patience(options.max_count, options.over_for)
         self._restarts = Restarts(self, options)
 

@@ -19,7 +19,7 @@ from circusplug._wire.commands import ANSWERED_CAST, CAST, Reply
 from ._fleet import Fleet
 from ._script import Command, Delivery, Fault, Rule, Script
 from ._server import SYNC, FakeServer
-from ._virtual_clock import VirtualClock
+from ._virtual_clock import EPOCH, VirtualClock
 
 T = TypeVar("T")
 
@@ -33,11 +33,17 @@ class Core:
     Args:
         check_delay: What ``globaloptions`` says of it, in seconds.
         sndhwm: The send high-water mark of events, per subscriber.
+
+    Attributes:
+        epoch: The time of day at which a virtual clock starts, in seconds since 1970.
+        on_error: Takes what a plugin raises that `run_plugin` runs, on the plugin's thread.
     """
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
-        self._check_delay = check_delay
+        self.check_delay = check_delay
         self.clock: VirtualClock | None = None
+        self.epoch = EPOCH
+        self.on_error: Callable[[BaseException], object] = lambda _: None
         self.server = FakeServer(self._on_request, self.notify, sndhwm)
         self.fleet = Fleet(self._emit, self._global_options, self.now)
         self.script = Script()
@@ -125,7 +131,7 @@ class Core:
             "endpoint": self.server.endpoint,
             "stats_endpoint": "tcp://127.0.0.1:5557",
             "pubsub_endpoint": self.server.pubsub_endpoint,
-            "check_delay": self._check_delay,
+            "check_delay": self.check_delay,
             "multicast_endpoint": "",
         }
 

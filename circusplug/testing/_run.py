@@ -18,6 +18,7 @@ from circusplug._plugin.worker import Worker
 from circusplug._runners.runner import Hooks
 from circusplug._status import Counters, PluginStatus
 
+from ._circus_clock import circus_lives_by
 from ._fake import FakeCircusd
 from ._virtual_clock import VirtualClock
 from ._virtual_worker import VirtualWorker
@@ -48,10 +49,15 @@ class RunningPlugin:
         self._errors: list[BaseException] = []
         self._last: Any = None
         self.arbiter = Arbiter.from_config(
-            HostConfig((spec,), circusd.endpoint, circusd.pubsub_endpoint),
+            HostConfig(
+                (spec,),
+                circusd.endpoint,
+                circusd.pubsub_endpoint,
+                check_delay=circusd._core.check_delay,
+            ),
             hooks=Hooks(
                 on_constructed=lambda _, plugin: setattr(self, "_last", plugin),
-                on_exception=lambda _, error: self._errors.append(error),
+                on_exception=lambda _, error: self._note(error),
                 make_worker=functools.partial(VirtualWorker, clock, circusd._core.server)
                 if clock
                 else Worker,
@@ -183,6 +189,10 @@ class RunningPlugin:
             with contextlib.suppress(AssertionError):  # it was not subscribed after all
                 self.circusd.wait_unsubscribed(left)
 
+    def _note(self, error: BaseException) -> None:
+        self._errors.append(error)
+        self.circusd._core.on_error(error)
+
     @property
     def _failed(self) -> bool:
         return self._raise_errors and bool(self._errors)
@@ -246,6 +256,8 @@ def run_plugin(
         if spec.isolate:
             raise HostError(f"{spec.name}: a test runs a plugin on a thread; leave out 'isolate'")
         virtual = _virtual_clock(stack, circusd, clock)
+        if virtual is not None:
+            stack.enter_context(circus_lives_by(virtual, plugin_class))
         running = RunningPlugin(circusd, spec, raise_errors, virtual)
         subscriptions = circusd.subscribers
         stack.push(lambda _type, error, _trace: _finish(running, error))
@@ -269,7 +281,7 @@ def _virtual_clock(
     core = circusd._core
     if core.clock is not None:
         raise HostError("a FakeCircusd has one plugin with a virtual clock; give this another one")
-    core.use_clock(made := VirtualClock())
+    core.use_clock(made := VirtualClock(core.epoch))
     stack.callback(core.use_clock, None)
     return made
 

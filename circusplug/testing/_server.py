@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import zmq
@@ -38,6 +38,10 @@ class FakeServer(Server):
         topics: What a plugin in virtual time subscribes to.
         matching: How many messages were published that it should get.
         lives: How often the sockets were opened.
+        moments: When the messages are to be handled that were published and not read yet, by the
+            virtual clock; empty: at once.
+        replays: Whether what is published is a recording.
+        went_outside: Whether a plugin in virtual time has waited for what is no circusd's.
     """
 
     publisher_kind = zmq.XPUB
@@ -54,6 +58,8 @@ class FakeServer(Server):
         self.subscriptions: Counter[bytes] = Counter()
         self.topics: tuple[bytes, ...] = ()
         self.matching = self.lives = 0
+        self.moments: deque[float] = deque()
+        self.replays = self.went_outside = False
 
     def is_subscribed(self) -> bool:
         """Whether `topics` are subscribed to; from any thread."""

@@ -37,10 +37,14 @@ class VirtualClock:
     Attributes:
         now: What it says, in seconds since it was made.
         asked: How often the test has asked the plugin to come to rest.
+
+    Args:
+        epoch: What the time of day is when it is made, in seconds since 1970.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: float = EPOCH) -> None:
         self.now = 0.0
+        self._epoch = epoch
         self.asked = 0
         self._rested = 0
         self._end = 0.0
@@ -53,7 +57,7 @@ class VirtualClock:
 
     def wall_time(self) -> float:
         """The time of day by this clock, in seconds since the epoch."""
-        return EPOCH + self.now
+        return self._epoch + self.now
 
     def at(self, moment: float, action: Callable[[], object]) -> None:
         """Have something done when the clock says *moment*; from any thread.

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._loop.selector import READ, PollerSelector
 
-from ._virtual_clock import EPOCH, VirtualClock
+from ._virtual_clock import VirtualClock
 
 #: How long one wait for something real is, in seconds: not all of it can be polled for.
 _LOOK = 0.002
@@ -43,6 +43,9 @@ class Rest(Protocol):
     def next_event(self) -> object | None:
         """The socket of events, if one is there that may be handled now."""
 
+    def next_moment(self) -> float:
+        """When an event is to be handled that is there, but is not to be read yet."""
+
     def find_under_way(self) -> str:
         """What real thing is to come, so that the clock has to stand; empty if there is none."""
 
@@ -56,12 +59,13 @@ class VirtualLoop(PluginLoop):
     _left: Callable[[], object] | None = None
 
     def __init__(self) -> None:
-        self._base, self._since = 0.0, 0.0
+        self._base, self._since, self._epoch = 0.0, 0.0, 0.0
         super().__init__(_VirtualSelector(self))
 
     def live_by(self, clock: VirtualClock, rest: Rest, left: Callable[[], object]) -> None:
         """Begin; *left* is called when that is over."""
         self.clock, self.rest, self._left = clock, rest, left
+        self._epoch = clock.wall_time() - clock.now
 
     def release(self) -> None:
         """Go on in real time; from any thread."""
@@ -82,7 +86,7 @@ class VirtualLoop(PluginLoop):
 
     def wall_time(self) -> float:
         """The time of day by that clock."""
-        return EPOCH + self.time()
+        return self._epoch + self.time()
 
     def call_later_for_real(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
         """See `PluginLoop`."""
@@ -161,7 +165,7 @@ class _VirtualSelector(PollerSelector):
             rest.under_way = under_way
             super().select(_LOOK)
             rest.under_way = ""
-        elif not clock.reach(asked, loop.next_timer):
+        elif not clock.reach(asked, min(loop.next_timer, rest.next_moment())):
             super().select(None)
         return []
 

@@ -115,8 +115,25 @@ class Pilot:
     # Events.
 
     def next_event(self) -> object | None:
-        receiver = self._worker.receiver
-        return receiver.socket if receiver.awaits_event and is_readable(receiver.socket) else None
+        receiver, moments = self._worker.receiver, self.server.moments
+        if not receiver.awaits_event or not is_readable(receiver.socket):
+            return None
+        if moments:
+            if moments[0] > self.clock.now:
+                return None
+            moments.popleft()
+        socket: object = receiver.socket
+        return socket
+
+    def next_moment(self) -> float:
+        receiver, moments = self._worker.receiver, self.server.moments
+        return moments[0] if moments and receiver.awaits_event else math.inf
+
+    def _event_waits(self) -> bool:
+        """Whether the next event is there, and to be read later."""
+        moments = self.server.moments
+        waits = moments and moments[0] > self.clock.now
+        return bool(waits and is_readable(self._worker.receiver.socket))
 
     @property
     def _arrived(self) -> int:
@@ -126,6 +143,7 @@ class Pilot:
     def find_under_way(self) -> str:
         worker, server = self._worker, self.server
         if worker.loop.outside_now:
+            server.went_outside = True
             return "what is done outside the plugin's loop, on a thread for instance"
         if not worker.begun:
             return ""
@@ -142,7 +160,7 @@ class Pilot:
         missing = server.matching - self._arrived - self._before
         if missing < 0:  # a message of odd frames has counted twice
             self._before += missing
-        if missing > 0 and stands and receiver.awaits_event:
+        if missing > 0 and stands and receiver.awaits_event and not self._event_waits():
             return f"{missing} events on their way to the plugin"
         return ""
 
@@ -235,6 +253,7 @@ class VirtualWorker(Worker):
         pilot = self._pilot = self.client.pilot = Pilot(self, clock, server)
         self.loop.live_by(clock, pilot, lambda: clock.leave(pilot))
         clock.join(pilot)
+        self.replaying = server.replays
 
     @property
     def receiver(self) -> VirtualReceiver:

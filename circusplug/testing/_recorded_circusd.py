@@ -1,0 +1,141 @@
+# The circusd of a recording: it tells what was so at the moment when it is asked, and does nothing
+# of what it is told to do, since what followed is in the recording.
+#
+# Owner: the serving thread of the fake circusd; `coming` is filled by the thread that replays.
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from circusplug._control.language import Handler, Properties, answer
+from circusplug._wire.commands import Reply
+from circusplug._wire.watcher_names import to_res_name
+
+from ._fleet import Fleet
+from ._model import DEFAULT_OPTIONS, Process, Watcher
+from ._orders import ORDERS
+from ._queries import QUERIES
+from ._recording import Event, Figures, Options, Record
+from ._script import Command, Script
+
+
+class RecordedCircusd(Script):
+    """Answers commands from a recording.
+
+    Args:
+        elapsed: Tells the moment, as that of a record.
+        on_order: Takes each command that would have changed something.
+
+    Attributes:
+        coming: The records that may lie in the future, in their order.
+    """
+
+    def __init__(self, elapsed: Callable[[], float], on_order: Callable[[Command], object]) -> None:
+        super().__init__()
+        self.coming: deque[Record] = deque()
+        self.global_options: Mapping[str, Any] = {}
+        self._dstats: Mapping[str, Any] = {}
+        self._elapsed = elapsed
+        self._on_order = on_order
+        told: Handler[Fleet] = (lambda _fleet, _properties: {"info": dict(self._dstats)}, ())
+        orders = {name: (_accept, required) for name, (_, required) in ORDERS.items()}
+        self._handlers: Mapping[str, Handler[Fleet]] = {**QUERIES, **orders, "dstats": told}
+
+    def answer(self, fleet: Fleet, command: Command, properties: Any) -> Reply:
+        """See `Script`."""
+        self.catch_up(fleet)
+        if command.command.lower() not in QUERIES:
+            self._on_order(command)
+        outcome = answer(self._handlers, fleet, command.command, properties)
+        assert isinstance(outcome, dict)
+        return outcome
+
+    def catch_up(self, fleet: Fleet) -> None:
+        """Take in what has happened by now."""
+        now = self._elapsed()
+        while self.coming and self.coming[0].at <= now:
+            record = self.coming.popleft()
+            if isinstance(record, Event):
+                _take_event(fleet, record)
+            elif isinstance(record, Options):
+                self.global_options = {**self.global_options, **record.globaloptions}
+                for name, options in record.options.items():
+                    _watcher(fleet, name).options = {**DEFAULT_OPTIONS, **options}
+            elif isinstance(record, Figures):
+                self._dstats = record.dstats or self._dstats
+                _take_figures(fleet, record)
+
+
+def _accept(fleet: Fleet, properties: Properties) -> Reply:
+    """Do nothing, and answer as if it were done."""
+    if "name" not in properties:
+        return {}
+    watchers = fleet.matching(properties["name"], properties.get("match", "simple"))
+    return {"numprocesses": watchers[0].numprocesses + properties.get("nb", 1)}
+
+
+def _watcher(fleet: Fleet, name: str) -> Watcher:
+    """The watcher of that real name, made if need be, in place of one known from events only."""
+    found = fleet.watchers.get(name.lower())
+    if found is None:
+        known = fleet.watchers.pop(to_res_name(name), None)
+        found = fleet.add(name, {})
+        if known is not None:
+            found.active, found.processes = known.active, known.processes
+    found.name = name
+    return found
+
+
+def _take_event(fleet: Fleet, event: Event) -> None:
+    parts = event.topic.decode("utf-8", "replace").split(".")
+    if len(parts) < 3:
+        return
+    name, action = ".".join(parts[1:-1]), parts[-1]
+    watcher = next((one for one in fleet.watchers.values() if to_res_name(one.name) == name), None)
+    if action == "remove":
+        if watcher is not None:
+            del fleet.watchers[watcher.name.lower()]
+        return
+    watcher = watcher or _watcher(fleet, name)
+    pid, started = _pid_and_time(event)
+    if action == "start":
+        watcher.active = True
+    elif action == "stop":
+        watcher.active, watcher.processes = False, []
+    elif action == "spawn":
+        wid = max((process.wid for process in watcher.processes), default=0) + 1
+        watcher.processes = [*watcher.processes, Process(pid, wid, started)]
+        watcher.active = True
+    elif action == "reap":
+        watcher.processes = [one for one in watcher.processes if one.pid != pid]
+        watcher.figures.pop(pid, None)
+
+
+def _pid_and_time(event: Event) -> tuple[int, float]:
+    try:
+        payload = json.loads(event.payload)
+        return int(payload.get("process_pid") or 0), float(payload.get("time") or 0.0)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return 0, 0.0
+
+
+def _take_figures(fleet: Fleet, figures: Figures) -> None:
+    for gone in set(fleet.watchers) - {name.lower() for name in figures.status}:
+        del fleet.watchers[gone]
+    for name, status in figures.status.items():
+        watcher = _watcher(fleet, name)
+        watcher.active = status != "stopped"
+        watcher.processes, watcher.figures = [], {}
+        for pid, info in figures.stats.get(name, {}).items():
+            if isinstance(info, dict) and pid.isdecimal():
+                started = info.get("started") or info.get("create_time")
+                watcher.processes.append(
+                    Process(int(pid), int(info.get("wid") or 0), float(started or 0.0))
+                )
+                # The age goes on by itself.
+                watcher.figures[int(pid)] = {
+                    key: value for key, value in info.items() if key != "age"
+                }

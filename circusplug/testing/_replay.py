@@ -1,0 +1,270 @@
+# Runs a plugin against a recording, by a virtual clock, and tells what it would have done.
+#
+# Owner: the thread that calls `replay`, which also moves the clock. What the plugin does is noted
+# on its thread, and on the fake circusd's while that one waits, under a lock.
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from circusplug._errors import describe
+
+from ._clock_readers import ClockReaders
+from ._core import Core
+from ._fake import FakeCircusd
+from ._recorded_circusd import RecordedCircusd
+from ._recording import Back, Event, Figures, Record, Recording
+from ._replayed import KINDS, Deed, Replayed, command_deed
+from ._run import RunningPlugin, run_plugin
+from ._script import Command
+
+#: So many records are read and published at a time.
+_BATCH = 500
+#: How often the clock goes on where a replay keeps the time, in real seconds.
+_TICK = 0.05
+_OUTSIDE = (
+    "the plugin waits for what is no circusd's (a page, a server, a program); a recording does not "
+    "hold that, so it is looked at as it is today"
+)
+
+
+def replay(
+    path: Path | str,
+    plugin_class: type,
+    /,
+    *,
+    speed: float = math.inf,
+    strict: bool = False,
+    on_deed: Callable[[Deed], object] | None = None,
+    **config: Any,
+) -> Replayed:
+    """Run a plugin against a recording, as of `circusplug record`, and return what it has done.
+
+    The plugin lives by a virtual clock, so a day takes seconds. A fake circusd publishes the
+    events, answers from what was recorded, and carries out nothing: what then happened is in the
+    recording. `CircusPlugin.replaying` is true, so the bundled plugins send nothing to anybody.
+
+    Args:
+        path: The recording.
+        plugin_class: The plugin's class.
+        speed: How many times as fast as it was recorded; by default as fast as can be.
+        strict: Also tell where the plugin reads the real clock, or sleeps; that makes it slower.
+        on_deed: Takes each deed when it is done, in order; the result then keeps none.
+        config: The plugin's options.
+
+    Raises:
+        RecordingError: The file is no recording.
+        SpecError: An option is not valid.
+        ValueError: *speed* is not more than 0.
+        AssertionError: The plugin does not come to rest; see `RunningPlugin.advance`.
+    """
+    if not speed > 0:
+        raise ValueError(f"speed={speed!r}: it is a number more than 0")
+    result = Replayed()
+    with Recording(path, result.warnings.append) as recording, FakeCircusd() as circusd:
+        core = circusd._core
+        notes = _Notes(core, on_deed or result.deeds.append)
+        core.script = recorded = RecordedCircusd(lambda: _elapsed(core), notes.take_command)
+        core.fleet.global_options = lambda: recorded.global_options
+        core.check_delay, core.epoch = recording.check_delay, recording.started
+        core.on_error = notes.take_error
+        core.server.replays = True
+        feed = _Feed(circusd, recorded, iter(recording))
+        name = str(config.get("name") or getattr(plugin_class, "name", "") or plugin_class.__name__)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(notes.listening(name))
+            if strict:
+                stack.enter_context(ClockReaders(plugin_class, notes.take_reading))
+            running = stack.enter_context(
+                run_plugin(
+                    plugin_class,
+                    circusd,
+                    raise_errors=False,
+                    clock="virtual",
+                    **{**config, "name": name},
+                )
+            )
+            feed.play(running, speed, notes)
+            result.seconds = running.elapsed
+            running.stop()
+            result.plugin = running.plugin
+            notes.flush()
+        result.events = feed.events
+        if core.server.went_outside:
+            result.warnings.append(_OUTSIDE)
+    return result
+
+
+def _elapsed(core: Core) -> float:
+    return core.clock.now if core.clock is not None else 0.0
+
+
+class _Feed:
+    """Brings a recording to a plugin.
+
+    Args:
+        circusd: What publishes it.
+        recorded: What answers for it.
+        records: The recording.
+
+    Attributes:
+        events: How many events were published.
+    """
+
+    def __init__(
+        self, circusd: FakeCircusd, recorded: RecordedCircusd, records: Iterator[Record]
+    ) -> None:
+        self._circusd = circusd
+        self._server = circusd._core.server
+        self._recorded = recorded
+        self._records = records
+        self._ahead: list[Record] = []
+        self.events = 0
+        # The state at the start; the plugin asks for it before the first event.
+        for record in records:
+            if isinstance(record, Event):
+                self._ahead.append(record)
+                break
+            recorded.coming.append(record._replace(at=0.0))
+            if isinstance(record, Figures):
+                break
+
+    def play(self, running: RunningPlugin, speed: float, notes: _Notes) -> None:
+        """Bring it all, unless the plugin ends before."""
+        begun, size = time.monotonic(), _BATCH if speed == math.inf else 1
+        while batch := [*self._ahead, *islice(self._records, size - len(self._ahead))]:
+            self._ahead = []
+            for part in _until_back(batch):
+                if speed == math.inf:
+                    self._bring(running, part)
+                else:
+                    self._keep_time(running, part[0].at, begun, speed, notes)
+                    self._bring(running, part)
+            notes.flush()
+            status = running.status
+            if status.state != "running":
+                why = status.last_error or "it has ended"
+                notes.add("error", f"the plugin is {status.state}: {why}")
+                return
+
+    def _bring(self, running: RunningPlugin, records: Sequence[Record]) -> None:
+        """Bring records of which only the first one may be that circusd came back."""
+        first = records[0]
+        if isinstance(first, Back):
+            running.advance(max(0.0, first.at - running.elapsed))
+            self._circusd.restart()
+        self._recorded.coming.extend(records)
+        events = [record for record in records if isinstance(record, Event)]
+        self.events += len(events)
+        if self._server.is_subscribed():
+            self._server.moments.extend(
+                event.at for event in events if event.topic.startswith(self._server.topics)
+            )
+        self._server.run(lambda: self._publish(events))
+        running.advance(max(0.0, records[-1].at - running.elapsed))
+
+    def _publish(self, events: list[Event]) -> None:
+        for event in events:
+            self._server.publish(event.topic, event.payload)
+
+    def _keep_time(
+        self, running: RunningPlugin, at: float, begun: float, speed: float, notes: _Notes
+    ) -> None:
+        """Go on to a moment as fast as time does, or so many times faster."""
+        while (now := running.elapsed) < at:
+            time.sleep(min(_TICK, max(0.0, at / speed - (time.monotonic() - begun))))
+            due = min(at, (time.monotonic() - begun) * speed)
+            running.advance(max(0.0, due - now))
+            notes.flush()
+
+
+def _until_back(records: list[Record]) -> Iterator[list[Record]]:
+    """Parts, each of which begins where circusd came back, but the first one perhaps."""
+    part: list[Record] = []
+    for record in records:
+        if isinstance(record, Back) and part:
+            yield part
+            part = []
+        part.append(record)
+    yield part
+
+
+class _Notes(logging.Handler):
+    """Notes what a plugin does.
+
+    Args:
+        core: The fake circusd's, which has the clock.
+        on_deed: Takes each deed, in order.
+    """
+
+    def __init__(self, core: Core, on_deed: Callable[[Deed], object]) -> None:
+        super().__init__()
+        self._core = core
+        self._on_deed = on_deed
+        self._noted: list[Deed] = []
+        self._guard = threading.Lock()
+
+    @contextlib.contextmanager
+    def listening(self, name: str) -> Iterator[None]:
+        """Hear what the plugin of that name logs; nobody else does."""
+        logger = logging.getLogger(f"circusplug.plugin.{name}")
+        before = logger.propagate, logger.level
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.propagate = before[0]
+            logger.setLevel(before[1])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a line of the log; what was raised is noted by `take_error`."""
+        if record.exc_info is None:
+            kind = "alert" if hasattr(record, "alert") else "log"
+            self.add(kind, record.getMessage(), level=record.levelname.lower())
+
+    def take_command(self, command: Command) -> None:
+        """Note a command."""
+        self._append(
+            command_deed(_elapsed(self._core), command.command, command.properties, command.cast)
+        )
+
+    def take_error(self, error: BaseException) -> None:
+        """Note an exception, and where in the plugin it was raised."""
+        trace, place = error.__traceback__, ""
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            place = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
+            trace = trace.tb_next
+        self.add("error", describe(error), where=place)
+
+    def take_reading(self, text: str) -> None:
+        """Note that the real clock was read."""
+        self.add("clock", text)
+
+    def add(self, kind: Any, text: str, **facts: Any) -> None:
+        """Note something."""
+        self._append(Deed(_elapsed(self._core), kind, text, facts))
+
+    def _append(self, deed: Deed) -> None:
+        with self._guard:
+            self._noted.append(deed)
+
+    def flush(self) -> None:
+        """Hand on what was noted, in an order that does not hang on which thread was first."""
+        with self._guard:
+            noted, self._noted = self._noted, []
+        with self._core.changed:
+            self._core.commands.clear()
+        for deed in sorted(noted, key=lambda deed: (deed.at, KINDS.index(deed.kind))):
+            self._on_deed(deed)
