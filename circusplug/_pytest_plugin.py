@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from circusplug.testing import FakeCircusd, RunningPlugin
+    from circusplug.testing import FakeCircusd, Replayed, RunningPlugin
 
 
 @pytest.fixture
@@ -37,3 +37,11 @@ def run_plugin(fake_circusd: FakeCircusd) -> Iterator[Callable[..., RunningPlugi
             return stack.enter_context(testing.run_plugin(plugin_class, fake_circusd, **options))
 
         yield run
+
+
+@pytest.fixture
+def replay() -> Callable[..., Replayed]:
+    """`circusplug.testing.replay`: runs a plugin class against a recording."""
+    from circusplug import testing
+
+    return testing.replay

@@ -8,7 +8,6 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._config.declared import declared_by
 from .._errors import HostError, SpecError
 from .._plugin.load import load_plugin_class
 
@@ -64,8 +63,6 @@ def replay(given: argparse.Namespace) -> int:
 
     plugin_class = load_plugin_class(given.use)
     options = dict(map(_option, given.option))
-    if (declared := declared_by(plugin_class)) is not None:
-        declared.read({key: value for key, value in options.items() if key != "name"})
     bad = 0
 
     def show(deed: Deed) -> None:

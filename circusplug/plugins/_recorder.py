@@ -27,8 +27,8 @@ VERSION = 1
 #: How long watchers may go on changing before they are asked for, in seconds: a `set` of several
 #: options is an event for each.
 _SETTLED = 0.1
-#: After these events a watcher may have other options.
-_CHANGES = frozenset(("add", "start", "updated"))
+#: After these events a watcher may have other options; circusd tells of no `incr` or `decr`.
+_CHANGES = frozenset(("add", "start", "updated", "spawn", "kill"))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Recorder(CircusPlugin):
         self._changed: set[str] = set()  # watchers, as events name them
         self._asking = asyncio.Lock()
         self._meter = Meter(is_local(self.endpoint, self.ssh_server))
-        self._begun = 0.0
+        self._begun: float | None = None  # by the loop's clock
         self._was_connected = False
         self._losses = Losses(self.options.filename, self.logger)
         self._file: WatchedFile | None = None
@@ -93,7 +93,7 @@ class Recorder(CircusPlugin):
                     compress=compress,
                     head=self._head,
                 )
-            if not self._begun:
+            if self._begun is None:  # the file was there
                 self._write_all(self._head())
         except OSError as error:
             raise SpecError(f"'filename': {error}", key="filename") from None
@@ -112,7 +112,7 @@ class Recorder(CircusPlugin):
         except CallError as error:
             self.logger.warning("circusd does not tell of its watchers: %s", error)
             return
-        self._options_of = {}
+        self._options_of = {}  # of another circusd, perhaps
         await self._note_options(names)
         await self._note_figures()
 
@@ -137,7 +137,7 @@ class Recorder(CircusPlugin):
         try:
             names = list((await self.call_async("status"))["statuses"])
         except CallError as error:
-            self.logger.warning("circusd does not tell of its watchers: %s", error)
+            self.logger.info("circusd does not tell of its watchers: %s", error)
             return
         await self._note_options([name for name in names if in_events(name) in changed])
 
@@ -150,8 +150,10 @@ class Recorder(CircusPlugin):
                 self.logger.info("options of %s are not known: %s", name, error)
             else:
                 found[name] = _without_secrets(options)
-        self._options_of.update(found)
-        self._write({"options": found, "globaloptions": masked(self._global)})
+        new = {name: one for name, one in found.items() if one != self._options_of.get(name)}
+        self._options_of.update(new)
+        if new:
+            self._write({"options": new, "globaloptions": masked(self._global)})
 
     async def _note_figures(self) -> None:
         if self._asking.locked():
@@ -194,8 +196,13 @@ class Recorder(CircusPlugin):
             yield self._line(known)
             self.loop.call_soon(self.loop.add_callback, self._note_figures)
 
+    @property
+    def _elapsed(self) -> float:
+        since: float = self.loop.time() - (self._begun or 0.0)
+        return since
+
     def _line(self, record: Mapping[str, Any]) -> bytes:
-        at = round(self.loop.time() - self._begun, 6)
+        at = round(self._elapsed, 6)
         return json.dumps({"at": at, **record}).encode()
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -206,8 +213,8 @@ class Recorder(CircusPlugin):
             text = json.dumps(topic.decode()).encode()
             # As it came, if a reader can get the same bytes from it.
             if json.dumps(json.loads(payload)).encode() == payload:
-                at = self.loop.time() - self._begun
-                self._write_line(b'{"at": %.6f, "event": %s, "payload": %s}' % (at, text, payload))
+                parts = self._elapsed, text, payload
+                self._write_line(b'{"at": %.6f, "event": %s, "payload": %s}' % parts)
                 return
         except (ValueError, RecursionError):
             pass

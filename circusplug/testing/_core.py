@@ -168,6 +168,8 @@ class Core:
             return error_reply(f"computed reply: {error!r}", COMMAND_ERROR)
 
     def _end_of_circusd(self, command: Command) -> None:
+        if not self.script.can_quit:
+            return
         name = command.command.lower()
         whole = name == "restart" and "name" not in command.properties
         if name == "quit" or whole:

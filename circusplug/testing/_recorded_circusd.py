@@ -33,6 +33,8 @@ class RecordedCircusd(Script):
         coming: The records that may lie in the future, in their order.
     """
 
+    can_quit = False
+
     def __init__(self, elapsed: Callable[[], float], on_order: Callable[[Command], object]) -> None:
         super().__init__()
         self.coming: deque[Record] = deque()
@@ -41,7 +43,10 @@ class RecordedCircusd(Script):
         self._elapsed = elapsed
         self._on_order = on_order
         told: Handler[Fleet] = (lambda _fleet, _properties: {"info": dict(self._dstats)}, ())
-        orders = {name: (_accept, required) for name, (_, required) in ORDERS.items()}
+        orders: dict[str, Handler[Fleet]] = {
+            name: (_accept, required) for name, (_, required) in ORDERS.items()
+        }
+        orders["add"] = (_accept_new, ORDERS["add"][1])
         self._handlers: Mapping[str, Handler[Fleet]] = {**QUERIES, **orders, "dstats": told}
 
     def answer(self, fleet: Fleet, command: Command, properties: Any) -> Reply:
@@ -75,6 +80,11 @@ def _accept(fleet: Fleet, properties: Properties) -> Reply:
         return {}
     watchers = fleet.matching(properties["name"], properties.get("match", "simple"))
     return {"numprocesses": watchers[0].numprocesses + properties.get("nb", 1)}
+
+
+def _accept_new(_fleet: Fleet, _properties: Properties) -> Reply:
+    """The same of a command about a watcher that need not be there."""
+    return {}
 
 
 def _watcher(fleet: Fleet, name: str) -> Watcher:

@@ -188,7 +188,7 @@ class Recording:
             return _record(found)
         except RecordingError:
             raise
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             self._bad += 1
             if self._bad == 1:
                 torn = not line.endswith(b"\n")
@@ -206,7 +206,7 @@ class Recording:
 
 
 def _record(found: Mapping[str, Any]) -> Record | None:
-    """Raises KeyError, TypeError or ValueError if it is none that makes sense."""
+    """Raises what an odd value makes it trip over."""
     at = float(found["at"])
     if not 0 <= at < 1e12:
         raise ValueError(at)

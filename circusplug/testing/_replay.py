@@ -10,11 +10,13 @@ import logging
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from circusplug._config.declared import declared_by
 from circusplug._errors import describe
 
 from ._clock_readers import ClockReaders
@@ -30,6 +32,8 @@ from ._script import Command
 _BATCH = 500
 #: How often the clock goes on where a replay keeps the time, in real seconds.
 _TICK = 0.05
+#: What is of no plugin begins so.
+_OURS = ("circusplug._", "asyncio")
 _OUTSIDE = (
     "the plugin waits for what is no circusd's (a page, a server, a program); a recording does not "
     "hold that, so it is looked at as it is today"
@@ -68,6 +72,9 @@ def replay(
     """
     if not speed > 0:
         raise ValueError(f"speed={speed!r}: it is a number more than 0")
+    name = str(config.pop("name", None) or vars(plugin_class).get("name") or plugin_class.__name__)
+    if declared := declared_by(plugin_class):
+        declared.read(config)
     result = Replayed()
     with Recording(path, result.warnings.append) as recording, FakeCircusd() as circusd:
         core = circusd._core
@@ -78,7 +85,6 @@ def replay(
         core.on_error = notes.take_error
         core.server.replays = True
         feed = _Feed(circusd, recorded, iter(recording))
-        name = str(config.get("name") or getattr(plugin_class, "name", "") or plugin_class.__name__)
         with contextlib.ExitStack() as stack:
             stack.enter_context(notes.listening(name))
             if strict:
@@ -89,7 +95,8 @@ def replay(
                     circusd,
                     raise_errors=False,
                     clock="virtual",
-                    **{**config, "name": name},
+                    name=name,
+                    **config,
                 )
             )
             feed.play(running, speed, notes)
@@ -241,11 +248,11 @@ class _Notes(logging.Handler):
 
     def take_error(self, error: BaseException) -> None:
         """Note an exception, and where in the plugin it was raised."""
-        trace, place = error.__traceback__, ""
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            place = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
-            trace = trace.tb_next
+        place = ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if not str(frame.f_globals.get("__name__")).startswith(_OURS):
+                code = frame.f_code
+                place = f"{code.co_filename}:{line}, in {code.co_name}"
         self.add("error", describe(error), where=place)
 
     def take_reading(self, text: str) -> None:

@@ -95,6 +95,9 @@ class Rule:
 class Script:
     """The rules of one FakeCircusd; of two that hold for a command, the newer one counts."""
 
+    #: Whether a `quit` ends circusd.
+    can_quit = True
+
     def __init__(self) -> None:
         self.replies: list[Rule] = []
         self.faults: list[Rule] = []

@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "LoadScaler": {"watcher": "idle"},
     "Logger": {"filename": "LOG"},
     "Prometheus": {"port": 0},
+    "Recorder": {"filename": "LOG.jsonl"},
     "ResourceWatcher": {"watcher": "*"},
     "WatchDog": {"port": 0, "loop_rate": 1000},
 }
@@ -27,7 +28,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def options_of(name: str, log: Path) -> dict[str, Any]:
     given = {**OPTIONS.get(name, {}), "use": f"circusplug.plugins.{name}"}
-    return {key: str(log) if value == "LOG" else value for key, value in given.items()}
+    return {
+        key: value.replace("LOG", str(log)) if isinstance(value, str) else value
+        for key, value in given.items()
+    }
 
 
 @pytest.fixture

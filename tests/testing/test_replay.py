@@ -1,0 +1,293 @@
+# Replays: what a plugin would have done, and when.
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import STARTED, event, figures, reap, write
+
+from circusplug import CallError, CircusPlugin, SpecError
+from circusplug.plugins import Alert, Flapping, FullStats, LoadScaler, Logger, ResourceWatcher
+from circusplug.testing import Replayed, replay
+
+
+class Watchful(CircusPlugin):
+    """Asks, orders, waits and logs."""
+
+    name = "watchful"
+
+    def handle_init(self) -> None:
+        self.seen: list[tuple[float, float, Any]] = []
+        self.connects = 0
+
+    def handle_connect(self) -> None:
+        self.connects += 1
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+        event = self.parse_event(data)
+        self.seen.append((self.loop.time(), self.now(), self.call("list", name="web")["pids"]))
+        if event.action == "reap":
+            self.loop.call_later(10, self.cast, "start", name=event.watcher)
+        elif event.action == "odd":
+            raise ValueError("odd")
+
+    def handle_stop(self) -> None:
+        self.logger.info("seen %d", len(self.seen))
+
+
+def told(result: Replayed) -> list[tuple[float, str, str]]:
+    return [(deed.at, deed.kind, deed.text) for deed in result.deeds]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traffic.jsonl"
+
+
+def test_a_plugin_gets_events_and_answers_at_their_moments(path: Path) -> None:
+    write(
+        path,
+        figures(0, web={"1": {"started": STARTED}, "2": {}}),
+        reap(100, pid=1),
+        event(100.5, "web", "spawn", process_pid=3),
+        event(105, "web", "odd"),
+        figures(110, web={"7": {}}),
+        event(200, "web", "updated"),
+        {"at": 300, "end": True},
+    )
+    result = replay(path, Watchful)
+    assert result.plugin.seen == [
+        (100.0, STARTED + 100, [2]),
+        (100.5, STARTED + 100.5, [2, 3]),
+        (105.0, STARTED + 105, [2, 3]),
+        (200.0, STARTED + 200, [7]),
+    ]
+    assert told(result) == [
+        (105.0, "error", "ValueError: odd"),
+        (110.0, "command", "start name='web' (cast)"),
+        (300.0, "log", "seen 4"),
+    ]
+    assert (result.events, result.seconds, result.warnings) == (4, 300.0, [])
+    assert __file__ in result.errors[0].facts["where"]
+
+
+def test_two_replays_are_the_same(path: Path) -> None:
+    write(path, *(reap(at / 7, f"w{at % 5}", at) for at in range(600)), {"at": 999, "end": True})
+    one = replay(path, Watchful)
+    assert one.events == 600
+    assert one.deeds == replay(path, Watchful).deeds
+
+
+def test_orders_are_answered_and_not_carried_out(path: Path) -> None:
+    class Ordering(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            self.answers = [
+                self.call("incr", name="web", nb=2)["numprocesses"],
+                self.call("numprocesses", name="web")["numprocesses"],
+                self.call("stop", name="WEB", waiting=True)["status"],
+                self.call("status", name="web")["status"],
+                self.call("quit")["status"],
+                self.call("options", name="web")["options"]["cmd"],
+                self.call("dstats")["info"],
+                self.call("globaloptions")["options"],
+            ]
+            for command, properties in (("stop", {"name": "nobody"}), ("fly", {})):
+                with pytest.raises(CallError, match=r"not found|unknown command"):
+                    self.call(command, **properties)
+
+    told = {"check_delay": 1}
+    write(
+        path,
+        {"at": 0, "options": {"web": {"cmd": "x", "numprocesses": 1}}, "globaloptions": told},
+        {**figures(0, web={"1": {}}), "dstats": {"pid": 5}},
+        reap(1, "other"),
+    )
+    result = replay(path, Ordering)
+    assert result.errors == []
+    assert result.plugin.answers == [3, 1, "ok", "active", "ok", "x", {"pid": 5}, told]
+    assert [deed.facts["command"] for deed in result.commands] == [
+        "incr", "stop", "quit", "stop", "fly",
+    ]  # fmt: skip
+
+
+def test_circusd_goes_and_comes_back(path: Path) -> None:
+    write(path, reap(1), {"at": 5, "circusd": "back"}, figures(5, web={"9": {}}), reap(6, "db"))
+    result = replay(path, Watchful)
+    assert result.plugin.connects == 2
+    assert result.plugin.seen[-1] == (6.0, STARTED + 6, [9])
+
+
+def test_a_watcher_known_by_events_only_and_one_that_is_removed(path: Path) -> None:
+    class Names(CircusPlugin):
+        def handle_init(self) -> None:
+            self.lists: list[Any] = []
+
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            self.lists.append(self.call("status")["statuses"])
+
+    write(
+        path,
+        event(1, "big_one", "start"),
+        {"at": 2, "options": {"Big One": {}}},
+        event(3, "big_one", "stop"),
+        event(4, "big_one", "remove"),
+    )
+    result = replay(path, Names)
+    assert result.plugin.lists == [{"big_one": "active"}, {"Big One": "stopped"}, {}]
+
+
+def test_a_plugin_that_fails_ends_the_replay(path: Path) -> None:
+    class Failing(CircusPlugin):
+        def handle_init(self) -> None:
+            raise RuntimeError("no")
+
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            pass
+
+    write(path, reap(1))
+    result = replay(path, Failing)
+    assert [deed.text for deed in result.errors] == [
+        "RuntimeError: no",
+        "the plugin is failed: RuntimeError: no",
+    ]
+    with pytest.raises(SpecError, match="no option 'x'"):
+        replay(path, Flapping, x=1).errors[0]
+
+
+def test_the_real_clock_is_found_if_that_is_wanted(path: Path) -> None:
+    class Reading(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            time.time()
+            time.monotonic()
+
+    write(path, reap(1), reap(2))
+    assert replay(path, Reading).of("clock") == []
+    first, second = replay(path, Reading, strict=True).of("clock")
+    assert first.at == 1.0
+    assert first.text.startswith(f"{__file__}:")
+    assert first.text.endswith("calls time(), which is of the real clock; use self.now()")
+    assert "self.loop.time()" in second.text
+    assert replay(path, Watchful, strict=True).of("clock") == []
+
+
+def test_a_replay_can_keep_the_time(path: Path) -> None:
+    at: list[tuple[float, float]] = []
+    write(path, reap(0.1), reap(0.3), {"at": 0.4, "end": True})
+
+    class Timed(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            at.append((self.loop.time(), time.monotonic()))
+
+    begun = time.monotonic()
+    replay(path, Timed, speed=2)
+    assert [one for one, _ in at] == [0.1, 0.3]
+    assert all(real - begun >= moment / 2 for moment, real in at)
+    with pytest.raises(ValueError, match="more than 0"):
+        replay(path, Timed, speed=0)
+
+
+# The shelf, and Circus's own
+
+
+def test_flapping_stops_and_starts_as_it_would_have(path: Path) -> None:
+    deaths = [reap(at / 10, pid=at) for at in range(1, 4)]
+    write(path, figures(0, web={}), *deaths, event(0.4, "web", "stop"), {"at": 60, "end": True})
+    result = replay(path, Flapping, attempts="3", window="2", retry_in="20")
+    commands = [(deed.at, deed.facts["command"]) for deed in result.commands]
+    assert commands == [(0.3, "stop"), (20.3, "start")]
+
+
+def test_circus_s_own_flapping_lives_by_the_clock_of_the_replay(path: Path) -> None:
+    circus = pytest.importorskip("circus.plugins.flapping")
+    deaths = [reap(at / 10, pid=at) for at in range(1, 4)]
+    write(path, figures(0, web={}), *deaths, {"at": 60, "end": True})
+    result = replay(path, circus.Flapping, attempts="3", window="2", retry_in="20")
+    assert [(deed.at, deed.text) for deed in result.commands] == [
+        (0.3, "stop name='web' (cast)"),
+        (20.3, "start name='web' (cast)"),
+    ]
+    assert circus.time is time
+
+
+def test_alerts_are_told_and_not_sent(path: Path, tmp_path: Path) -> None:
+    write(path, figures(0, web={}), reap(1), {"at": 60, "end": True})
+    result = replay(path, Alert, command=f"touch {tmp_path}/sent")
+    assert [(deed.at, deed.text) for deed in result.alerts] == [
+        (6.0, "web: a process (pid 1) died with exit code 1")
+    ]
+    assert not (tmp_path / "sent").exists()
+
+
+def test_a_logger_shows_its_lines_and_writes_none(path: Path, tmp_path: Path) -> None:
+    write(path, reap(1, pid=12))
+    result = replay(path, Logger, filename=str(tmp_path / "log"), format="logfmt")
+    assert "watcher=web action=reap pid=12 exit_code=1" in result.log[0].text
+    assert not (tmp_path / "log").exists()
+
+
+def test_recorded_figures_are_what_processes_used(path: Path) -> None:
+    def leak(at: int) -> dict[str, Any]:
+        measured = {"cpu": 1, "memory": at * 1024**2, "files": 3, "threads": 1}
+        child = {"pid": 6, "create_time": 1, "measured": {**measured, "memory": 0}}
+        return figures(at, web={"5": {"measured": measured, "children": [child]}})
+
+    write(path, *map(leak, range(0, 120, 5)), {"at": 121, "end": True})
+    options = {"watcher": "web", "max_mem": "60M", "loop_rate": "10", "max_count": "0"}
+    result = replay(path, ResourceWatcher, with_children="yes", **options)
+    assert (result.commands[0].at, result.commands[0].facts["command"]) == (70.0, "restart")
+    scaled = replay(path, LoadScaler, watcher="web", max_processes="2")
+    assert scaled.commands == []
+    assert replay(path, FullStats).errors == []
+
+
+def test_what_is_looked_at_outside_is_told_of(path: Path) -> None:
+    write(path, figures(0, web={"5": {"cpu": 1.0}}), {"at": 30, "end": True})
+    result = replay(path, LoadScaler, watcher="web", command="echo 90", max_processes="3")
+    assert [deed.facts["command"] for deed in result.commands] == ["incr"]
+    (warning,) = result.warnings
+    assert "a recording does not hold that" in warning
+
+
+# Comparing
+
+
+def test_the_same_commands_are_the_same(path: Path, tmp_path: Path) -> None:
+    write(path, reap(1), reap(50), {"at": 70, "end": True})
+    golden = tmp_path / "golden.jsonl"
+    result = replay(path, Watchful)
+    result.save(golden)
+    replay(path, Watchful).assert_same_commands(golden)
+    replay(path, Watchful).assert_same_commands(result)
+    write(path, reap(1), reap(51, "db"), {"at": 70, "end": True})
+    with pytest.raises(AssertionError) as caught:
+        replay(path, Watchful).assert_same_commands(golden)
+    assert str(caught.value).splitlines()[-3:] == [
+        '       11.000 start name="web"',
+        '-      60.000 start name="web"',
+        '+      61.000 start name="db"',
+    ]
+
+
+def test_a_golden_file_that_is_none(path: Path, tmp_path: Path) -> None:
+    result = replay(write(path), Watchful)
+    with pytest.raises(AssertionError, match="make it with 'circusplug replay --json"):
+        result.assert_same_commands(tmp_path / "none")
+    wrong = tmp_path / "wrong"
+    wrong.write_text("{}\n")
+    with pytest.raises(AssertionError, match="wrong: line 1: is not of a replay"):
+        result.assert_same_commands(wrong)
+
+
+def test_deeds_can_be_taken_as_they_come_and_secrets_are_masked(path: Path) -> None:
+    class Adding(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            self.cast("add", name="x", cmd="x", options={"env": {"PASSWORD": "hunter2"}})
+
+    write(path, reap(1), reap(2))
+    deeds: list[Any] = []
+    assert replay(path, Adding, on_deed=deeds.append).deeds == []
+    assert [deed.at for deed in deeds] == [1.0, 2.0]
+    assert "hunter2" not in deeds[0].to_json() + str(deeds[0])
