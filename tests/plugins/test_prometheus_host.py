@@ -204,7 +204,8 @@ def test_a_stop_while_the_host_is_asked_leaves_no_socket(
         metrics = {**METRICS, "control": ends.endpoint}
         with Arbiter([metrics], fake_circusd.endpoint, fake_circusd.pubsub_endpoint):
             where = urlsplit(url(journal))
-            assert where.hostname and where.port
+            assert where.hostname
+            assert where.port
             waiting = socket.create_connection((where.hostname, where.port), PATIENCE)
             waiting.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             router.recv_multipart()
