@@ -171,14 +171,17 @@ def silent(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
         yield router
 
 
-@pytest.mark.parametrize("kind", ["silent", "gone"])
+@pytest.mark.parametrize("kind", ["silent", "gone", "dead"])
 def test_a_scrape_goes_on_without_a_host_that_tells_nothing(
     kind: str, fake_circusd: FakeCircusd, journal: Journal
 ) -> None:
     fake_circusd.add_watcher("web")
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(control_ends()).endpoint
-        router = stack.enter_context(silent(endpoint)) if kind != "gone" else None
+        router = stack.enter_context(silent(endpoint)) if kind == "silent" else None
+        if kind == "dead":  # its socket's file stays
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(endpoint.removeprefix("ipc://"))
         metrics = {**METRICS, "control": endpoint}
         arbiter = stack.enter_context(
             Arbiter([metrics], fake_circusd.endpoint, fake_circusd.pubsub_endpoint)
@@ -193,8 +196,8 @@ def test_a_scrape_goes_on_without_a_host_that_tells_nothing(
         if router is not None:
             assert b'"stats"' in router.recv_multipart()[1]
     told = [text for text in journal.messages if "are left out" in text]
-    why = {"silent": "no reply in 0.05 s", "gone": "nobody listens there, or not to this user"}
-    assert told == [f"the figures of the host at {endpoint} are left out: {why[kind]}"]
+    why = "no reply in 0.05 s" if router else "nobody listens there, or not to this user"
+    assert told == [f"the figures of the host at {endpoint} are left out: {why}"]
 
 
 def test_a_stop_while_the_host_is_asked_leaves_no_socket(
