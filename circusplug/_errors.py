@@ -169,8 +169,9 @@ class CallTimeout(CallError, TimeoutError):
 
 #: What is shown instead of a secret.
 MASK = "****"
-#: Names of properties and options whose values are not to be shown.
-_SECRET = re.compile("passw|passphrase|secret|token|credential|key", re.IGNORECASE)
+#: Names of properties and options whose values are not to be shown; `notify` is where an Alert
+#: sends to, URLs of apprise that say by which account.
+_SECRET = re.compile(r"passw|passphrase|secret|token|credential|key|\bnotify$", re.IGNORECASE)
 #: The property of ``get`` that says which options are asked for.
 _NO_SECRET = "keys"
 #: How a URL says who logs in, and with which password.

@@ -1,13 +1,18 @@
 # The counters of one plugin, and what the host tells of it. Data only.
 #
-# Owner: a plugin's thread writes its counters; anyone may read them. Each is a plain int or
-# float, so a reader sees either the old value or the new one.
+# Owner: a plugin's thread writes its counters; anyone may read them. Each is an int, a float or a
+# tuple that is replaced as a whole, so a reader sees either the old value or the new one.
 
 from __future__ import annotations
 
 import dataclasses
 import threading
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
+
+#: What lags are sorted by: the longest of each bucket, in seconds; the last bucket has no bound.
+LAG_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class Counters:
         stalls: Callbacks that ran longer than `host.stall_timeout`.
         lag: Longest delay seen between handing a callback to the plugin's loop and its
             running, in seconds; looked at only while the host is busy.
+        lag_sum: All such delays together, in seconds.
+        lag_counts: How many of them there were, by length; see `LAG_BOUNDS`.
     """
 
     received: int = 0
@@ -43,6 +50,22 @@ class Counters:
     restarts: int = 0
     stalls: int = 0
     lag: float = 0.0
+    lag_sum: float = 0.0
+    lag_counts: tuple[int, ...] = (0,) * (len(LAG_BOUNDS) + 1)
+
+    def note_lag(self, seconds: float) -> None:
+        """Count one delay; on the plugin's thread."""
+        bucket = bisect_left(LAG_BOUNDS, seconds)
+        before = self.lag_counts
+        self.lag_counts = (*before[:bucket], before[bucket] + 1, *before[bucket + 1 :])
+        self.lag_sum += seconds
+        self.lag = max(self.lag, seconds)
+
+    @property
+    def lag_buckets(self) -> dict[str, int]:
+        """How many delays were at most so long, as Prometheus counts: by the bound in seconds."""
+        bounds = [*map(str, LAG_BOUNDS), "+Inf"]
+        return dict(zip(bounds, accumulate(self.lag_counts), strict=True))
 
     def copy(self) -> Counters:
         """The values of this moment."""

@@ -143,6 +143,8 @@ class PluginWatchers:
 def details(status: PluginStatus) -> dict[str, Any]:
     """What a host knows of a plugin beyond what circusd knows of a process."""
     age = None if status.started is None else max(0.0, time.time() - status.started)
+    counters = dataclasses.asdict(status.counters)
+    del counters["lag_counts"]  # whose bounds would have to be known
     return {
         "use": status.use,
         "state": status.state,
@@ -150,7 +152,8 @@ def details(status: PluginStatus) -> dict[str, Any]:
         "uptime": age,
         "connected": status.connected,
         "last_error": status.last_error,
-        **dataclasses.asdict(status.counters),
+        **counters,
+        "lag_buckets": status.counters.lag_buckets,
     }
 
 

@@ -211,10 +211,11 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
-            self._steering = Steering.opened(self, self._reloads, self._config, self._process)
+            steering = Steering.opened(self, self._reloads, self._config, self._process)
+            self._steering = steering
             engine = self._engine = Engine(
                 self._config,
-                self._make_factory(),
+                self._make_factory(steering.endpoint),
                 self._exit_when_done,
                 self._reloads.begin,
                 self._tell_changed,
@@ -225,13 +226,13 @@ class Arbiter:
             engine.fail(self._failure)
         return engine
 
-    def _make_factory(self) -> RunnerFactory:
+    def _make_factory(self, endpoint: str) -> RunnerFactory:
         circusd: EmbeddedCircusd | None = None
         if self._circusd is not None:
             from .._circusd.embedded import EmbeddedCircusd
 
             circusd = EmbeddedCircusd(self._circusd)
-        own = circusd, self._process.circusd_endpoint, self._process.on_listening
+        own = circusd, self._process.circusd_endpoint, endpoint, self._process.on_listening
         return RunnerFactory(self._config, self._context, self.client, *own)
 
     @property

@@ -38,6 +38,7 @@ class RunnerFactory:
         client: The program's, which is opened and closed with the way to circusd.
         circusd: The circusd to start and end; None: there is one.
         circusd_endpoint: Where circusd takes commands, if not where the configuration says.
+        host_endpoint: Where the host takes commands; empty: nowhere.
         on_listening: See `OwnProcess`.
 
     Attributes:
@@ -51,6 +52,7 @@ class RunnerFactory:
         client: ProgramClient,
         circusd: EmbeddedCircusd | None = None,
         circusd_endpoint: str | None = None,
+        host_endpoint: str = "",
         on_listening: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
@@ -59,6 +61,7 @@ class RunnerFactory:
         self._client = client
         self._circusd = circusd
         self._circusd_endpoint = circusd_endpoint
+        self._host_endpoint = host_endpoint
         self._on_listening = on_listening
         self.listening: Future[None] = Future()
         self.listening.add_done_callback(self._let_circusd_go)
@@ -115,8 +118,9 @@ class RunnerFactory:
         Raises:
             HostError: The user that it runs as cannot get into the tunnel.
         """
+        link = replace(around.link, host=self._host_endpoint)
         if not spec.isolate:
-            return ThreadRunner(spec, around, counters, state)
+            return ThreadRunner(spec, replace(around, link=link), counters, state)
         from .._isolated.process_runner import ProcessRunner
 
         if self._pipes is None:
@@ -124,11 +128,11 @@ class RunnerFactory:
 
             self._pipes = self._shared.enter_context(Pipes())
         if self._tunnel is not None and spec.host.uid is not None:
-            around = replace(around, link=self._tunnel.link(spec.host.uid))
-        elif around.link.door and spec.host.uid is not None:
+            link = replace(self._tunnel.link(spec.host.uid), host=link.host)
+        elif link.door and spec.host.uid is not None:
             # Nobody else gets into the directory in which circusd takes commands.
-            around = replace(around, link=replace(around.link, endpoint=around.link.door))
-        return ProcessRunner(spec, around, counters, self._pipes, state)
+            link = replace(link, endpoint=link.door)
+        return ProcessRunner(spec, replace(around, link=link), counters, self._pipes, state)
 
     def check_users(self, specs: Iterable[PluginSpec]) -> None:
         """Refuse plugins that run as a user who cannot get into the tunnel; from any thread.

@@ -110,6 +110,12 @@ class Steering:
             if server is not None:
                 server.close()
 
+    @property
+    def endpoint(self) -> str:
+        """Where commands are taken, the door first; empty: nowhere."""
+        server = self._door or self._server
+        return "" if server is None else server.endpoint
+
     # What is asked for; see `Steered`.
 
     @property

@@ -246,6 +246,8 @@ class _Child:
         return messages.State(
             **{name: getattr(counters, name) for name in messages.COUNTED},
             lag=counters.lag,
+            lag_sum=counters.lag_sum,
+            lag_counts=counters.lag_counts,
             busy_since=runner.busy_since,
             connected=runner.connected,
             awaits_circusd=runner.awaits_circusd,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .._config.host_options import HostOptions
+from .._status import LAG_BOUNDS
 
 #: The longest line that is kept together, in bytes.
 LINE_LIMIT = 64 * 1024
@@ -30,6 +31,8 @@ TEXT_LIMIT = 20_000
 #: A text without line ends, and one that may have some.
 Line = str
 Text = str
+#: How many lags there were of each length.
+LagCounts = tuple[int, ...]
 
 # From host to process.
 
@@ -155,6 +158,8 @@ class State:
     conflicts: int
     casts_failed: int
     lag: float
+    lag_sum: float
+    lag_counts: LagCounts
     busy_since: float
     connected: bool
     awaits_circusd: bool
@@ -327,6 +332,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _lag_counts(value: Any) -> LagCounts:
+    if type(value) is not list or len(value) != len(LAG_BOUNDS) + 1:
+        raise ValueError("not one count for each bucket")
+    return tuple(map(_integer, value))
+
+
 def _truth(value: Any) -> bool:
     if type(value) is not bool:
         raise ValueError("neither true nor false")
@@ -350,6 +361,7 @@ def _optional_line(value: Any) -> str | None:
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "int": _integer,
     "float": _number,
+    "LagCounts": _lag_counts,
     "bool": _truth,
     "Line": _line,
     "Text": _text,

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any
 
 from .._config.specs import PluginSpec
@@ -353,9 +354,12 @@ class ProcessRunner:
     def _count(self, state: messages.State) -> None:
         self._life.state = state
         self._life.state_asked_at = 0.0
-        self.counters.lag = max(self._counted_before.lag, state.lag)
+        before = self._counted_before
+        self.counters.lag = max(before.lag, state.lag)
+        self.counters.lag_sum = before.lag_sum + state.lag_sum
+        self.counters.lag_counts = tuple(map(add, before.lag_counts, state.lag_counts))
         for name in messages.COUNTED:  # last: who waits for one of them finds the rest done
-            count = getattr(self._counted_before, name) + getattr(state, name)
+            count = getattr(before, name) + getattr(state, name)
             setattr(self.counters, name, count)
         self._refreshed.set()
 

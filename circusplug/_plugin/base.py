@@ -59,6 +59,8 @@ class CircusPlugin:
         active: False if the option ``active`` says so; such a plugin is not started.
         loop: The asyncio loop of the plugin's thread; exists right after ``__init__``.
         logger: A logger that says which plugin speaks.
+        host_endpoint: Where the host takes commands: the control endpoint, or `endpoint` if the
+            host takes circusd's commands in its place. Empty without such a host.
         running: Whether it is started and not stopped.
     """
 
@@ -92,6 +94,7 @@ class CircusPlugin:
             str(config.get("name") or type(self).name or type(self).__name__),
             Link(connectable(endpoint), connectable(pubsub_endpoint)),
         )
+        self.host_endpoint: str = self._circusplug_worker.link.host
         self.loop: Any = self._circusplug_worker.loop
         self.logger: logging.Logger = self._circusplug_worker.logger
         self._watcher_names = WatcherNames(self._list_watchers)

@@ -85,11 +85,11 @@ class Worker:
         self.loop.set_exception_handler(self._callback_failed)
         self.client = self.client_class(
             self.loop,
-            lambda: self._make_dealer(self.link.endpoint),
+            lambda: self.make_dealer(self.link.endpoint),
             self.counters,
             self.logger,
             self.link.max_message,
-            (lambda: self._make_dealer(self.link.door)) if self.link.door else None,
+            (lambda: self.make_dealer(self.link.door)) if self.link.door else None,
         )
         self._connection = Connection(self._given_up)
         self._receiver = self.receiver_class(
@@ -200,7 +200,8 @@ class Worker:
         else:
             (self.owner or Owner()).circusd_missed(self.logger, link)
 
-    def _make_dealer(self, endpoint: str) -> zmq.Socket[bytes]:
+    def make_dealer(self, endpoint: str) -> zmq.Socket[bytes]:
+        """Make a socket for commands; raises what `command_socket` raises."""
         assert self._context is not None
         return command_socket(self._context, endpoint)
 

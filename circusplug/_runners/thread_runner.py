@@ -148,7 +148,7 @@ class ThreadRunner(Owner):
         """Nothing to do: this process's log is that of the host."""
 
     def _note_lag(self, asked: float) -> None:
-        self.counters.lag = max(self.counters.lag, time.monotonic() - asked)
+        self.counters.note_lag(time.monotonic() - asked)
 
     @property
     def failure(self) -> str | None:

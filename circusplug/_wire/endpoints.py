@@ -41,6 +41,7 @@ class Link:
         connect_wait: How long to wait for the connection before going on, in seconds.
         max_message: The largest event or reply that is accepted, in bytes.
         door: Where commands about plugins go, if not to circusd; empty: they go there, too.
+        host: Where the plugin's host takes commands from outside; empty: nowhere.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -49,6 +50,7 @@ class Link:
     connect_wait: float = CONNECT_WAIT
     max_message: int = MAX_MESSAGE
     door: str = ""
+    host: str = ""
 
 
 def connectable(endpoint: str) -> str:

@@ -1,5 +1,6 @@
-# What a plugin knows of circusd, in Prometheus's words: names, types and labels of the metrics, and
-# the text that a scrape gets. The only module that needs the package prometheus-client.
+# What a plugin knows of circusd and of its host, in Prometheus's words: names, types and labels of
+# the metrics, and the text that a scrape gets. The only module that needs the package
+# prometheus-client.
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, make_asgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
     StateSetMetricFamily,
 )
@@ -53,11 +55,11 @@ class Watcher:
     counts: WatcherCounts
 
 
-class Circusd(Collector):
-    """The metrics of a circusd at one moment.
+class Known(Collector):
+    """The metrics of a circusd, and of a host's plugins, at one moment.
 
     Args:
-        watchers: The watchers by name; None: circusd does not answer, and there is no more to tell.
+        watchers: The watchers by name; None: circusd does not answer.
         plugins: What a host says of its plugins, by name.
     """
 
@@ -73,7 +75,7 @@ class Circusd(Collector):
         yield up
         if self._watchers is not None:
             yield from _of_watchers({_text(name): one for name, one in self._watchers.items()})
-            yield from _of_plugins({_text(name): one for name, one in self._plugins.items()})
+        yield from _of_plugins({_text(name): one for name, one in self._plugins.items()})
 
 
 async def exposition(collector: Collector, headers: Mapping[str, str]) -> Answer:
@@ -144,10 +146,16 @@ def _of_plugins(plugins: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
     yield _gauge(
         "circusplug_plugin_connected", "Whether the plugin receives events", "plugin", connected
     )
-    lags = _numbers({name: one.get("lag") for name, one in plugins.items()})
-    yield _gauge(
-        "circusplug_plugin_longest_lag_seconds", "Longest delay of a callback", "plugin", lags
+    lags = HistogramMetricFamily(
+        "circusplug_plugin_lag_seconds",
+        "Delays of a callback that was put to the plugin's loop, now and then while there is work",
+        labels=["plugin"],
     )
+    for name, one in plugins.items():
+        buckets, total = _numbers(one.get("lag_buckets")), _numbers(one).get("lag_sum")
+        if "+Inf" in buckets and total is not None:
+            lags.add_metric([name], list(buckets.items()), total)
+    yield lags
     for key, (metric, meaning) in _PLUGIN_COUNTERS.items():
         counter = CounterMetricFamily(f"circusplug_plugin_{metric}", meaning, labels=["plugin"])
         values = _numbers({name: one.get(key) for name, one in plugins.items()})
@@ -182,11 +190,11 @@ def _how_it_ended(code: int | None) -> tuple[str, str]:
         return "", str(-code)
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(values: Any) -> dict[str, float]:
     """Those that are numbers; circusd says "N/A" of what it cannot tell."""
     return {
         key: value
-        for key, value in values.items()
+        for key, value in (values.items() if isinstance(values, dict) else ())
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 

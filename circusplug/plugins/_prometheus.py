@@ -1,5 +1,6 @@
-# Metrics for Prometheus: events are counted as they come, and circusd is asked for the rest when
-# somebody scrapes. What metrics there are is in _exposition.py, HTTP in _http_server.py.
+# Metrics for Prometheus: events are counted as they come, and circusd and the host are asked for
+# the rest when somebody scrapes. What metrics there are is in _exposition.py, HTTP in
+# _http_server.py.
 #
 # Owner: the plugin's thread; the sockets are closed by `handle_stop`, when that thread is parked.
 
@@ -11,15 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from circusplug import CallError, CircusPlugin, EventError, SpecError
-from circusplug.options import Names, Seconds, declare, option
+from circusplug.options import Endpoint, Names, Seconds, declare, option
 
 from ._extras import need
+from ._host_figures import Figures, HostFigures, plugins_in
 from ._http_server import Answer, HttpServer
 from ._watcher_counts import WatcherCounts
 from ._watchers import PLUGIN, Patterns, in_events
 
 if TYPE_CHECKING:
-    from ._exposition import Circusd
+    from ._exposition import Known, Watcher
 
 #: How long what circusd has answered is used again, in seconds; scrapers in a loop do not load it.
 _FRESH = 1.0
@@ -35,8 +37,14 @@ class PrometheusOptions:
     port: int = option(9355, minimum=0, maximum=65535, meaning="its port; 0: any that is free")
     path: str = option("/metrics", meaning="what is served there")
     watchers: Names = option("*", meaning="names of watchers, with * and ?")
+    control: Endpoint | None = option(
+        None,
+        meaning="where a host takes commands whose plugins are told of; empty: this plugin's own",
+    )
     timeout: Seconds = option(
-        3, above=0, meaning="how long circusd may take to answer; less than Prometheus's own"
+        3,
+        above=0,
+        meaning="how long circusd and the host may take to answer; less than Prometheus's own",
     )
     client_timeout: Seconds = option(
         10, above=0, meaning="how long a client may take to ask, and to read the answer"
@@ -49,11 +57,11 @@ class PrometheusOptions:
 
 
 class Prometheus(CircusPlugin):
-    """Serves metrics of circusd's watchers to Prometheus over HTTP.
+    """Serves metrics of circusd's watchers and of the host's plugins to Prometheus over HTTP.
 
-    While circusd does not answer, ``circus_up`` is 0 and the rest is left out. A watcher that was
-    removed is forgotten. circusd's own plugins are left out; under ``circusplug up`` there are the
-    counters of the host's plugins.
+    While circusd does not answer, ``circus_up`` is 0 and its watchers are left out; while the host
+    does not, its plugins are. A watcher that was removed is forgotten. circusd's own plugins are
+    left out.
 
     Raises:
         SpecError: The package prometheus-client is missing, or it cannot listen there.
@@ -68,9 +76,12 @@ class Prometheus(CircusPlugin):
         self._is_meant = Patterns(self.options.watchers).match
         self._counts: dict[str, WatcherCounts] = {}  # by the names in events
         self._asking = asyncio.Lock()
-        self._known: Circusd | None = None
+        self._known: Known | None = None
         self._known_since = 0.0
         self._server: HttpServer | None = None
+        control = self.options.control or self.host_endpoint
+        # Where the host takes circusd's commands it adds its plugins to what circusd says.
+        self._host = HostFigures(self, "" if control == self.endpoint else control)
 
     def handle_init(self) -> None:
         options = self.options
@@ -120,8 +131,17 @@ class Prometheus(CircusPlugin):
                 self._known_since = self.loop.time()
         return await exposition(self._known, headers)
 
-    async def _ask(self) -> Circusd:
-        from ._exposition import Circusd, Watcher
+    async def _ask(self) -> Known:
+        from ._exposition import Known
+
+        (watchers, beside), plugins = await asyncio.gather(
+            self._ask_circusd(), self._host.ask(self.options.timeout)
+        )
+        return Known(watchers, {**beside, **plugins})
+
+    async def _ask_circusd(self) -> tuple[dict[str, Watcher] | None, Figures]:
+        """The watchers, None if it does not answer; and the plugins that it tells of, if any."""
+        from ._exposition import Watcher
 
         counted = set(self._counts)
         try:
@@ -131,21 +151,17 @@ class Prometheus(CircusPlugin):
             )
         except CallError as error:
             self.logger.debug("circusd does not answer: %s", error)
-            return Circusd(None, {})
+            return None, {}
         states, infos = _object(status.get("statuses")), _object(stats.get("infos"))
-        watchers, plugins = {}, {}
+        watchers = {}
         for name, state in states.items():
             counted.discard(in_events(name))
-            if name.startswith(PLUGIN):
-                for one in _object(infos.get(name)).values():
-                    if isinstance(one, dict) and "received" in one:  # it is one of the host's
-                        plugins[name.removeprefix(PLUGIN)] = one
-            elif self._is_meant(name):
+            if not name.startswith(PLUGIN) and self._is_meant(name):
                 counts = self._counts.get(in_events(name)) or WatcherCounts()
                 watchers[name] = Watcher(state, infos.get(name), counts)
         for gone in counted:  # before circusd was asked; its remove was missed
             self._counts.pop(gone, None)
-        return Circusd(watchers, plugins)
+        return watchers, plugins_in(infos)
 
 
 def _object(value: Any) -> dict[str, Any]:

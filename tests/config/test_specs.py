@@ -204,13 +204,17 @@ def test_sizes_and_levels_are_for_threads_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["password", "smtp_passwd", "API_TOKEN", "client-secret", "aws_key", "credentials"]
+    "name",
+    [
+        *("password", "smtp_passwd", "API_TOKEN", "client-secret", "aws_key", "credentials"),
+        *("notify", "alert.notify"),  # URLs of apprise
+    ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize("name", ["filename", "keys", "watcher", "user", "endpoint"])
+@pytest.mark.parametrize("name", ["filename", "keys", "watcher", "user", "endpoint", "notify_on"])
 def test_other_names_are_no_secrets(name: str) -> None:
     assert not is_secret(name)
 

@@ -104,7 +104,7 @@ def test_stats_have_the_processs_figures_and_the_plugins_counters(host: Steered)
     for key in (
         *("cpu", "mem", "mem_info1", "mem_info2", "age", "username", "cmdline", "wid", "started"),
         *("received", "handled", "errors", "calls", "conflicts", "restarts", "stalls", "lag"),
-        *("connected", "last_error", "state", "uptime"),
+        *("lag_sum", "lag_buckets", "connected", "last_error", "state", "uptime"),
     ):
         assert key in info, key
     named = host.ok("stats", name="plugin:cage")

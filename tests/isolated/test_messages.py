@@ -28,7 +28,7 @@ from circusplug._status import Counters
 
 ALL = (*ORDERS, *REPORTS, *ENTRIES)
 
-STATE = messages.State(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5, 7.5, True, False, "an error")
+STATE = messages.State(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5, 2.5, (1,) * 9, 7.5, True, False, "an error")
 SAID = [
     messages.Stop(1.5),
     messages.AskState(),
@@ -102,6 +102,9 @@ def assert_is_as_declared(message: Any) -> None:
             assert field.type == "Text" or "\n" not in value
         elif value is None:
             assert "None" in str(field.type)
+        elif isinstance(value, tuple):
+            assert field.type == "LagCounts"
+            assert [type(count) for count in value] == [int] * len(Counters().lag_counts)
         else:
             assert type(value).__name__ == field.type
             assert 0 <= value < 2**63
@@ -181,7 +184,13 @@ def test_the_first_message_gets_across_in_pieces_of_any_size() -> None:
         messages.receive_launch(receive)
 
 
+@pytest.mark.parametrize("counts", [[1] * 8, [1] * 10, [1] * 8 + [-1], [1] * 8 + [0.5], {}])
+def test_lags_are_one_count_for_each_length(counts: Any) -> None:
+    said = {**json.loads(encode(STATE)), "lag_counts": counts}
+    assert decode(json.dumps(said).encode(), REPORTS) is None
+
+
 def test_every_counter_that_a_process_keeps_is_told_to_its_host() -> None:
     hosts_own = {"restarts", "stalls"}
     counters = {field.name for field in dataclasses.fields(Counters)}
-    assert {*messages.COUNTED, "lag"} == counters - hosts_own
+    assert {*messages.COUNTED, "lag", "lag_sum", "lag_counts"} == counters - hosts_own

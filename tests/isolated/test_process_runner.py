@@ -28,7 +28,8 @@ def new_runner(told: list[Notice], counters: Counters | None = None) -> ProcessR
 
 def state(**figures: Any) -> messages.State:
     counters = dict.fromkeys(messages.COUNTED, 0)
-    rest = {"lag": 0.0, "busy_since": 0.0, "connected": True, "awaits_circusd": False}
+    lags = {"lag": 0.0, "lag_sum": 0.0, "lag_counts": Counters().lag_counts}
+    rest = {**lags, "busy_since": 0.0, "connected": True, "awaits_circusd": False}
     return messages.State(**{**counters, **rest, "last_error": None, **figures})
 
 
@@ -51,6 +52,19 @@ def test_nobody_waits_for_news_of_a_process_that_has_ended() -> None:
     assert not refreshed.is_set()
     runner.ended(0)
     assert refreshed.is_set()
+
+
+def test_the_lags_of_earlier_lives_are_kept() -> None:
+    before, life = Counters(), Counters()
+    for counters, lags in ((before, (0.002, 9.0)), (life, (0.002, 0.02))):
+        for seconds in lags:
+            counters.note_lag(seconds)
+    runner = new_runner([], before)
+    told = {key: getattr(life, key) for key in ("lag", "lag_sum", "lag_counts")}
+    for _ in range(2):  # the same again is no news
+        runner.heard(state(**told))
+        assert runner.counters.lag_counts == (0, 2, 0, 1, 0, 0, 0, 0, 1)
+        assert runner.counters.lag_sum == pytest.approx(9.024)
 
 
 def test_the_worst_lag_of_earlier_lives_is_kept() -> None:

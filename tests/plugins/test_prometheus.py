@@ -9,27 +9,22 @@ import socket
 import subprocess
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import debian
 import pytest
+import scrapes
 from bundled import Journal
-from circusd_real import RealCircusd
 from patience import PATIENCE
-from prometheus_client.parser import text_string_to_metric_families
 
-from circusplug import Arbiter, SpecError
+from circusplug import SpecError
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug.plugins import Prometheus
 from circusplug.plugins._http_server import Answer, HttpServer
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
-
-PROMTOOL = debian.find("promtool")
 
 
 @pytest.fixture
@@ -40,20 +35,11 @@ def scraper(run_plugin: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
 
 
 def get(running: RunningPlugin, **headers: str) -> tuple[bytes, Any]:
-    request = urllib.request.Request(running.plugin.url, headers=headers)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-        return response.read(), response.headers
+    return scrapes.get(running.plugin.url, **headers)
 
 
 def scrape(running: RunningPlugin) -> dict[str, float]:
-    """What there is, as ``name{label=value,…}``; empty labels are left out, as they count for."""
-    found = {}
-    for family in text_string_to_metric_families(get(running)[0].decode()):
-        for sample in family.samples:
-            labels = sorted(sample.labels.items(), reverse=True)  # "watcher" is the first then
-            joined = ",".join(f"{key}={value}" for key, value in labels if value)
-            found[f"{sample.name}{{{joined}}}"] = sample.value
-    return found
+    return scrapes.scrape(running.plugin.url)
 
 
 @contextlib.contextmanager
@@ -155,13 +141,17 @@ def test_only_the_watchers_asked_for_are_told_of(scraper: Run, fake_circusd: Fak
 def test_the_host_s_plugins_have_their_counters_where_circusd_s_door_tells_them(
     scraper: Run, fake_circusd: FakeCircusd
 ) -> None:
-    counters = {"connected": True, "received": 7, "lag": 0.25, "restarts": 2, "errors": "N/A"}
+    counters = {"connected": True, "received": 7, "restarts": 2, "errors": "N/A", "lag_sum": 0.5}
+    counters["lag_buckets"] = {"0.1": 3, "+Inf": 4}
     fake_circusd.reply("status", {"statuses": {"plugin:logger": "active"}})
     fake_circusd.reply("stats", {"infos": {"plugin:logger": {"12": counters}}})
     found = scrape(scraper())
     assert {key: value for key, value in found.items() if "plugin" in key} == {
         "circusplug_plugin_connected{plugin=logger}": 1,
-        "circusplug_plugin_longest_lag_seconds{plugin=logger}": 0.25,
+        "circusplug_plugin_lag_seconds_bucket{plugin=logger,le=0.1}": 3,
+        "circusplug_plugin_lag_seconds_bucket{plugin=logger,le=+Inf}": 4,
+        "circusplug_plugin_lag_seconds_count{plugin=logger}": 4,
+        "circusplug_plugin_lag_seconds_sum{plugin=logger}": 0.5,
         "circusplug_plugin_events_received_total{plugin=logger}": 7,
         "circusplug_plugin_restarts_total{plugin=logger}": 2,
     }
@@ -317,34 +307,3 @@ def test_without_the_package_the_rest_works_and_one_line_says_what_to_install() 
     assert done.stdout == (
         "Prometheus needs prometheus_client: pip install 'circusplug[metrics]'\n"
     )
-
-
-@pytest.mark.skipif(PROMTOOL is None, reason="no promtool here (Debian's package prometheus)")
-def test_promtool_finds_nothing_wrong_with_the_metrics_of_a_real_circusd(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("circusplug.plugins._prometheus._FRESH", 0.0)
-    watchers = {"My App": {"numprocesses": 2}, "crashing": {"cmd": 'sh -c "exit 3"'}}
-    plugin = {"use": Prometheus, "name": "metrics", "port": 0, "timeout": PATIENCE}
-    found: list[Any] = []
-
-    class Known(Prometheus):
-        def handle_init(self) -> None:
-            super().handle_init()
-            found.append(self)
-
-    with (
-        RealCircusd(watchers, max_retry=-1) as circusd,
-        Arbiter([{**plugin, "use": Known}], circusd.endpoint, circusd.pubsub_endpoint) as arbiter,
-    ):
-        arbiter.wait(lambda plugins: plugins["metrics"].counters.handled > 3, PATIENCE)
-        with urllib.request.urlopen(found[0].url, timeout=PATIENCE) as response:
-            text = response.read()
-    assert b'circus_watcher_processes{watcher="My App"} 2.0' in text
-    assert b'circus_watcher_deaths_total{exit_code="3",signal="",watcher="crashing"}' in text
-    assert b'circus_watcher_age_seconds{watcher="My App"}' in text
-    assert b'circus_watcher_resident_memory_bytes{watcher="My App"}' in text
-    done = subprocess.run(
-        [str(PROMTOOL), "check", "metrics"], input=text, capture_output=True, timeout=PATIENCE
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

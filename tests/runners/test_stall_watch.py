@@ -195,6 +195,19 @@ def test_the_lag_that_is_shown_is_the_longest() -> None:
     runner._note_lag(time.monotonic() - 100.0)
     runner._note_lag(time.monotonic())
     assert runner.counters.lag >= 100.0
+    assert runner.counters.lag_sum >= 100.0
+    assert (sum(runner.counters.lag_counts), runner.counters.lag_counts[-1]) == (2, 1)
+
+
+def test_lags_are_counted_by_length_as_prometheus_counts() -> None:
+    counters = Counters()
+    for seconds in (0.0, 0.001, 0.002, 0.5, 5.0, 5.1):
+        counters.note_lag(seconds)
+    assert counters.lag_counts == (2, 1, 0, 0, 0, 1, 0, 1, 1)
+    assert list(counters.lag_buckets.items()) == [
+        *(("0.001", 2), ("0.005", 3), ("0.01", 3), ("0.05", 3), ("0.1", 3), ("0.5", 4)),
+        *(("1.0", 4), ("5.0", 5), ("+Inf", 6)),
+    ]
 
 
 def test_a_runner_that_is_gone_is_forgotten() -> None:
