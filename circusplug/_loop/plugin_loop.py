@@ -44,6 +44,8 @@ class PluginLoop(asyncio.SelectorEventLoop):
     settling = False
     #: How many blocks of `outside` are under way.
     outside_now = 0
+    #: Whether events come from a recording.
+    replaying = False
 
     def __init__(self, selector: PollerSelector | None = None) -> None:
         self.selector = selector or PollerSelector()

@@ -342,7 +342,7 @@ class CircusPlugin:
     @property
     def replaying(self) -> bool:
         """Whether a recording is replayed: then nobody but the log is to be told of anything."""
-        return self._circusplug_worker.replaying
+        return self._circusplug_worker.loop.replaying
 
     def periodic(self, callback: Callable[[], object], seconds: float) -> Periodic:
         """Call back every `seconds` on the plugin's loop; returns it started, stop with `stop()`.

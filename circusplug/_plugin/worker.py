@@ -52,8 +52,6 @@ class Worker:
     loop_class: type[PluginLoop] = PluginLoop
     client_class = Client
     receiver_class = Receiver
-    #: Whether events come from a recording.
-    replaying = False
 
     def __init__(
         self,

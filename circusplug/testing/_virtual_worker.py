@@ -253,7 +253,7 @@ class VirtualWorker(Worker):
         pilot = self._pilot = self.client.pilot = Pilot(self, clock, server)
         self.loop.live_by(clock, pilot, lambda: clock.leave(pilot))
         clock.join(pilot)
-        self.replaying = server.replays
+        self.loop.replaying = server.replays
 
     @property
     def receiver(self) -> VirtualReceiver:
