@@ -37,6 +37,7 @@ class Core:
     Attributes:
         epoch: The time of day at which a virtual clock starts, in seconds since 1970.
         on_error: Takes what a plugin raises that `run_plugin` runs, on the plugin's thread.
+        on_command: Takes each command before it is carried out, on the serving thread.
     """
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
@@ -44,6 +45,7 @@ class Core:
         self.clock: VirtualClock | None = None
         self.epoch = EPOCH
         self.on_error: Callable[[BaseException], object] = lambda _: None
+        self.on_command: Callable[[Command], object] = lambda _: None
         self.server = FakeServer(self._on_request, self.notify, sndhwm)
         self.fleet = Fleet(self._emit, self._global_options, self.now)
         self.script = Script()
@@ -152,6 +154,7 @@ class Core:
         with self.changed:
             self.commands.append(command)
             self.changed.notify_all()
+        self.on_command(command)
         reply = self._reply_to(command, properties)
         if request.wants_reply:
             delivery = Delivery({"time": self.now(), "id": command.id, **reply}, send_back)

@@ -27,7 +27,6 @@ class RecordedCircusd(Script):
 
     Args:
         elapsed: Tells the moment, as that of a record.
-        on_order: Takes each command that would have changed something.
 
     Attributes:
         coming: The records that may lie in the future, in their order.
@@ -35,13 +34,12 @@ class RecordedCircusd(Script):
 
     can_quit = False
 
-    def __init__(self, elapsed: Callable[[], float], on_order: Callable[[Command], object]) -> None:
+    def __init__(self, elapsed: Callable[[], float]) -> None:
         super().__init__()
         self.coming: deque[Record] = deque()
         self.global_options: Mapping[str, Any] = {}
         self._dstats: Mapping[str, Any] = {}
         self._elapsed = elapsed
-        self._on_order = on_order
         told: Handler[Fleet] = (lambda _fleet, _properties: {"info": dict(self._dstats)}, ())
         orders: dict[str, Handler[Fleet]] = {
             name: (_accept, required) for name, (_, required) in ORDERS.items()
@@ -52,8 +50,6 @@ class RecordedCircusd(Script):
     def answer(self, fleet: Fleet, command: Command, properties: Any) -> Reply:
         """See `Script`."""
         self.catch_up(fleet)
-        if command.command.lower() not in QUERIES:
-            self._on_order(command)
         outcome = answer(self._handlers, fleet, command.command, properties)
         assert isinstance(outcome, dict)
         return outcome

@@ -1,39 +1,31 @@
 # Runs a plugin against a recording, by a virtual clock, and tells what it would have done.
 #
-# Owner: the thread that calls `replay`, which also moves the clock. What the plugin does is noted
-# on its thread, and on the fake circusd's while that one waits, under a lock.
+# Owner: the thread that calls `replay`, which also moves the clock.
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from circusplug._config.declared import declared_by
-from circusplug._errors import describe
 
 from ._clock_readers import ClockReaders
-from ._core import Core
 from ._fake import FakeCircusd
+from ._notes import Notes
 from ._recorded_circusd import RecordedCircusd
 from ._recording import Back, Event, Figures, Record, Recording
-from ._replayed import KINDS, Deed, Replayed, command_deed
+from ._replayed import Deed, Replayed
 from ._run import RunningPlugin, run_plugin
-from ._script import Command
 
 #: So many records are read and published at a time.
 _BATCH = 500
 #: How often the clock goes on where a replay keeps the time, in real seconds.
 _TICK = 0.05
-#: What is of no plugin begins so.
-_OURS = ("circusplug._", "asyncio")
 _OUTSIDE = (
     "the plugin waits for what is no circusd's (a page, a server, a program); a recording does not "
     "hold that, so it is looked at as it is today"
@@ -78,11 +70,11 @@ def replay(
     result = Replayed()
     with Recording(path, result.warnings.append) as recording, FakeCircusd() as circusd:
         core = circusd._core
-        notes = _Notes(core, on_deed or result.deeds.append)
-        core.script = recorded = RecordedCircusd(lambda: _elapsed(core), notes.take_command)
+        notes = Notes(core, on_deed or result.deeds.append)
+        core.script = recorded = RecordedCircusd(lambda: notes.elapsed)
         core.fleet.global_options = lambda: recorded.global_options
         core.check_delay, core.epoch = recording.check_delay, recording.started
-        core.on_error = notes.take_error
+        core.on_error, core.on_command = notes.take_error, notes.take_command
         core.server.replays = True
         feed = _Feed(circusd, recorded, iter(recording))
         with contextlib.ExitStack() as stack:
@@ -108,10 +100,6 @@ def replay(
         if core.server.went_outside:
             result.warnings.append(_OUTSIDE)
     return result
-
-
-def _elapsed(core: Core) -> float:
-    return core.clock.now if core.clock is not None else 0.0
 
 
 class _Feed:
@@ -144,7 +132,7 @@ class _Feed:
             if isinstance(record, Figures):
                 break
 
-    def play(self, running: RunningPlugin, speed: float, notes: _Notes) -> None:
+    def play(self, running: RunningPlugin, speed: float, notes: Notes) -> None:
         """Bring it all, unless the plugin ends before."""
         begun, size = time.monotonic(), _BATCH if speed == math.inf else 1
         while batch := [*self._ahead, *islice(self._records, size - len(self._ahead))]:
@@ -183,7 +171,7 @@ class _Feed:
             self._server.publish(event.topic, event.payload)
 
     def _keep_time(
-        self, running: RunningPlugin, at: float, begun: float, speed: float, notes: _Notes
+        self, running: RunningPlugin, at: float, begun: float, speed: float, notes: Notes
     ) -> None:
         """Go on to a moment as fast as time does, or so many times faster."""
         while (now := running.elapsed) < at:
@@ -202,76 +190,3 @@ def _until_back(records: list[Record]) -> Iterator[list[Record]]:
             part = []
         part.append(record)
     yield part
-
-
-class _Notes(logging.Handler):
-    """Notes what a plugin does.
-
-    Args:
-        core: The fake circusd's, which has the clock.
-        on_deed: Takes each deed, in order.
-    """
-
-    def __init__(self, core: Core, on_deed: Callable[[Deed], object]) -> None:
-        super().__init__()
-        self._core = core
-        self._on_deed = on_deed
-        self._noted: list[Deed] = []
-        self._guard = threading.Lock()
-
-    @contextlib.contextmanager
-    def listening(self, name: str) -> Iterator[None]:
-        """Hear what the plugin of that name logs; nobody else does."""
-        logger = logging.getLogger(f"circusplug.plugin.{name}")
-        before = logger.propagate, logger.level
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self)
-        try:
-            yield
-        finally:
-            logger.removeHandler(self)
-            logger.propagate = before[0]
-            logger.setLevel(before[1])
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note a line of the log; what was raised is noted by `take_error`."""
-        if record.exc_info is None:
-            kind = "alert" if hasattr(record, "alert") else "log"
-            self.add(kind, record.getMessage(), level=record.levelname.lower())
-
-    def take_command(self, command: Command) -> None:
-        """Note a command."""
-        self._append(
-            command_deed(_elapsed(self._core), command.command, command.properties, command.cast)
-        )
-
-    def take_error(self, error: BaseException) -> None:
-        """Note an exception, and where in the plugin it was raised."""
-        place = ""
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if not str(frame.f_globals.get("__name__")).startswith(_OURS):
-                code = frame.f_code
-                place = f"{code.co_filename}:{line}, in {code.co_name}"
-        self.add("error", describe(error), where=place)
-
-    def take_reading(self, text: str) -> None:
-        """Note that the real clock was read."""
-        self.add("clock", text)
-
-    def add(self, kind: Any, text: str, **facts: Any) -> None:
-        """Note something."""
-        self._append(Deed(_elapsed(self._core), kind, text, facts))
-
-    def _append(self, deed: Deed) -> None:
-        with self._guard:
-            self._noted.append(deed)
-
-    def flush(self) -> None:
-        """Hand on what was noted, in an order that does not hang on which thread was first."""
-        with self._guard:
-            noted, self._noted = self._noted, []
-        with self._core.changed:
-            self._core.commands.clear()
-        for deed in sorted(noted, key=lambda deed: (deed.at, KINDS.index(deed.kind))):
-            self._on_deed(deed)

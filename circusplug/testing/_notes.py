@@ -1,0 +1,101 @@
+# Notes what a plugin does that lives by a virtual clock: its commands, its log, what it raises.
+#
+# Owner: anybody notes, under a lock; the thread that moves the clock hands on.
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from circusplug._errors import describe
+
+from ._core import Core
+from ._queries import QUERIES
+from ._replayed import KINDS, Deed, command_deed
+from ._script import Command
+
+#: What is of no plugin begins so.
+_OURS = ("circusplug._", "asyncio")
+
+
+class Notes(logging.Handler):
+    """Notes what a plugin does.
+
+    Args:
+        core: The fake circusd's, which has the clock.
+        on_deed: Takes each deed, in order.
+    """
+
+    def __init__(self, core: Core, on_deed: Callable[[Deed], object]) -> None:
+        super().__init__()
+        self._core = core
+        self._on_deed = on_deed
+        self._noted: list[Deed] = []
+        self._guard = threading.Lock()
+
+    @property
+    def elapsed(self) -> float:
+        """The moment, in seconds since the start."""
+        return self._core.clock.now if self._core.clock is not None else 0.0
+
+    @contextlib.contextmanager
+    def listening(self, name: str) -> Iterator[None]:
+        """Hear what the plugin of that name logs; nobody else does."""
+        logger = logging.getLogger(f"circusplug.plugin.{name}")
+        before = logger.propagate, logger.level
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.propagate = before[0]
+            logger.setLevel(before[1])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a line of the log; what was raised is noted by `take_error`."""
+        if record.exc_info is None:
+            kind = "alert" if hasattr(record, "alert") else "log"
+            self.add(kind, record.getMessage(), level=record.levelname.lower())
+
+    def take_command(self, command: Command) -> None:
+        """Note a command, unless it only asks."""
+        if command.command.lower() not in QUERIES:
+            self._append(
+                command_deed(self.elapsed, command.command, command.properties, command.cast)
+            )
+
+    def take_error(self, error: BaseException) -> None:
+        """Note an exception, and where in the plugin it was raised."""
+        place = ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if not str(frame.f_globals.get("__name__")).startswith(_OURS):
+                code = frame.f_code
+                place = f"{code.co_filename}:{line}, in {code.co_name}"
+        self.add("error", describe(error), where=place)
+
+    def take_reading(self, text: str) -> None:
+        """Note that the real clock was read."""
+        self.add("clock", text)
+
+    def add(self, kind: Any, text: str, **facts: Any) -> None:
+        """Note something."""
+        self._append(Deed(self.elapsed, kind, text, facts))
+
+    def _append(self, deed: Deed) -> None:
+        with self._guard:
+            self._noted.append(deed)
+
+    def flush(self) -> None:
+        """Hand on what was noted, in an order that does not hang on which thread was first."""
+        with self._guard:
+            noted, self._noted = self._noted, []
+        with self._core.changed:
+            self._core.commands.clear()
+        for deed in sorted(noted, key=lambda deed: (deed.at, KINDS.index(deed.kind))):
+            self._on_deed(deed)
