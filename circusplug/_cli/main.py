@@ -19,7 +19,7 @@ from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import pid_file, record, replay, steer, systemd_unit
+from . import dev, pid_file, record, replay, steer, systemd_unit
 from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
@@ -99,14 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pid_file.add_option(command)
     recording = _add(commands, "record", record.HELP, record.DESCRIPTION)
     record.add_options(recording)
-    replay.add_options(
-        commands.add_parser(
-            "replay",
-            help=replay.HELP,
-            description=replay.DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+    for module, name in ((replay, "replay"), (dev, "dev")):
+        module.add_options(
+            commands.add_parser(
+                name,
+                help=module.HELP,
+                description=module.DESCRIPTION,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
         )
-    )
     for command in (run, recording):
         command.add_argument(
             "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
@@ -185,6 +186,8 @@ def _dispatch(given: argparse.Namespace) -> int:
         return record.record(given)
     if given.command == "replay":
         return replay.replay(given)
+    if given.command == "dev":
+        return dev.dev(given)
     if given.command == "new":
         from . import new
 

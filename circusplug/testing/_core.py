@@ -56,6 +56,10 @@ class Core:
         """The time of day, in seconds since the epoch."""
         return time.time() if self.clock is None else self.clock.wall_time()
 
+    def elapsed(self) -> float:
+        """What the virtual clock says, in seconds since it was made; 0 if there is none."""
+        return self.clock.now if self.clock is not None else 0.0
+
     def use_clock(self, clock: VirtualClock | None) -> None:
         """Live by a virtual clock, as if everything had just begun; None: by the real one."""
         self.clock = clock

@@ -1,6 +1,6 @@
-# Notes what a plugin does that lives by a virtual clock: its commands, its log, what it raises.
+# Notes what a plugin does, for people: its events, its commands, its log, what it raises.
 #
-# Owner: anybody notes, under a lock; the thread that moves the clock hands on.
+# Owner: anybody notes, under a lock; the thread that made it hands on.
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 from circusplug._errors import describe
 
-from ._core import Core
 from ._queries import QUERIES
 from ._replayed import KINDS, Deed, command_deed
 from ._script import Command
@@ -26,21 +25,16 @@ class Notes(logging.Handler):
     """Notes what a plugin does.
 
     Args:
-        core: The fake circusd's, which has the clock.
+        elapsed: Tells the moment, in seconds since the start.
         on_deed: Takes each deed, in order.
     """
 
-    def __init__(self, core: Core, on_deed: Callable[[Deed], object]) -> None:
+    def __init__(self, elapsed: Callable[[], float], on_deed: Callable[[Deed], object]) -> None:
         super().__init__()
-        self._core = core
+        self._elapsed = elapsed
         self._on_deed = on_deed
         self._noted: list[Deed] = []
         self._guard = threading.Lock()
-
-    @property
-    def elapsed(self) -> float:
-        """The moment, in seconds since the start."""
-        return self._core.clock.now if self._core.clock is not None else 0.0
 
     @contextlib.contextmanager
     def listening(self, name: str) -> Iterator[None]:
@@ -66,18 +60,25 @@ class Notes(logging.Handler):
     def take_command(self, command: Command) -> None:
         """Note a command, unless it only asks."""
         if command.command.lower() not in QUERIES:
-            self._append(
-                command_deed(self.elapsed, command.command, command.properties, command.cast)
-            )
+            at = self._elapsed()
+            self._append(command_deed(at, command.command, command.properties, command.cast))
 
     def take_error(self, error: BaseException) -> None:
         """Note an exception, and where in the plugin it was raised."""
-        place = ""
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if not str(frame.f_globals.get("__name__")).startswith(_OURS):
-                code = frame.f_code
-                place = f"{code.co_filename}:{line}, in {code.co_name}"
-        self.add("error", describe(error), where=place)
+        place, since = "", None
+        trace = error.__traceback__
+        while trace is not None:
+            if not str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+                code = trace.tb_frame.f_code
+                place = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
+                since = since or trace
+            trace = trace.tb_next
+        lines = traceback.format_exception(type(error), error, since or error.__traceback__)
+        self.add("error", describe(error), where=place, traceback="".join(lines))
+
+    def take_event(self, topic: bytes, payload: bytes) -> None:
+        """Note an event."""
+        self.add("event", f"{topic.decode(errors='replace')} {payload.decode(errors='replace')}")
 
     def take_reading(self, text: str) -> None:
         """Note that the real clock was read."""
@@ -85,7 +86,7 @@ class Notes(logging.Handler):
 
     def add(self, kind: Any, text: str, **facts: Any) -> None:
         """Note something."""
-        self._append(Deed(self.elapsed, kind, text, facts))
+        self._append(Deed(self._elapsed(), kind, text, facts))
 
     def _append(self, deed: Deed) -> None:
         with self._guard:
@@ -95,7 +96,5 @@ class Notes(logging.Handler):
         """Hand on what was noted, in an order that does not hang on which thread was first."""
         with self._guard:
             noted, self._noted = self._noted, []
-        with self._core.changed:
-            self._core.commands.clear()
         for deed in sorted(noted, key=lambda deed: (deed.at, KINDS.index(deed.kind))):
             self._on_deed(deed)

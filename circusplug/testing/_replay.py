@@ -70,8 +70,8 @@ def replay(
     result = Replayed()
     with Recording(path, result.warnings.append) as recording, FakeCircusd() as circusd:
         core = circusd._core
-        notes = Notes(core, on_deed or result.deeds.append)
-        core.script = recorded = RecordedCircusd(lambda: notes.elapsed)
+        notes = Notes(core.elapsed, on_deed or result.deeds.append)
+        core.script = recorded = RecordedCircusd(core.elapsed)
         core.fleet.global_options = lambda: recorded.global_options
         core.check_delay, core.epoch = recording.check_delay, recording.started
         core.on_error, core.on_command = notes.take_error, notes.take_command
@@ -144,6 +144,7 @@ class _Feed:
                     self._keep_time(running, part[0].at, begun, speed, notes)
                     self._bring(running, part)
             notes.flush()
+            self._circusd.clear()
             status = running.status
             if status.state != "running":
                 why = status.last_error or "it has ended"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from circusplug._errors import describe_command, masked
 
 #: In this order, if things are done at one moment.
-KINDS = ("command", "alert", "error", "clock", "log")
+KINDS = ("event", "command", "alert", "error", "clock", "log")
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class Deed:
     Attributes:
         at: When, in seconds since the start of the recording.
         kind: ``command``, ``alert`` (what `Alert` would have told), ``error`` (an exception, or
-            its failure), ``clock`` (it has read the real clock, see `replay`) or ``log``.
+            its failure), ``clock`` (it has read the real clock, see `replay`) or ``log``;
+            ``event`` in `circusplug dev` only.
         text: The same in words.
-        facts: What there is more: a command's name and properties, a log line's level.
+        facts: What there is more: a command's name and properties, a log line's level, where an
+            exception was raised and its traceback.
     """
 
     at: float
-    kind: Literal["command", "alert", "error", "clock", "log"]
+    kind: Literal["event", "command", "alert", "error", "clock", "log"]
     text: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 

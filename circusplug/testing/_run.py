@@ -249,41 +249,55 @@ def run_plugin(
         ValueError: There is no such *clock*.
         AssertionError: The plugin takes too long to start.
     """
+    if clock not in ("real", "virtual"):
+        raise ValueError(f"clock={clock!r}: it can be 'real' or 'virtual'")
     with contextlib.ExitStack() as stack:
         if circusd is None:
             circusd = stack.enter_context(FakeCircusd())
         spec = PluginSpec.from_options({"use": plugin_class, "host.restart": "never", **config})
         if spec.isolate:
             raise HostError(f"{spec.name}: a test runs a plugin on a thread; leave out 'isolate'")
-        virtual = _virtual_clock(stack, circusd, clock)
+        virtual = None if clock == "real" else VirtualClock(circusd._core.epoch)
         if virtual is not None:
             stack.enter_context(circus_lives_by(virtual, plugin_class))
-        running = RunningPlugin(circusd, spec, raise_errors, virtual)
+        yield stack.enter_context(run_spec(spec, circusd, raise_errors, start_timeout, virtual))
+
+
+@contextlib.contextmanager
+def run_spec(
+    spec: PluginSpec,
+    circusd: FakeCircusd,
+    raise_errors: bool,
+    start_timeout: float,
+    clock: VirtualClock | None,
+) -> Iterator[RunningPlugin]:
+    """Run what a specification says; see `run_plugin`."""
+    with contextlib.ExitStack() as stack:
+        if clock is not None:
+            stack.enter_context(_lives_by(circusd, clock))
+        running = RunningPlugin(circusd, spec, raise_errors, clock)
         subscriptions = circusd.subscribers
         stack.push(lambda _type, error, _trace: _finish(running, error))
         running.arbiter.__enter__()
         running._wait_running(start_timeout)
         if running.status.state == "running":
             circusd.wait_subscribed(subscriptions + _topics_of(running.plugin), start_timeout)
-        if virtual is not None:
-            virtual.settle()
+        if clock is not None:
+            clock.settle()
         yield running
 
 
-def _virtual_clock(
-    stack: contextlib.ExitStack, circusd: FakeCircusd, clock: str
-) -> VirtualClock | None:
-    """Make the clock, and let circusd live by it until the end of *stack*."""
-    if clock not in ("real", "virtual"):
-        raise ValueError(f"clock={clock!r}: it can be 'real' or 'virtual'")
-    if clock == "real":
-        return None
+@contextlib.contextmanager
+def _lives_by(circusd: FakeCircusd, clock: VirtualClock) -> Iterator[None]:
+    """Meanwhile, let circusd live by the clock."""
     core = circusd._core
     if core.clock is not None:
         raise HostError("a FakeCircusd has one plugin with a virtual clock; give this another one")
-    core.use_clock(made := VirtualClock(core.epoch))
-    stack.callback(core.use_clock, None)
-    return made
+    core.use_clock(clock)
+    try:
+        yield
+    finally:
+        core.use_clock(None)
 
 
 def _finish(running: RunningPlugin, error: BaseException | None) -> None:

@@ -41,6 +41,7 @@ class FakeServer(Server):
         moments: When the messages are to be handled that were published and not read yet, by the
             virtual clock; empty: at once.
         replays: Whether what is published is a recording.
+        on_publish: Takes each event before it is published, on the serving thread.
         went_outside: Whether a plugin in virtual time has waited for what is no circusd's.
     """
 
@@ -60,6 +61,7 @@ class FakeServer(Server):
         self.matching = self.lives = 0
         self.moments: deque[float] = deque()
         self.replays = self.went_outside = False
+        self.on_publish: Callable[[bytes, bytes], object] = lambda _topic, _payload: None
 
     def is_subscribed(self) -> bool:
         """Whether `topics` are subscribed to; from any thread."""
@@ -68,6 +70,8 @@ class FakeServer(Server):
     def publish(self, *frames: bytes) -> None:
         """See `Server`."""
         self.note_published(frames[0] if frames else b"")
+        if len(frames) == 2:
+            self.on_publish(*frames)
         super().publish(*frames)
 
     def note_published(self, topic: bytes, count: int = 1) -> None:

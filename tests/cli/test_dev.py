@@ -1,0 +1,304 @@
+# `circusplug dev`: what a plugin does is shown, and its code is loaded anew when it is saved.
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from circusd_real import RealCircusd
+from command import COMMAND
+from patience import PATIENCE
+
+from circusplug._cli.dev_keys import Keys, typed_keys
+from circusplug._cli.main import main
+
+MINE = """\
+from circusplug import CircusPlugin
+
+
+class Mine(CircusPlugin):
+    name = "mine"
+
+    def handle_init(self):
+        self.count = 0
+
+    def get_state(self):
+        return self.count
+
+    def set_state(self, count):
+        self.count = count
+
+    def handle_recv(self, data):
+        event = self.parse_event(data)
+        if event.action == "bad":
+            raise ValueError("bad")
+        if event.action == "reap":
+            self.count += 1
+            self.logger.info("old %d", self.count)
+            self.loop.call_later(30, self.cast, "start", name=event.watcher)
+"""
+INI = """\
+[watcher:front]
+cmd = sleep 1000
+numprocesses = 3
+[plugin:mine]
+use = mine.Mine
+"""
+
+
+class Session:
+    """A running `circusplug dev`, told what to do by lines."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "dev", *arguments],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+        )
+
+    def type(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+
+    def save(self, path: Path, content: str, text: str) -> str:
+        """Save a file, again and again as it may not be watched yet, until a text has come."""
+        over = threading.Event()
+
+        def save() -> None:
+            path.write_text(content)
+            while not over.wait(0.2):
+                path.write_text(content)
+
+        thread = threading.Thread(target=save)
+        thread.start()
+        try:
+            return self.wait(text)
+        finally:
+            over.set()
+            thread.join()
+
+    def wait(self, text: str) -> str:
+        """Wait for a line with a text; returns it."""
+        assert self.process.stdout is not None
+        read = []
+        for line in self.process.stdout:
+            read.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"{text!r} did not come, but {read}")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "circus.ini").write_text(INI)
+    return tmp_path
+
+
+@pytest.fixture
+def dev(directory: Path) -> Iterator[Callable[..., Session]]:
+    sessions: list[Session] = []
+
+    def start(*arguments: str) -> Session:
+        sessions.append(Session(directory, *arguments))
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        session.process.send_signal(signal.SIGTERM)
+        out, _ = session.process.communicate(timeout=PATIENCE)
+        assert session.process.returncode == 0, out
+
+
+def test_a_saved_plugin_is_loaded_anew_with_its_state(
+    dev: Callable[..., Session], directory: Path
+) -> None:
+    pytest.importorskip("watchfiles")
+    session = dev("mine.Mine")
+    session.wait("mine is running")
+    session.type("e web reap exit_code=1")
+    assert '"exit_code": 1' in session.wait("event   watcher.web.reap")
+    session.wait("log     old 1")
+    mine = directory / "mine.py"
+    session.save(mine, MINE.replace("old", "new"), "loaded anew: mine is running")
+    session.type("e web reap")
+    session.wait("log     new 2")
+    session.save(mine, "def", "not loaded, the old life goes on: ")
+    session.type("e web reap")
+    session.wait("log     new 3")
+    session.type("e web bad")
+    session.wait("error   ValueError: bad")
+    traceback = [session.wait("") for _ in range(2)]
+    assert traceback[0].strip() == "Traceback (most recent call last):"
+    assert "mine.py" in traceback[1]
+
+
+def test_a_saved_file_changes_the_options(dev: Callable[..., Session], directory: Path) -> None:
+    pytest.importorskip("watchfiles")
+    session = dev("circus.ini")
+    session.wait("mine is running")
+    ini = directory / "circus.ini"
+    session.save(ini, INI + "host.on_error = stop\n", "loaded anew: mine is running")
+    session.type("e front bad")
+    session.wait("error   ValueError: bad")
+    assert "host.on_error" in session.save(ini, INI + "host.on_error = dance\n", "not loaded")
+
+
+def test_a_given_circusd(dev: Callable[..., Session]) -> None:
+    with RealCircusd({"idle": {}}) as circusd:
+        session = dev(
+            "mine.Mine", "--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint
+        )
+        session.wait("mine is running")
+        circusd.call("set", name="idle", options={"max_retry": 4})
+        session.wait("event   watcher.idle.updated")
+        session.type("e idle reap")
+        session.wait("a circusd that was given does what it does")
+
+
+def typed(text: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a text be what is read from standard input."""
+    read, write = os.pipe()
+    os.write(write, text.encode())
+    os.close(write)
+    with os.fdopen(read) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield
+
+
+@pytest.fixture
+def here(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.chdir(directory)
+    monkeypatch.syspath_prepend(str(directory))
+    return directory
+
+
+@pytest.fixture
+def play(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """Run it in this process with what is typed; returns what it prints."""
+
+    def run(text: str, *arguments: str) -> list[str]:
+        for _ in typed(text + "\nq\n", monkeypatch):
+            assert main(["dev", *arguments]) == 0
+        return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_time_passes_at_a_key_and_commands_are_shown(play: Callable[..., list[str]]) -> None:
+    out = play("e web reap\na 40", "mine.Mine")
+    (command,) = (line for line in out if "command" in line)
+    assert command.endswith("command start name='web' (cast)")
+    assert out.index(command) < out.index("40 s have passed")
+
+
+def test_the_wire_can_fail(play: Callable[..., list[str]]) -> None:
+    out = play("f\nf\nx\nx", "mine.Mine")
+    told = [line for line in out if "repl" in line or line.startswith("circusd is")]
+    assert told[1:] == [
+        "all replies are lost from now on",
+        "replies arrive again",
+        "circusd is dead",
+        "circusd is back",
+    ]
+
+
+def test_what_is_no_key_and_what_is_no_event(play: Callable[..., list[str]]) -> None:
+    out = play("?\ne web\na x\nA -1\n\ne web reap x\nr", "mine.Mine")
+    assert "'web' is no WATCHER ACTION [KEY=VALUE ...]" in out
+    assert "'web reap x' is no WATCHER ACTION [KEY=VALUE ...]" in out
+    assert "could not convert string to float: 'x'" in out
+    assert "the clock only goes forward, not by -1.0 s" in out
+    assert "loaded anew: mine is running" in out
+    assert sum(line.startswith("keys:") for line in out) == 2
+
+
+def test_watchers_live_by_a_script(play: Callable[..., list[str]], here: Path) -> None:
+    (here / "fleet.txt").write_text("api has 1 process\napi crashes with 3 every 10 s\n")
+    out = play("a 15", "mine.Mine", "--fleet", "fleet.txt")
+    assert any("watcher.api.reap" in line and '"exit_code": 3' in line for line in out)
+    out = play("a 25", "circus.ini")
+    assert any("watcher.front.reap" in line for line in out)
+
+
+def test_options_are_the_plugin_s(play: Callable[..., list[str]], here: Path) -> None:
+    (here / "mine.py").write_text(MINE.replace('"old %d", self.count', '"%s", self.config["x"]'))
+    assert play("e web reap", "mine.Mine", "--option", "x=12")[-1].endswith("log     12")
+
+
+def test_files_are_not_watched_without_the_package(
+    play: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    out = play("", "mine.Mine")
+    assert "files are not watched, type r: pip install 'circusplug[watch]' for that" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.Mine"], "none"),
+        (["none.ini"], "none.ini"),
+        (["mine.Mine", "--option", "x"], "'x' is not KEY=VALUE"),
+        (["mine.Mine", "--plugin", "x"], "--plugin is for a file"),
+        (["circus.ini", "--plugin", "x"], "has the plugins mine; give --plugin NAME"),
+        (["mine.Mine", "--endpoint", "tcp://127.0.0.1:1"], "give --endpoint and --pubsub"),
+        (["mine.Mine", "--fleet", "nofile"], "nofile"),
+        (["circusplug.plugins.Flapping", "--option", "x=1"], "no option 'x'"),
+        (["mine.Mine", "--option", "isolate=yes"], "'isolate'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    here: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dev", *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("circusplug: ")
+    assert says in line
+
+
+def test_a_file_without_a_plugin(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "empty.ini").write_text("[circus]\n")
+    assert main(["dev", "empty.ini"]) == 1
+    assert "no [plugin:NAME] section that is active" in capsys.readouterr().err
+
+
+def test_a_terminal_gives_single_keys_and_asks_for_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as keyboard, os.fdopen(theirs) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        before = _modes(theirs)
+        with typed_keys() as keys:
+            keyboard.write(b"fx")
+            got = _read(keys, 2)
+            keyboard.write(b"web reap\n")
+            assert (got, keys.ask("> ")) == (["f", "x"], "web reap")
+            assert _modes(theirs) != before
+        assert _modes(theirs) == before
+
+
+def _modes(fd: int) -> object:
+    import termios
+
+    return termios.tcgetattr(fd)[3]
+
+
+def _read(keys: Keys, count: int) -> list[str]:
+    got: list[str] = []
+    while len(got) < count:
+        got += keys.read(PATIENCE)
+    return got
