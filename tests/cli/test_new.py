@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from circusd_real import RealCircusd
 from command import run
 
 PYTHON = [sys.executable, "-m"]
+PAGE = Path(__file__).parents[2] / "circusplug" / "docs" / "testing.md"
 
 
 @pytest.fixture
@@ -30,8 +34,7 @@ def install(project: Path, target: Path) -> None:
     subprocess.run([*pip, "--target", target, project], check=True, capture_output=True)
 
 
-def test_its_test_passes_and_it_is_typed_and_tidy(project: Path) -> None:
-    subprocess.run([*PYTHON, "pytest", "-q", "-p", "no:cacheprovider"], cwd=project, check=True)
+def test_it_is_typed_and_tidy(project: Path) -> None:
     for tool in ("mypy", "ruff"):
         pytest.importorskip(tool, reason=f"{tool} is not installed; scripts/check has it")
     subprocess.run([*PYTHON, "mypy", "--strict", "."], cwd=project, check=True)
@@ -97,3 +100,38 @@ def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
     done = run(tmp_path, "new", "probe", "file/probe")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("circusplug: new: file")
+
+
+def test_each_command_of_the_way_from_nothing_to_a_release(tmp_path: Path) -> None:
+    section = PAGE.read_text().partition("## From nothing to a release")[2].partition("\n## ")[0]
+    commands = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", section, re.MULTILINE)]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    where = tmp_path
+    done = []
+    with RealCircusd({"dies": {"cmd": "sleep 0.1"}}) as circusd:
+        for program, *arguments in commands:
+            done.append(arguments[0] if program == "circusplug" else program)
+            if program == "cd":
+                where = where / arguments[0]
+                ini = where / "circus.ini"
+                text = ini.read_text().replace("tcp://127.0.0.1:5555", circusd.endpoint)
+                ini.write_text(text.replace("tcp://127.0.0.1:5556", circusd.pubsub_endpoint))
+            elif arguments[:2] == ["install", "-e"]:
+                install(where, tmp_path / "site")
+            elif program == "circusplug":
+                given = ["0.5" if one == "1h" else one for one in arguments]
+                told = run(where, *given, env=env, stdin=None, input="q\n")
+                assert told.returncode == 0, told.stderr
+            else:
+                more = ["--no-build-isolation", "--no-index"] if program == "pip" else []
+                subprocess.run(
+                    [*PYTHON, program, *arguments, *more],
+                    cwd=where,
+                    env=env,
+                    check=True,
+                    capture_output=True,
+                )
+    assert done == [
+        "new", "cd", "pip", "pytest", "dev", "check", "record", "replay", "pip",
+    ]  # fmt: skip
+    assert list(where.glob("my_probe-*.whl"))

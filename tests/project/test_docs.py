@@ -120,8 +120,9 @@ def test_the_sections_on_the_pages_have_no_problem(name: str, folder: Path) -> N
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_the_tests_of_the_page_on_testing_pass(folder: Path) -> None:
-    names = [name for _, name, _ in FILE.findall(page("testing")) if name.startswith("test_")]
+def test_the_tests_on_the_pages_pass(folder: Path) -> None:
+    text = page("testing") + page("recordings")
+    names = [name for _, name, _ in FILE.findall(text) if name.startswith("test_")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names],
         cwd=folder,
