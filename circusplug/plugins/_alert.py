@@ -69,7 +69,8 @@ class Alert(CircusPlugin):
     def handle_init(self) -> None:
         options = self.options
         self._outboxes = [
-            Outbox(one, options, self.loop, self.logger) for one in receivers(options)
+            Outbox(one, options, self.loop, self.logger)
+            for one in (() if self.replaying else receivers(options))
         ]
         if options.plugin_events is not None:
             self._context = zmq.Context()

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 _UNITS = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 #: Where a recording of circusd's ``stats`` has what was measured of a process.
 _MEASURED = "measured"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: By how much what two look-ups say of one process's start may differ, in seconds.
 _SAME_START = 1.0
 
@@ -188,3 +190,10 @@ def number(value: object) -> float | None:
         except ValueError:
             return None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def is_local(endpoint: str, ssh_server: str | None) -> bool:
+    """Whether a circusd, and so its processes, are on this machine."""
+    return not ssh_server and (
+        endpoint.startswith("ipc://") or urlsplit(endpoint).hostname in _LOOPBACK
+    )

@@ -88,7 +88,7 @@ class Prometheus(CircusPlugin):
         try:
             self._server = HttpServer(
                 self.loop,
-                (options.host, options.port),
+                (options.host, 0 if self.replaying else options.port),
                 options.path,
                 options.client_timeout,
                 self._scrape,

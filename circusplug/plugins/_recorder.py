@@ -18,8 +18,7 @@ from circusplug.options import Bytes, Seconds, declare, option
 from .._errors import MASK, masked
 from ._linefile import RotatedFile, WatchedFile
 from ._losses import Losses
-from ._processes import Meter
-from ._resources import is_local
+from ._processes import Meter, is_local
 from ._watchers import in_events
 
 #: The version of the form of a recording.

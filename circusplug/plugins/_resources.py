@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from circusplug import CallError, SpecError
 from circusplug.options import Names, Signal, declare, option
 
 from ._limits import LimitOptions, Patience
 from ._observer import Observer, ObserverOptions
-from ._processes import Meter, Usage, processes_of
+from ._processes import Meter, Usage, is_local, processes_of
 from ._restarts import PATIENCE, RestartOptions, Restarts
 from ._watchers import Patterns
 
 _GROUP = "_resource_watcher"
 #: Stands for a watcher as a whole, where a process has its number.
 _ALL = 0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -170,13 +168,6 @@ class ResourceWatcher(Observer):
             self.count(what, name, _GROUP)
         enough = self._patience.look((name, pid), set(passed), self._restarts.clock())
         return ", ".join(text for what, text in passed.items() if what in enough)
-
-
-def is_local(endpoint: str, ssh_server: str | None) -> bool:
-    """Whether a circusd, and so its processes, are on this machine."""
-    return not ssh_server and (
-        endpoint.startswith("ipc://") or urlsplit(endpoint).hostname in _LOOPBACK
-    )
 
 
 def _extreme(pick: Callable[[list[float]], float], usages: list[Usage]) -> Usage:

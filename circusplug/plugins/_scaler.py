@@ -15,6 +15,7 @@ from circusplug.options import Command, Percent, Seconds, declare, option
 
 from ._command_number import CommandNumber
 from ._delivery import DeliveryError, deliver, need_program
+from ._processes import Meter, is_local, processes_of
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class LoadScaler(CircusPlugin):
 
     It looks every `period`: above `up_above` it adds a process, below `down_below` it removes
     one, and then leaves the watcher alone for `cooldown`. A number of processes outside the
-    bounds is corrected at the next look. The CPU load is the mean of what circusd's ``stats``
-    says of the processes themselves, not of their children: for a watcher that runs its program
-    in a shell it means nothing.
+    bounds is corrected at the next look. The CPU load is the mean of what the processes use, with
+    all that they have started, measured here if circusd runs here and psutil is installed.
+    Otherwise it is what circusd's ``stats`` says, which is 0 for children: for a watcher that runs
+    its program in a shell it means nothing.
 
     `command` is run without a shell. While it fails, prints anything but a number or takes too
     long, that is told, and nothing is scaled.
@@ -87,7 +89,8 @@ class LoadScaler(CircusPlugin):
         super().__init__(*args, **config)
         self._periodic: Periodic | None = None
         self._looking = asyncio.Lock()
-        self._known: set[str] = set()
+        self._known: set[int] = set()
+        self._meter = Meter(is_local(self.endpoint, self.ssh_server) and not self.replaying)
         self._leave_alone_until = float("-inf")
         self._trouble = ""
         self._told = ""
@@ -189,15 +192,10 @@ class LoadScaler(CircusPlugin):
         A process's first figure is left out: it is 0 always, for there was no earlier look to
         count from.
         """
-        if not isinstance(infos, dict):
-            return None
-        known, self._known = self._known, set(infos)
-        loads = [_load(info) for pid, info in infos.items() if pid in known]
-        figures = [load for load in loads if load is not None]
+        loads = {info["pid"]: self._meter.family_of(info).cpu for info in processes_of(infos)}
+        self._meter.forget_gone()
+        known, self._known = self._known, set(loads)
+        figures = [
+            load for pid, load in loads.items() if pid in known and load is not None and load >= 0
+        ]
         return sum(figures) / len(figures) if figures else None
-
-
-def _load(info: Any) -> float | None:
-    """One process's CPU load; None where circusd says "N/A", or that the process is gone."""
-    cpu = info.get("cpu") if isinstance(info, dict) else None
-    return float(cpu) if isinstance(cpu, int | float) and cpu >= 0 else None

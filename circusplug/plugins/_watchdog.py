@@ -77,6 +77,8 @@ class WatchDog(CircusPlugin):
 
     def _listen(self) -> None:
         options = self.options
+        if self.replaying:
+            return  # nobody would send any
         if options.ip:
             port = self._heartbeats.listen_at(options.ip, options.port)
             self.logger.info("waiting for heartbeats at %s, port %d", options.ip, port)

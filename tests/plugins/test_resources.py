@@ -16,8 +16,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import ResourceWatcher
-from circusplug.plugins._processes import Meter
-from circusplug.plugins._resources import is_local
+from circusplug.plugins._processes import Meter, is_local
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
