@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 from recordings import STARTED, event, figures, reap, write
 
 from circusplug import CallError, CircusPlugin, SpecError
-from circusplug.plugins import Alert, Flapping, FullStats, LoadScaler, Logger, ResourceWatcher
+from circusplug.plugins import (
+    Alert,
+    Flapping,
+    FullStats,
+    LoadScaler,
+    Logger,
+    Prometheus,
+    ResourceWatcher,
+    WatchDog,
+)
 from circusplug.testing import Replayed, replay
 
 
@@ -230,17 +240,27 @@ def test_a_logger_shows_its_lines_and_writes_none(path: Path, tmp_path: Path) ->
 
 def test_recorded_figures_are_what_processes_used(path: Path) -> None:
     def leak(at: int) -> dict[str, Any]:
-        measured = {"cpu": 1, "memory": at * 1024**2, "files": 3, "threads": 1}
+        measured = {"cpu": at, "memory": at * 1024**2, "files": 3, "threads": 1}
         child = {"pid": 6, "create_time": 1, "measured": {**measured, "memory": 0}}
         return figures(at, web={"5": {"measured": measured, "children": [child]}})
 
     write(path, *map(leak, range(0, 120, 5)), {"at": 121, "end": True})
     options = {"watcher": "web", "max_mem": "60M", "loop_rate": "10", "max_count": "0"}
-    result = replay(path, ResourceWatcher, with_children="yes", **options)
+    result = replay(path, ResourceWatcher, with_children="yes", max_cpu="1000", **options)
     assert (result.commands[0].at, result.commands[0].facts["command"]) == (70.0, "restart")
-    scaled = replay(path, LoadScaler, watcher="web", max_processes="2")
-    assert scaled.commands == []
+    # The child's load counts as well.
+    scaled = replay(path, LoadScaler, watcher="web", max_processes="2", down_below="1")
+    assert [(deed.at, deed.facts["command"]) for deed in scaled.commands][:1] == [(50.0, "incr")]
     assert replay(path, FullStats).errors == []
+
+
+def test_nothing_is_listened_at(path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = {"port": str(taken.getsockname()[1])}
+        write(path, figures(0, web={"5": {}}), {"at": 241, "end": True})
+        watched = replay(path, WatchDog, **options)
+        assert [deed.text for deed in watched.commands] == ["kill name='web' pid=5"]
+        assert [watched.errors, replay(path, Prometheus, **options).errors] == [[], []]
 
 
 def test_what_is_looked_at_outside_is_told_of(path: Path) -> None:
