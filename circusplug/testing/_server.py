@@ -16,10 +16,10 @@ from circusplug._errors import CircusdError
 
 #: Below the range that kernels take the local ports of outgoing connections from: up there a
 #: client that keeps trying a port nobody listens on will one day connect to itself.
-#: Each process of pytest-xdist has a part of its own, as a port is free while a fake circusd is
-#: down that is to come back.
+#: Each process has a part of its own, as a port is free while a fake circusd is down that is to
+#: come back: test runs side by side do not meet.
 _PORTS = range(20_000, 28_000)
-_PARTS = 8
+_PARTS = 64
 
 #: How a question begins whether circusd has answered all commands before it. It is sent back.
 SYNC = b'{"sync": '
@@ -120,6 +120,5 @@ def _bind(sock: zmq.Socket[bytes], endpoint: str) -> str:
 
 def part_of(ports: range) -> range:
     """The part of a range of ports that this process may use."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     size = len(ports) // _PARTS
-    return ports[number % _PARTS * size :][:size]
+    return ports[os.getpid() % _PARTS * size :][:size]
