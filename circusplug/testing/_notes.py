@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from circusplug import _logs
 from circusplug._errors import describe
 
 from ._queries import QUERIES
@@ -38,7 +39,12 @@ class Notes(logging.Handler):
 
     @contextlib.contextmanager
     def listening(self, name: str) -> Iterator[None]:
-        """Hear what the plugin of that name logs; nobody else does."""
+        """Hear what the plugin of that name logs; nobody else does.
+
+        What the host logs of it is noted as well, in other words, so it need not be printed.
+        """
+        quiet = logging.NullHandler()
+        _logs.logger.addHandler(quiet)
         logger = logging.getLogger(f"circusplug.plugin.{name}")
         before = logger.propagate, logger.level
         logger.propagate = False
@@ -47,6 +53,7 @@ class Notes(logging.Handler):
         try:
             yield
         finally:
+            _logs.logger.removeHandler(quiet)
             logger.removeHandler(self)
             logger.propagate = before[0]
             logger.setLevel(before[1])
