@@ -135,21 +135,25 @@ class _Feed:
     def play(self, running: RunningPlugin, speed: float, notes: Notes) -> None:
         """Bring it all, unless the plugin ends before."""
         begun, size = time.monotonic(), _BATCH if speed == math.inf else 1
-        while batch := [*self._ahead, *islice(self._records, size - len(self._ahead))]:
-            self._ahead = []
+        while self._runs(running, notes) and (batch := self._next(size)):
             for part in _until_back(batch):
-                if speed == math.inf:
-                    self._bring(running, part)
-                else:
+                if speed != math.inf:
                     self._keep_time(running, part[0].at, begun, speed, notes)
-                    self._bring(running, part)
+                self._bring(running, part)
             notes.flush()
             self._circusd.clear()
-            status = running.status
-            if status.state != "running":
-                why = status.last_error or "it has ended"
-                notes.add("error", f"the plugin is {status.state}: {why}")
-                return
+
+    def _next(self, size: int) -> list[Record]:
+        ahead, self._ahead = self._ahead, []
+        return [*ahead, *islice(self._records, size - len(ahead))]
+
+    def _runs(self, running: RunningPlugin, notes: Notes) -> bool:
+        """Whether the plugin runs; notes why, if it does not."""
+        status = running.status
+        if status.state == "running":
+            return True
+        notes.add("error", f"the plugin is {status.state}: {status.last_error or 'it has ended'}")
+        return False
 
     def _bring(self, running: RunningPlugin, records: Sequence[Record]) -> None:
         """Bring records of which only the first one may be that circusd came back."""
