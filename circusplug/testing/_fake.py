@@ -188,10 +188,12 @@ class FakeCircusd(Faults):
         Raises:
             CircusdError: There is no such watcher.
         """
-        return self._core.run(lambda: self._core.fleet.find(watcher).pids)
+        return self._core.run(
+            lambda: [process.pid for process in self._core.fleet.find(watcher).alive]
+        )
 
     def status(self, watcher: str) -> str:
-        """Return ``"active"`` or ``"stopped"``.
+        """Return ``"active"``, ``"stopped"``, ``"starting"`` or ``"stopping"``.
 
         Raises:
             CircusdError: There is no such watcher.
@@ -206,7 +208,14 @@ class FakeCircusd(Faults):
             exit_code: As in the ``reap`` event: negative for a signal.
             pid: Which process; None for all.
         """
-        self._core.run(lambda: self._core.fleet.find(watcher).exit(exit_code, pid))
+
+        def end() -> None:
+            found = self._core.fleet.find(watcher)
+            for process in found.alive:
+                if pid in (None, process.pid):
+                    found.end(process, exit_code)
+
+        self._core.run(lambda: self._core.turn(end))
 
     def set_stats(self, watcher: str, pid: int | None = None, **figures: Any) -> None:
         """Set figures that ``stats`` tells, e.g. ``cpu=97.5, mem=12.0``.
