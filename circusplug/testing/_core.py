@@ -35,6 +35,9 @@ class Core:
     Args:
         check_delay: What ``globaloptions`` says of it, in seconds.
         sndhwm: The send high-water mark of events, per subscriber.
+
+    Attributes:
+        beginnings: What to do when time begins: the scripts'.
     """
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
@@ -45,15 +48,26 @@ class Core:
         self.script = Script()
         self.changed = threading.Condition()
         self.commands: list[Command] = []
+        self.beginnings: list[Callable[[], None]] = []
 
     def now(self) -> float:
         """The time of day, in seconds since the epoch."""
         return time.time() if self.clock is None else self.clock.wall_time()
 
+    def monotonic(self) -> float:
+        """The clock that timers go by, in seconds."""
+        return time.monotonic() if self.clock is None else self.clock.now
+
     def use_clock(self, clock: VirtualClock | None) -> None:
         """Live by a virtual clock, as if everything had just begun; None: by the real one."""
         self.clock = clock
-        self.run(self.fleet.begin_anew)
+        self.run(self.begin)
+
+    def begin(self) -> None:
+        """Let everything have just begun, the scripts' time, too; on the serving thread."""
+        self.turn(self.fleet.begin_anew)
+        for begin in self.beginnings:
+            begin()
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Run *function* in *seconds* by the clock; only on the serving thread."""

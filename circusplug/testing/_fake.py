@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +20,8 @@ from circusplug._wire.watcher_names import to_res_name
 
 from ._core import Core
 from ._faults import Faults
+from ._fleet_script import load_script
+from ._lives import Lives
 from ._script import Command, ReplySource, Rule, matches
 
 
@@ -40,6 +44,10 @@ class FakeCircusd(Faults):
         endpoint: Where it takes commands; by default a free port of this machine, which somebody
             else may take while it is stopped, but not ``ipc://PATH``.
         pubsub_endpoint: The same for its events.
+        script: What its watchers do by themselves, see `run_script`; it begins with the block.
+
+    Raises:
+        SpecError: A line of *script* makes no sense.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class FakeCircusd(Faults):
         sndhwm: int = 0,
         endpoint: str = "",
         pubsub_endpoint: str = "",
+        script: str | Path = "",
     ) -> None:
         self._core = Core(check_delay, sndhwm)
         self._core.server.endpoint = endpoint
@@ -57,9 +66,11 @@ class FakeCircusd(Faults):
         configured = watchers if isinstance(watchers, Mapping) else {name: {} for name in watchers}
         for name, options in configured.items():
             self._core.fleet.configure(name, options)
+        self._add_script(script)
 
     def __enter__(self) -> FakeCircusd:
         self._core.server.open()
+        self._core.run(self._core.begin)
         return self
 
     def __exit__(
@@ -181,6 +192,26 @@ class FakeCircusd(Faults):
         """
         options = {**options, "numprocesses": numprocesses}
         self._core.run(lambda: self._core.fleet.configure(name, options))
+
+    def run_script(self, script: str | Path) -> None:
+        """Have watchers live by a script from now on: crash, leak memory, stop slowly and so on.
+
+        By a virtual clock, see `run_plugin`, everything begins anew when that begins.
+
+        Args:
+            script: One sentence a line, such as ``web crashes with 1 every 30 s``: the page on
+                testing has the language. Or the path of a file of such lines.
+
+        Raises:
+            SpecError: A line makes no sense; it says which, what, and what would fit.
+        """
+        self._core.run(lambda: self._core.turn(lambda: self._add_script(script).begin(self._core)))
+
+    def _add_script(self, script: str | Path) -> Lives:
+        lives = load_script(script, self._core.fleet.watchers)
+        lives.configure(self._core)
+        self._core.beginnings.append(functools.partial(lives.begin_again, self._core))
+        return lives
 
     def pids(self, watcher: str) -> list[int]:
         """Return the made-up process ids of a watcher, oldest first.

@@ -82,9 +82,22 @@ class Fleet:
     def configure(self, name: str, options: Mapping[str, Any]) -> None:
         """Add a watcher as if circusd had been started with it: running, without an event."""
         watcher = self.add(name, options)
+        self.start_quietly([watcher])
+
+    def change(self, watcher: Watcher, options: Mapping[str, Any]) -> None:
+        """Let circusd have been started with other options of a watcher."""
+        watcher.options.update(options)
+        self._do_quietly(watcher.manage())
+
+    def start_quietly(self, watchers: Iterable[Watcher]) -> None:
+        """Let circusd have been started with *watchers*, without an event."""
+        self._do_quietly(self.start(watchers))
+
+    def _do_quietly(self, steps: Coroutine[Pending[Any], None, None]) -> None:
+        """Have something done without an event, and without pauses."""
         self._quiet = True
         try:
-            run(self.start([watcher])).result()
+            run(steps)
         finally:
             self._quiet = False
 
@@ -102,7 +115,6 @@ class Fleet:
         for watcher in self.watchers.values():
             for process in watcher.alive:
                 process.started = self.started
-                watcher.live(process)
 
     def find(self, name: Any) -> Watcher:
         """Return the watcher of that real name, in any case.
