@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from circusplug._control.language import Request, error_reply, read_request
+from circusplug._control.language import Answer, Request, error_reply, read_request
 from circusplug._errors import COMMAND_ERROR, CircusdError
 from circusplug._wire.commands import ANSWERED_CAST, CAST, Reply
 
@@ -38,6 +40,7 @@ class Core:
         epoch: The time of day at which a virtual clock starts, in seconds since 1970.
         on_error: Takes what a plugin raises that `run_plugin` runs, on the plugin's thread.
         on_command: Takes each command before it is carried out, on the serving thread.
+        beginnings: What to do when time begins: the scripts'.
     """
 
     def __init__(self, check_delay: float, sndhwm: int) -> None:
@@ -47,10 +50,11 @@ class Core:
         self.on_error: Callable[[BaseException], object] = lambda _: None
         self.on_command: Callable[[Command], object] = lambda _: None
         self.server = FakeServer(self._on_request, self.notify, sndhwm)
-        self.fleet = Fleet(self._emit, self._global_options, self.now)
+        self.fleet = Fleet(self._emit, self._global_options, self.now, self.call_later)
         self.script = Script()
         self.changed = threading.Condition()
         self.commands: list[Command] = []
+        self.beginnings: list[Callable[[], None]] = []
 
     def now(self) -> float:
         """The time of day, in seconds since the epoch."""
@@ -60,17 +64,49 @@ class Core:
         """What the virtual clock says, in seconds since it was made; 0 if there is none."""
         return self.clock.now if self.clock is not None else 0.0
 
+    def monotonic(self) -> float:
+        """The clock that timers go by, in seconds."""
+        return time.monotonic() if self.clock is None else self.clock.now
+
     def use_clock(self, clock: VirtualClock | None) -> None:
         """Live by a virtual clock, as if everything had just begun; None: by the real one."""
         self.clock = clock
-        self.run(self.fleet.begin_anew)
+        self.run(self.begin)
+
+    def begin(self) -> None:
+        """Let everything have just begun, the scripts' time, too; on the serving thread."""
+        self.turn(self.fleet.begin_anew)
+        for begin in self.beginnings:
+            begin()
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Run *function* in *seconds* by the clock; only on the serving thread."""
+        turn = functools.partial(self.turn, function)
         if self.clock is None:
-            self.server.call_later(seconds, function)
+            self.server.call_later(seconds, turn)
         else:
-            self.clock.at(self.clock.now + seconds, lambda: self.do(function))
+            self.clock.at(self.clock.now + seconds, lambda: self.do(turn))
+
+    def turn(self, function: Callable[[], T]) -> T:
+        """Run *function*, and have circusd do what follows from it; on the serving thread."""
+        result = function()
+        self.fleet.manage()
+        if self.fleet.ends:
+            again = self.fleet.restarts
+            self.fleet.ends = self.fleet.restarts = False
+            self.server.unbind(_FAREWELL)
+            if again:
+                self.start_circusd()
+        return result
+
+    def start_circusd(self) -> None:
+        """Have circusd come up and start its watchers; on the serving thread."""
+        self.server.bind()
+        self.fleet.started = self.now()
+        watchers = self.fleet.by_priority()
+        self.fleet.when_idle(
+            lambda: self.fleet.exclusively("arbiter_start_watchers", self.fleet.start(watchers))
+        )
 
     def run(self, function: Callable[[], T]) -> T:
         """Run *function* on the serving thread, or here if there is none."""
@@ -159,27 +195,38 @@ class Core:
             self.commands.append(command)
             self.changed.notify_all()
         self.on_command(command)
+        self.turn(functools.partial(self._answer, command, properties, request, send_back))
+
+    def _answer(
+        self,
+        command: Command,
+        properties: Any,
+        request: Request,
+        send_back: Callable[[bytes], None],
+    ) -> None:
         reply = self._reply_to(command, properties)
+        self.fleet.manage()  # what is done at once is done before it is told
+        if isinstance(reply, Future) and reply.done():
+            reply = reply.result()
+        if not isinstance(reply, Future):
+            self._deliver(command, reply, request, send_back)
+            return
+        reply.add_done_callback(
+            lambda reply: self._deliver(command, reply.result(), request, send_back)
+        )
+
+    def _deliver(
+        self, command: Command, reply: Reply, request: Request, send_back: Callable[[bytes], None]
+    ) -> None:
         if request.wants_reply:
             delivery = Delivery({"time": self.now(), "id": command.id, **reply}, send_back)
             fault = self.script.fault_for(command) or Delivery.send
             fault(delivery)
-        self._end_of_circusd(command)
 
-    def _reply_to(self, command: Command, properties: Any) -> Reply:
+    def _reply_to(self, command: Command, properties: Any) -> Answer:
         try:
             return self.script.answer(self.fleet, command, properties)
         except Exception as error:  # noqa: BLE001 - what the test's own function raised
             self.server.errors.append(error)
             self.notify()
             return error_reply(f"computed reply: {error!r}", COMMAND_ERROR)
-
-    def _end_of_circusd(self, command: Command) -> None:
-        if not self.script.can_quit:
-            return
-        name = command.command.lower()
-        whole = name == "restart" and "name" not in command.properties
-        if name == "quit" or whole:
-            self.server.unbind(_FAREWELL)
-        if whole:
-            self.server.bind()

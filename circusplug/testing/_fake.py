@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,11 +19,13 @@ from circusplug._wire.commands import DEFAULT_CHECK_DELAY
 from circusplug._wire.watcher_names import to_res_name
 
 from ._core import Core
-from ._hold import Hold
-from ._script import Command, Delivery, ReplySource, Rule, matches
+from ._faults import Faults
+from ._fleet_script import load_script
+from ._lives import Lives
+from ._script import Command, ReplySource, Rule, matches
 
 
-class FakeCircusd:
+class FakeCircusd(Faults):
     """A circusd on real sockets that does what a test says; a context manager.
 
     It keeps watchers with made-up processes, answers commands and publishes events as circusd
@@ -40,6 +44,10 @@ class FakeCircusd:
         endpoint: Where it takes commands; by default a free port of this machine, which somebody
             else may take while it is stopped, but not ``ipc://PATH``.
         pubsub_endpoint: The same for its events.
+        script: What its watchers do by themselves, see `run_script`; it begins with the block.
+
+    Raises:
+        SpecError: A line of *script* makes no sense.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class FakeCircusd:
         sndhwm: int = 0,
         endpoint: str = "",
         pubsub_endpoint: str = "",
+        script: str | Path = "",
     ) -> None:
         self._core = Core(check_delay, sndhwm)
         self._core.server.endpoint = endpoint
@@ -57,9 +66,11 @@ class FakeCircusd:
         configured = watchers if isinstance(watchers, Mapping) else {name: {} for name in watchers}
         for name, options in configured.items():
             self._core.fleet.configure(name, options)
+        self._add_script(script)
 
     def __enter__(self) -> FakeCircusd:
         self._core.server.open()
+        self._core.run(self._core.begin)
         return self
 
     def __exit__(
@@ -182,16 +193,38 @@ class FakeCircusd:
         options = {**options, "numprocesses": numprocesses}
         self._core.run(lambda: self._core.fleet.configure(name, options))
 
+    def run_script(self, script: str | Path) -> None:
+        """Have watchers live by a script from now on: crash, leak memory, stop slowly and so on.
+
+        By a virtual clock, see `run_plugin`, everything begins anew when that begins.
+
+        Args:
+            script: One sentence a line, such as ``web crashes with 1 every 30 s``: the page on
+                testing has the language. Or the path of a file of such lines.
+
+        Raises:
+            SpecError: A line makes no sense; it says which, what, and what would fit.
+        """
+        self._core.run(lambda: self._core.turn(lambda: self._add_script(script).begin(self._core)))
+
+    def _add_script(self, script: str | Path) -> Lives:
+        lives = load_script(script, self._core.fleet.watchers)
+        lives.configure(self._core)
+        self._core.beginnings.append(functools.partial(lives.begin_again, self._core))
+        return lives
+
     def pids(self, watcher: str) -> list[int]:
         """Return the made-up process ids of a watcher, oldest first.
 
         Raises:
             CircusdError: There is no such watcher.
         """
-        return self._core.run(lambda: self._core.fleet.find(watcher).pids)
+        return self._core.run(
+            lambda: [process.pid for process in self._core.fleet.find(watcher).alive]
+        )
 
     def status(self, watcher: str) -> str:
-        """Return ``"active"`` or ``"stopped"``.
+        """Return ``"active"``, ``"stopped"``, ``"starting"`` or ``"stopping"``.
 
         Raises:
             CircusdError: There is no such watcher.
@@ -206,7 +239,14 @@ class FakeCircusd:
             exit_code: As in the ``reap`` event: negative for a signal.
             pid: Which process; None for all.
         """
-        self._core.run(lambda: self._core.fleet.find(watcher).exit(exit_code, pid))
+
+        def end() -> None:
+            found = self._core.fleet.find(watcher)
+            for process in found.alive:
+                if pid in (None, process.pid):
+                    found.end(process, exit_code)
+
+        self._core.run(lambda: self._core.turn(end))
 
     def set_stats(self, watcher: str, pid: int | None = None, **figures: Any) -> None:
         """Set figures that ``stats`` tells, e.g. ``cpu=97.5, mem=12.0``.
@@ -290,88 +330,6 @@ class FakeCircusd:
             raise TypeError(f"the reply to {command!r} must be a dict or a function, not {reply!r}")
         rule = Rule(command, properties, count, source=reply)
         self._core.run(lambda: self._core.script.replies.append(rule))
-
-    # Faults. The command takes effect all the same: what goes wrong is the reply.
-
-    def silence(
-        self, command: str | None = None, /, *, count: int | None = None, **properties: Any
-    ) -> None:
-        """Lose the replies to a command.
-
-        Args:
-            command: The command's name; None for any.
-            count: How many replies; None for all to come.
-            properties: Properties that the command must have.
-        """
-        self._core.add_fault(lambda _delivery: None, command, count, properties)
-
-    def hold(
-        self, command: str | None = None, /, *, count: int | None = None, **properties: Any
-    ) -> Hold:
-        """Keep the replies to a command until `Hold.release`; arguments as for `silence`."""
-        return Hold(self._core, command, count, properties)
-
-    def late(
-        self, command: str | None, seconds: float, /, *, count: int | None = None, **properties: Any
-    ) -> None:
-        """Send the replies to a command *seconds* later; other arguments as for `silence`.
-
-        Prefer `hold`, which needs no guess at how long something takes.
-        """
-
-        def later(delivery: Delivery) -> None:
-            self._core.call_later(seconds, delivery.send)
-
-        self._core.add_fault(later, command, count, properties)
-
-    def wrong_id(
-        self,
-        command: str | None = None,
-        /,
-        *,
-        count: int | None = 1,
-        instead: bool = True,
-        **properties: Any,
-    ) -> None:
-        """Answer with another id, as if a late reply to an earlier command arrived.
-
-        Args:
-            command: The command's name; None for any.
-            count: How many replies; None for all to come.
-            instead: False: the right reply follows at once.
-            properties: Properties that the command must have.
-        """
-
-        def confuse(delivery: Delivery) -> None:
-            right = delivery.reply.get("id")
-            delivery.send(id=right - 1 if isinstance(right, int) else f"not {right}")
-            if not instead:
-                delivery.send()
-
-        self._core.add_fault(confuse, command, count, properties)
-
-    def garbage(
-        self,
-        command: str | None = None,
-        /,
-        *,
-        frame: bytes = b"\xff not json",
-        count: int | None = 1,
-        instead: bool = True,
-        **properties: Any,
-    ) -> None:
-        """Answer with *frame*; other arguments as for `wrong_id`."""
-
-        def spoil(delivery: Delivery) -> None:
-            delivery.send_frame(frame)
-            if not instead:
-                delivery.send()
-
-        self._core.add_fault(spoil, command, count, properties)
-
-    def clear_faults(self) -> None:
-        """End all faults. What is held stays so until its release."""
-        self._core.run(self._core.script.faults.clear)
 
     def stop(self) -> None:
         """Close both sockets, as when circusd dies: nothing is said to anybody.

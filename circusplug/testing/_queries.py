@@ -10,12 +10,13 @@ from circusplug._errors import COMMAND_ERROR
 from circusplug._wire.commands import Reply
 
 from ._fleet import Fleet
-from ._model import DEFAULT_OPTIONS, Watcher, process_figures
+from ._model import DEFAULT_OPTIONS, Watcher
+from ._process import process_figures
 
 
 def list_(fleet: Fleet, properties: Properties) -> Reply:
     if "name" in properties:
-        return {"pids": fleet.find(properties["name"]).pids}
+        return {"pids": [process.pid for process in fleet.find(properties["name"]).alive]}
     return {"watchers": sorted(fleet.watchers)}
 
 

@@ -15,11 +15,19 @@ from circusplug._wire.commands import Reply
 from circusplug._wire.watcher_names import to_res_name
 
 from ._fleet import Fleet
-from ._model import DEFAULT_OPTIONS, Process, Watcher
+from ._model import DEFAULT_OPTIONS, Watcher
 from ._orders import ORDERS
+from ._process import Process
 from ._queries import QUERIES
 from ._recording import Event, Figures, Options, Record
 from ._script import Command, Script
+
+
+class RecordedFleet(Fleet):
+    """Watchers of whom nobody but the recording knows what becomes."""
+
+    def manage(self) -> None:
+        """Do nothing: no process is started in the place of another."""
 
 
 class RecordedCircusd(Script):
@@ -31,8 +39,6 @@ class RecordedCircusd(Script):
     Attributes:
         coming: The records that may lie in the future, in their order.
     """
-
-    can_quit = False
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
         super().__init__()
@@ -90,7 +96,7 @@ def _watcher(fleet: Fleet, name: str) -> Watcher:
         known = fleet.watchers.pop(to_res_name(name), None)
         found = fleet.add(name, {})
         if known is not None:
-            found.active, found.processes = known.active, known.processes
+            found.status, found.processes = known.status, known.processes
     found.name = name
     return found
 
@@ -108,13 +114,13 @@ def _take_event(fleet: Fleet, event: Event) -> None:
     watcher = watcher or _watcher(fleet, name)
     pid, started = _pid_and_time(event)
     if action == "start":
-        watcher.active = True
+        watcher.status = "active"
     elif action == "stop":
-        watcher.active, watcher.processes = False, []
+        watcher.status, watcher.processes = "stopped", []
     elif action == "spawn":
         wid = max((process.wid for process in watcher.processes), default=0) + 1
         watcher.processes = [*watcher.processes, Process(pid, wid, started)]
-        watcher.active = True
+        watcher.status = "active"
     elif action == "reap":
         watcher.processes = [one for one in watcher.processes if one.pid != pid]
         watcher.figures.pop(pid, None)
@@ -133,7 +139,7 @@ def _take_figures(fleet: Fleet, figures: Figures) -> None:
         del fleet.watchers[gone]
     for name, status in figures.status.items():
         watcher = _watcher(fleet, name)
-        watcher.active = status != "stopped"
+        watcher.status = status
         watcher.processes, watcher.figures = [], {}
         for pid, info in figures.stats.get(name, {}).items():
             if isinstance(info, dict) and pid.isdecimal():

@@ -17,7 +17,7 @@ from circusplug._config.declared import declared_by
 from ._clock_readers import ClockReaders
 from ._fake import FakeCircusd
 from ._notes import Notes
-from ._recorded_circusd import RecordedCircusd
+from ._recorded_circusd import RecordedCircusd, RecordedFleet
 from ._recording import Back, Event, Figures, Record, Recording
 from ._replayed import Deed, Replayed
 from ._run import RunningPlugin, run_plugin
@@ -72,7 +72,9 @@ def replay(
         core = circusd._core
         notes = Notes(core.elapsed, on_deed or result.deeds.append)
         core.script = recorded = RecordedCircusd(core.elapsed)
-        core.fleet.global_options = lambda: recorded.global_options
+        core.fleet = RecordedFleet(
+            lambda *_: None, lambda: recorded.global_options, core.now, core.call_later
+        )
         core.check_delay, core.epoch = recording.check_delay, recording.started
         core.on_error, core.on_command = notes.take_error, notes.take_command
         core.server.replays = True

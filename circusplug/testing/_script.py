@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from circusplug._control.language import Handler, answer
+from circusplug._control.language import Answer, Handler, answer
 from circusplug._wire.commands import Reply
 
 from ._fleet import Fleet
@@ -95,23 +95,18 @@ class Rule:
 class Script:
     """The rules of one FakeCircusd; of two that hold for a command, the newer one counts."""
 
-    #: Whether a `quit` ends circusd.
-    can_quit = True
-
     def __init__(self) -> None:
         self.replies: list[Rule] = []
         self.faults: list[Rule] = []
 
-    def answer(self, fleet: Fleet, command: Command, properties: Any) -> Reply:
-        """Return the reply to *command*, without its id and time."""
+    def answer(self, fleet: Fleet, command: Command, properties: Any) -> Answer:
+        """Return the reply to *command*, without its id and time; it may be to come."""
         for rule in reversed(self.replies):
             if rule.source is not None and rule.takes(command):
                 source = rule.source
                 reply = source(command.properties) if callable(source) else source
                 return {"status": "ok", **reply}
-        outcome = answer(_HANDLERS, fleet, command.command, properties)
-        assert isinstance(outcome, dict)  # nothing takes any time here
-        return outcome
+        return answer(_HANDLERS, fleet, command.command, properties)
 
     def fault_for(self, command: Command) -> Fault | None:
         """Return the fault that the reply to *command* meets, or None."""

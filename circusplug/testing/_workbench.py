@@ -154,7 +154,7 @@ def at_fake_circusd(
         script: What the watchers' lives are like; see `FakeCircusd`.
         on_deed: Takes what is done.
     """
-    with FakeCircusd(["web", "worker"]) as circusd:
+    with FakeCircusd(script=script) as circusd:
         core = circusd._core
         core.epoch = time.time()
         notes = Notes(core.elapsed, on_deed)

@@ -12,7 +12,9 @@ import circus_like_plugins
 import pytest
 from circusd_real import free_endpoints
 from command import Fifo
+from contract import SENTINEL, new_circusd
 from record import Record
+from wire import Circusd, Wire
 
 
 @pytest.fixture
@@ -40,3 +42,30 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     places = [os.getcwd(), str(Path(circus_like_plugins.__file__).parent), str(tmp_path)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
     return circus_like_plugins.write_on_our_base(tmp_path)
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def circusd(request: pytest.FixtureRequest) -> Iterator[Circusd]:
+    """A fake one and a real one, which are asked the same."""
+    with new_circusd(request.param) as circusd:
+        yield circusd
+
+
+@pytest.fixture
+def wire(circusd: Circusd) -> Iterator[Wire]:
+    with Wire(circusd) as wire:
+        wire.subscribe_with(SENTINEL)
+        yield wire
+
+
+@pytest.fixture
+def job(wire: Wire) -> Iterator[str]:
+    """The name of a fresh watcher with two processes; its events so far are taken."""
+    options = {"numprocesses": 2, "graceful_timeout": 2}
+    reply = wire.call(
+        "add", name="The Job", cmd="sleep 1000", start=True, options=options, waiting=True
+    )
+    assert reply["status"] == "ok"
+    wire.events_until(SENTINEL)
+    yield "The Job"
+    wire.call("rm", name="The Job", waiting=True)

@@ -5,72 +5,19 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from circusd_real import RealCircusd
+from contract import SENTINEL, actions, content, new_circusd
 from wire import Circusd, Wire
 
 from circusplug._wire.commands import encode_command
-from circusplug.testing import FakeCircusd
 from circusplug.testing._model import DEFAULT_OPTIONS
 
-SENTINEL = "sentinel"
-WATCHERS: dict[str, dict[str, Any]] = {
-    "My App.v1": {"numprocesses": 2, "flapping.max_retry": 3},
-    "Single": {"singleton": True, "autostart": False},
-    SENTINEL: {"autostart": False},
-}
 PROCESS_KEYS = {
     *("mem_info1", "mem_info2", "cpu", "mem", "ctime", "pid", "username", "nice"),
     *("create_time", "age", "cmdline", "children"),
 }
-
-
-@pytest.fixture(scope="module", params=["fake", "real"])
-def circusd(request: pytest.FixtureRequest) -> Iterator[Circusd]:
-    with new_circusd(request.param) as circusd:
-        yield circusd
-
-
-@pytest.fixture
-def wire(circusd: Circusd) -> Iterator[Wire]:
-    with Wire(circusd) as wire:
-        wire.subscribe_with(SENTINEL)
-        yield wire
-
-
-@pytest.fixture
-def job(wire: Wire) -> Iterator[str]:
-    """The name of a fresh watcher with two processes; its events so far are taken."""
-    options = {"numprocesses": 2, "graceful_timeout": 2}
-    reply = wire.call(
-        "add", name="The Job", cmd="sleep 1000", start=True, options=options, waiting=True
-    )
-    assert reply["status"] == "ok"
-    wire.events_until(SENTINEL)
-    yield "The Job"
-    wire.call("rm", name="The Job", waiting=True)
-
-
-def new_circusd(kind: str) -> FakeCircusd | RealCircusd:
-    return FakeCircusd(WATCHERS) if kind == "fake" else RealCircusd(WATCHERS)
-
-
-def content(reply: dict[str, Any]) -> dict[str, Any]:
-    """Check what every good reply holds, and return the rest."""
-    rest = dict(reply)
-    assert rest.pop("status") == "ok"
-    assert isinstance(rest.pop("time"), float)
-    assert isinstance(rest.pop("id"), int)
-    return rest
-
-
-def actions(events: list[tuple[str, dict[str, Any]]], name: str = "the_job") -> list[str]:
-    prefix = f"watcher.{name}."
-    assert all(topic.startswith(prefix) for topic, _ in events)
-    return [topic.removeprefix(prefix) for topic, _ in events]
 
 
 def test_list_names_the_watchers_in_lower_case_and_in_order(wire: Wire) -> None:
