@@ -10,10 +10,12 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -44,10 +46,13 @@ settings.load_profile("circusplug")
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C as usual in all programs that are started here.
+    """Have Ctrl-C as usual, and modules compiled once, in all programs that are started here.
 
-    A shell lets what it puts in the background ignore SIGINT, and that is inherited.
+    A shell lets what it puts in the background ignore SIGINT, and that is inherited. With
+    PYTHONDONTWRITEBYTECODE each of many hundred processes would compile all modules anew.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -194,24 +199,37 @@ def _new_files(before: set[tuple[int, str]]) -> list[str]:
     return [f"file {fd} -> {target}" for fd, target in new if fd not in _helpers_files()]
 
 
-def _children() -> set[psutil.Process]:
-    """Return our children and the forkserver's, which are ours in all but name.
+def _children() -> set[int]:
+    """Return the pids of our children and the forkserver's, which are ours in all but name.
 
     Grandchildren are the business of the child: a real circusd, for one, may outlive a test
-    and have new processes at its end.
+    and have new processes at its end. Threads are asked for theirs: psutil reads of each process
+    of the machine, which costs more than most tests.
     """
-    found = set()
-    for pid in (os.getpid(), *_helpers_pids()):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.update(psutil.Process(pid).children())
-    return {child for child in found if child.pid not in _helpers_pids()}
+    helpers = _helpers_pids()
+    found: set[int] = set()
+    for pid in (os.getpid(), *helpers):
+        with contextlib.suppress(FileNotFoundError):  # a helper has ended
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                found.update(_children_of(f"/proc/{pid}/task/{thread}"))
+    return found.difference(helpers)
 
 
-def _new_children(before: set[psutil.Process]) -> list[str]:
+def _children_of(thread: str) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+        return [int(pid) for pid in Path(thread, "children").read_text().split()]
+    return []
+
+
+def _new_children(before: set[int]) -> list[str]:
     left = []
-    for child in _children() - before:
+    for pid in _children() - before:
         with contextlib.suppress(psutil.NoSuchProcess):
-            left.append(f"process {child.pid}: {child.status()} {' '.join(child.cmdline())}")
+            child = psutil.Process(pid)
+            with child.oneshot():
+                zombie = child.status() == psutil.STATUS_ZOMBIE
+                words = [] if zombie else child.cmdline()
+                left.append(f"process {pid}: {child.status()} {' '.join(words)}")
     return left
 
 

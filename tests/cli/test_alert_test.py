@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import run, write_ini
+from command import run_here, write_ini
 
 ENDS = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
 
@@ -24,7 +24,7 @@ def test_each_receiver_gets_one_and_it_is_said_how_that_went(tmp_path: Path) -> 
         section("c", "circusplug.plugins.Logger"),
     ]
     write_ini(tmp_path, *ENDS, *sections)
-    done = run(tmp_path, "alert-test", "circus.ini")
+    done = run_here(tmp_path, "alert-test", "circus.ini")
     assert done.stdout.splitlines() == [
         "[plugin:a] command 'sh': sent",
         "[plugin:a] mail server 127.0.0.1:1: not sent: [Errno 111] Connection refused",
@@ -37,7 +37,7 @@ def test_each_receiver_gets_one_and_it_is_said_how_that_went(tmp_path: Path) -> 
 
 def test_a_name_chooses_one_section(tmp_path: Path) -> None:
     write_ini(tmp_path, *ENDS, section("a", command="false"), section("b", command="true"))
-    done = run(tmp_path, "alert-test", "circus.ini", "b")
+    done = run_here(tmp_path, "alert-test", "circus.ini", "b")
     assert (done.returncode, done.stdout) == (0, "[plugin:b] command 'true': sent\n")
 
 
@@ -46,7 +46,9 @@ def test_a_plugin_that_derives_from_alert_is_found_beside_the_file(tmp_path: Pat
         "from circusplug.plugins import Alert\nclass Mine(Alert): pass\n"
     )
     write_ini(tmp_path, *ENDS, section("a", "mine.Mine", command="true"))
-    assert run(tmp_path, "alert-test", "circus.ini").stdout == "[plugin:a] command 'true': sent\n"
+    assert (
+        run_here(tmp_path, "alert-test", "circus.ini").stdout == "[plugin:a] command 'true': sent\n"
+    )
 
 
 NOBODY = "alerts to anybody; use circusplug.plugins.Alert, and give it a 'command', 'notify' or "
@@ -83,6 +85,6 @@ def test_what_cannot_be_done_is_one_line(
     sections: list[str], name: str, told: str, tmp_path: Path
 ) -> None:
     write_ini(tmp_path, *ENDS, *sections)
-    done = run(tmp_path, "alert-test", "circus.ini", *filter(None, [name]))
+    done = run_here(tmp_path, "alert-test", "circus.ini", *filter(None, [name]))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert told in done.stderr

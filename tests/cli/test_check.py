@@ -1,5 +1,5 @@
 # What `circusplug check` finds besides what a start refuses in the same words, and what it keeps to
-# itself. Each check runs as a user runs it, in a process and a directory of its own.
+# itself. Each check runs in a directory of its own.
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from subprocess import CompletedProcess
 
 import pytest
 from circusd_real import free_endpoints
-from command import environment, plugin, run, write_ini
+from command import environment, plugin, run, run_here, write_ini
 from patience import PATIENCE
 
 PLUGIN = "from circusplug import CircusPlugin\nclass Mine(CircusPlugin):\n    handle_recv = print\n"
 
 
-def check(directory: Path, *sections: str, head: str = "", **options: Any) -> tuple[int, str, str]:
+def check(
+    directory: Path,
+    *sections: str,
+    head: str = "",
+    run: Callable[..., CompletedProcess[str]] = run_here,
+) -> tuple[int, str, str]:
     """Check a file; returns the exit status and what was printed on both streams."""
     path = write_ini(directory, *free_endpoints(2), *sections)
     if head:
         path.write_text(path.read_text().replace("[circus]\n", f"[circus]\n{head}\n"))
-    done = run(directory, "check", path.name, timeout=PATIENCE, **options)
+    done = run(directory, "check", path.name)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -68,7 +74,7 @@ def test_without_circus_or_without_imports_circusd_is_not_asked(tmp_path: Path) 
     hidden += "u.find_spec = lambda name, *more: None if name == 'circus' else find(name, *more)\n"
     hidden += "from circusplug._cli.main import run; run()"
     assert run(tmp_path, "check", path, program=[sys.executable, "-c", hidden]).returncode == 0
-    assert run(tmp_path, "check", "--no-import", path).returncode == 0
+    assert run_here(tmp_path, "check", "--no-import", path).returncode == 0
 
 
 # What is hardly meant.
@@ -153,7 +159,7 @@ def test_the_other_commands_refuse_what_a_thread_cannot_have(tmp_path: Path, com
         tmp_path, *free_endpoints(2),
         plugin("a", uid="0", rlimit_core="0"), "[env:plugin:a]\nA = 1\n",
     )  # fmt: skip
-    done = run(tmp_path, command, path, timeout=PATIENCE)
+    done = run_here(tmp_path, command, path)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 3
     assert done.stderr.count("isolate = true") == 3
@@ -230,7 +236,7 @@ def test_an_import_in_a_process_of_its_own_has_the_plugin_s_environment_and_prin
     source = f"import os\nprint('printed', flush=True)\nassert os.environ['NEEDED']\n{PLUGIN}"
     (tmp_path / "one" / "same.py").write_text(source)
     section = plugin("a", "same.Mine", isolate="yes", host_python_path="one")
-    status, out, err = check(tmp_path, f"{section}host.env.NEEDED = 1\n")
+    status, out, err = check(tmp_path, f"{section}host.env.NEEDED = 1\n", run=run)
     assert (status, "printed" in out, err) == (0, False, "printed\n")
 
 
@@ -252,7 +258,7 @@ def test_plugins_beside_the_file_and_in_python_path_are_found_by_check(tmp_path:
         plugin("a"), plugin("b", "further.Mine"),
     )  # fmt: skip
     (tmp_path / "more" / "further.py").write_text(PLUGIN)
-    done = run(tmp_path / "elsewhere", "check", path, timeout=PATIENCE)
+    done = run_here(tmp_path / "elsewhere", "check", path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -266,7 +272,7 @@ def test_secrets_are_masked(tmp_path: Path, arguments: list[str]) -> None:
         plugin("a", smtp_password="hunter2", api_key="hunter2", user="visible"),
         plugin("b", isolate="yes") + "host.env.DB_TOKEN = hunter2\nhost.env.HOME = seen\n",
     )  # fmt: skip
-    done = run(tmp_path, "check", path, *arguments, timeout=PATIENCE, env=environment())
+    done = run_here(tmp_path, "check", path, *arguments)
     assert done.returncode == 0
     assert "hunter2" not in done.stdout + done.stderr
     assert done.stdout.count("****") == 3

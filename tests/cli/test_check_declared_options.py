@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from circusd_real import free_endpoints
-from command import environment, plugin, run, write_ini
-from patience import PATIENCE
+from command import plugin, run_here, write_ini
 
 MODULE = """
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ def check(directory: Path, *sections: str, **env: str) -> tuple[int, str, list[s
     """Check a file beside a module `probes`; returns the status, the output and the problems."""
     (directory / "probes.py").write_text(MODULE)
     path = write_ini(directory, *free_endpoints(2), *sections)
-    done = run(directory, "check", path.name, timeout=PATIENCE, env=environment(**env))
+    done = run_here(directory, "check", path.name, **env)
     return done.returncode, done.stdout, done.stderr.splitlines()
 
 

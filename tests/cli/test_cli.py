@@ -24,6 +24,7 @@ from command import (
     environment,
     plugin,
     run,
+    run_here,
     write_ini,
 )
 from hosts import circusd_on_unix_sockets
@@ -475,13 +476,13 @@ def test_a_file_that_circusd_hosts_is_checked_through_and_not_hosted_here(
     tmp_path: Path, ini: Callable[..., Path]
 ) -> None:
     path = ini(plugin("one", "tellers.Nobody"))
-    assert run(tmp_path, "migrate", "--yes", path).returncode == 0
-    checked = run(tmp_path, "check", path)
+    assert run_here(tmp_path, "migrate", "--yes", path).returncode == 0
+    checked = run_here(tmp_path, "check", path)
     assert checked.returncode == 1
     assert "[plugin:circusplug] circusplug.Host" in checked.stdout
     assert "plugins.ini: [plugin:one]: 'use' names tellers.Nobody" in checked.stderr
     for command in ("run", "up"):
-        hosted = run(tmp_path, command, path)
+        hosted = run_here(tmp_path, command, path)
         assert (hosted.returncode, len(hosted.stderr.splitlines())) == (1, 1)
         assert "start this file with 'circusd'" in hosted.stderr
 
@@ -892,7 +893,7 @@ def test_sighup_with_classes_that_cannot_be_started_changes_nothing_and_says_wha
         circusd.wait_subscribed(1, timeout=PATIENCE)
         sections = [plugin("one", "tellers.Telller"), plugin("two", "no.such", isolate="yes")]
         path = write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, *sections)
-        problems = run(tmp_path, "check", path, timeout=PATIENCE).stderr.splitlines()
+        problems = run_here(tmp_path, "check", path).stderr.splitlines()
         command.signal(signal.SIGHUP)
         assert len(problems) == 2
         for problem in problems:
@@ -1106,7 +1107,7 @@ def test_a_reader_that_left_does_not_end_the_host(tmp_path: Path) -> None:
 def test_migrate_shows_the_changes_and_asks_for_a_yes(tmp_path: Path, ini: Any) -> None:
     path = ini(plugin("one"))
     before = path.read_bytes()
-    done = run(tmp_path, "migrate", "circus.ini")
+    done = run_here(tmp_path, "migrate", "circus.ini")
     assert done.returncode == 1
     assert "+use = circusplug.Host" in done.stdout.splitlines()
     assert done.stdout.endswith("nothing was changed\n")
@@ -1119,7 +1120,7 @@ def test_migrate_masks_secrets_and_prints_warnings_apart(tmp_path: Path, ini: An
     path = ini(
         plugin("dog", "circus.plugins.watchdog.WatchDog", api_token="hunter2"), plugin("b", a="1")
     )
-    done = run(tmp_path, "migrate", path)
+    done = run_here(tmp_path, "migrate", path)
     assert "+api_token = ****" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
@@ -1129,12 +1130,12 @@ def test_migrate_masks_secrets_and_prints_warnings_apart(tmp_path: Path, ini: An
 def test_migrate_does_it_and_undo_puts_it_back(tmp_path: Path, ini: Any) -> None:
     path = ini(plugin("one", greeting="hello"))
     before = path.read_bytes()
-    done = run(tmp_path, "migrate", "circus.ini", "--yes", "--to", "my plugins.ini")
+    done = run_here(tmp_path, "migrate", "circus.ini", "--yes", "--to", "my plugins.ini")
     assert (done.returncode, done.stderr) == (0, "")
     assert "'circusplug migrate --undo circus.ini' undoes" in done.stdout
-    checked = run(tmp_path, "check", "--json", "my plugins.ini")
+    checked = run_here(tmp_path, "check", "--json", "my plugins.ini")
     assert json.loads(checked.stdout)["plugins"]["one"]["config"]["greeting"] == "hello"
-    undone = run(tmp_path, "migrate", "--undo", "circus.ini")
+    undone = run_here(tmp_path, "migrate", "--undo", "circus.ini")
     assert (undone.returncode, undone.stderr) == (0, "")
     assert path.read_bytes() == before
 

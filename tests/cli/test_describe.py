@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from circusd_real import free_endpoints
-from command import environment, run, write_ini
-from patience import PATIENCE
+from command import run_here, write_ini
 
 import circusplug.plugins
 
@@ -45,8 +44,7 @@ class Free(CircusPlugin):
 
 def describe(directory: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
     (directory / "probes.py").write_text(MODULE)
-    env = environment(COLUMNS="100")
-    return run(directory, "describe", *arguments, timeout=PATIENCE, env=env)
+    return run_here(directory, "describe", *arguments, COLUMNS="100")
 
 
 def test_a_plugin_is_a_purpose_a_table_and_a_section(tmp_path: Path) -> None:
@@ -145,5 +143,5 @@ def test_the_sections_of_the_bundled_plugins_pass_the_check(
     if not commented:
         sections = [section.replace("# ", "") for section in sections]
     path = write_ini(tmp_path, *free_endpoints(2), *sections)
-    done = run(tmp_path, "check", path.name, timeout=PATIENCE)
+    done = run_here(tmp_path, "check", path.name)
     assert (done.returncode, done.stderr) == (0, "")

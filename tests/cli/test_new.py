@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from circusd_real import RealCircusd
-from command import run
+from command import run, run_here
 
 PYTHON = [sys.executable, "-m"]
 PAGE = Path(__file__).parents[2] / "circusplug" / "docs" / "testing.md"
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "circusplug" / "docs" / "testing.md"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    done = run(tmp_path, "new", "my-probe")
+    done = run_here(tmp_path, "new", "my-probe")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "my-probe is there. Next:\n\n"
@@ -54,7 +54,7 @@ def test_installed_it_is_found_by_its_name(project: Path, tmp_path: Path) -> Non
 
 
 def test_an_empty_directory_will_do_also_the_current_one(tmp_path: Path) -> None:
-    done = run(tmp_path, "new", "Probe", ".")
+    done = run_here(tmp_path, "new", "Probe", ".")
     assert done.returncode == 0, done.stderr
     names = ["README.md", "circus.ini", "probe", "pyproject.toml", "tests"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -79,7 +79,7 @@ def test_what_cannot_be_made_is_told_and_nothing_is_changed(
     (tmp_path / "my-probe" / "mine").write_text("mine")
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    done = run(tmp_path, "new", name)
+    done = run_here(tmp_path, "new", name)
     assert done.returncode == 1
     assert done.stderr.startswith(f"circusplug: {says}")
     assert done.stderr.count("\n") == 1
@@ -89,7 +89,7 @@ def test_what_cannot_be_made_is_told_and_nothing_is_changed(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    done = run(tmp_path, "new", "probe")
+    done = run_here(tmp_path, "new", "probe")
     tmp_path.chmod(0o700)
     assert done.returncode == 1
     assert "Permission denied" in done.stderr
@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    done = run(tmp_path, "new", "probe", "file/probe")
+    done = run_here(tmp_path, "new", "probe", "file/probe")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("circusplug: new: file")
 

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import os
 import select
 import signal
@@ -19,6 +21,8 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE
+
+from circusplug._cli import main
 
 COMMAND = [sys.executable, "-m", "circusplug._cli.main"]
 
@@ -177,6 +181,37 @@ def run(
     return subprocess.run(
         [*program, *map(str, arguments)], cwd=directory, text=True, **{**defaults, **options}
     )
+
+
+def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in this process, which saves most of the time.
+
+    For commands whose text is of interest, and whose process is not: they host nothing, and print
+    by way of Python's streams. Modules that they import from *directory* are forgotten.
+    """
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    importlib.invalidate_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        patch.setattr(sys, "stdin", io.StringIO())
+        for name, value in env.items():
+            patch.setenv(name, value)
+        try:
+            status = main.main([str(argument) for argument in arguments])
+        except SystemExit as end:  # as argparse ends
+            status = int(end.code or 0)
+        finally:
+            for name, module in [*sys.modules.items()]:
+                if str(getattr(module, "__file__", None)).startswith(f"{directory}/"):
+                    del sys.modules[name]
+    printed = []
+    for stream in streams:
+        stream.seek(0)
+        printed.append(stream.read())
+    return subprocess.CompletedProcess(arguments, status, *printed)
 
 
 class Running:
