@@ -106,7 +106,9 @@ def _take_event(fleet: Fleet, event: Event) -> None:
     if len(parts) < 3:
         return
     name, action = ".".join(parts[1:-1]), parts[-1]
-    watcher = next((one for one in fleet.watchers.values() if to_res_name(one.name) == name), None)
+    watcher = fleet.watchers.get(name) or next(
+        (one for one in fleet.watchers.values() if to_res_name(one.name) == name), None
+    )
     if action == "remove":
         if watcher is not None:
             del fleet.watchers[watcher.name.lower()]
@@ -121,7 +123,7 @@ def _take_event(fleet: Fleet, event: Event) -> None:
         wid = max((process.wid for process in watcher.processes), default=0) + 1
         watcher.processes = [*watcher.processes, Process(pid, wid, started)]
         watcher.status = "active"
-    elif action == "reap":
+    elif action in ("reap", "kill"):  # circusd tells of no reap after some kills
         watcher.processes = [one for one in watcher.processes if one.pid != pid]
         watcher.figures.pop(pid, None)
 

@@ -144,6 +144,7 @@ class _Feed:
                 self._bring(running, part)
             notes.flush()
             self._circusd.clear()
+            self._server.run(lambda: self._recorded.catch_up(self._circusd._core.fleet))
 
     def _next(self, size: int) -> list[Record]:
         ahead, self._ahead = self._ahead, []
