@@ -50,6 +50,8 @@ class _Verb:
 def load_script(script: str | Path, known: Iterable[str] = ()) -> Lives:
     """Read a script: text, or the file of a path; see `parse_script`."""
     if isinstance(script, str):
+        if len(script.split()) == 1:
+            raise SpecError(f"{_short(script)!r} is no sentence; give a file as a pathlib.Path")
         return parse_script(script, known=known)
     try:
         return parse_script(script.read_text(encoding="utf-8"), str(script), known)
@@ -125,7 +127,8 @@ def _read(verbs: Mapping[str, _Verb], plan: Plan, verb: str, rest: str) -> Deed 
         found = re.fullmatch(form, rest, re.IGNORECASE)
         if found:
             return known.read(plan, verb, found.groupdict())
-    raise ValueError(f"'{verb} {_short(rest)}' makes no sense; write {verb} {known.fits}")
+    said = f"{verb} {_short(rest)}".rstrip()
+    raise ValueError(f"'{said}' makes no sense; write {verb} {known.fits}")
 
 
 def _has(plan: Plan, _verb: str, found: Groups) -> None:

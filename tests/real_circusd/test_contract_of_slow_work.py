@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ from wire import Circusd, Wire
 
 from circusplug.testing import FakeCircusd
 
+_STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open({ready!r}, "w").close()
+while not os.path.exists({go!r}):
+    time.sleep(0.05)
+os._exit(7)
+"""
+
 
 class Stubborn:
     """The watcher "slow", whose one process goes on after SIGTERM until it is let go."""
@@ -23,12 +33,10 @@ class Stubborn:
     def __init__(self, circusd: Circusd, wire: Wire, directory: Path) -> None:
         self._circusd, self._wire, self._go = circusd, wire, directory / "go"
         ready = directory / "ready"
-        script = (
-            f"trap '' TERM; touch {ready}; until [ -e {self._go} ]; do sleep 0.05; done; exit 7"
-        )
+        script = _STUBBORN.format(ready=str(ready), go=str(self._go))
         if isinstance(circusd, FakeCircusd):
             ready.touch()
-        command = {"cmd": "sh", "args": ["-c", script], "start": True}
+        command = {"cmd": sys.executable, "args": ["-ISc", script], "start": True}
         options = {"graceful_timeout": PATIENCE}
         self.ask("add", name="slow", **command, options=options, waiting=True)
         if isinstance(circusd, FakeCircusd):
@@ -38,11 +46,7 @@ class Stubborn:
 
     def ask(self, name: str, /, **properties: Any) -> dict[str, Any]:
         """Call circusd, and return the rest of a good reply."""
-        self._wire.send(json.dumps({"id": 1, "command": name, "properties": properties}).encode())
-        reply: dict[str, Any] = self._wire.receive()
-        if reply.get("errno") == 5:
-            return self.ask(name, **properties)  # its own round
-        return content(reply)
+        return content(self._wire.call(name, **properties))
 
     def let_go(self) -> None:
         """Let it exit with 7."""

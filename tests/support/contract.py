@@ -23,7 +23,7 @@ def new_circusd(kind: str) -> FakeCircusd | RealCircusd:
 def content(reply: dict[str, Any]) -> dict[str, Any]:
     """Check what every good reply holds, and return the rest."""
     rest = dict(reply)
-    assert rest.pop("status") == "ok"
+    assert rest.pop("status") == "ok", reply
     assert isinstance(rest.pop("time"), float)
     assert isinstance(rest.pop("id"), int)
     return rest

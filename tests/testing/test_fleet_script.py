@@ -293,6 +293,7 @@ def test_a_script_changes_watchers_that_are_there(fake_circusd: FakeCircusd) -> 
         ("web crashes every 0 s", "'0 s' is not a number of seconds of more than 0"),
         ("web crashes with 300 at 1:00", "'300' is more than 255"),
         ("web crashes with SIGFOO at 1:00", "'SIGFOO' is neither an exit code nor a signal"),
+        ("web stops", "'stops' makes no sense; write stops at MOMENT, or every TIME"),
         ("web stops at 1:75", "'1:75' is no moment; write 0:45, 2:00:00 or 90 s"),
         ("web leaks 5 MB", "'leaks 5 MB' makes no sense; write leaks SIZE/TIME"),
         ("web leaks 5 XB/min", "'5 XB' is not a size"),
@@ -320,6 +321,11 @@ def test_a_bad_line_is_told_in_one(tmp_path: Path, line: str, message: str, way:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"absent: cannot be read: .*No such file"):
         FakeCircusd(script=tmp_path / "absent")
+
+
+def test_a_name_of_a_file_is_no_script() -> None:
+    with pytest.raises(SpecError, match=r"'fleet.txt' is no sentence; give a file as a pathlib"):
+        FakeCircusd(script="fleet.txt")
 
 
 def test_a_bad_script_for_a_running_one_changes_nothing(fake_circusd: FakeCircusd) -> None:
