@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from circusd_real import RealCircusd
 from command import run
+from patience import wait_while
 from recordings import figures, reap, write
 
 from circusplug import Arbiter
@@ -149,8 +150,7 @@ def test_what_a_real_circusd_did_is_replayed_with_the_same_commands(tmp_path: Pa
         RealCircusd(watchers) as circusd,
         Arbiter([record, flapping], circusd.endpoint, circusd.pubsub_endpoint),
     ):
-        while "watcher.dying.stop" not in (path.read_text() if path.exists() else ""):
-            pass
+        wait_while(lambda: "watcher.dying.stop" not in (path.read_text() if path.exists() else ""))
     result = replay(path, Flapping, attempts=3, window=5, retry_in=60)
     stopped = next(
         json.loads(line)["at"] for line in path.read_text().splitlines() if ".stop" in line

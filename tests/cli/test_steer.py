@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from stopped import stopped
 
 from circusplug._cli import main, steer
@@ -90,8 +90,9 @@ class Scene:
         return command
 
     def wait_running(self, file: str, count: int) -> None:
-        while self.type_json("status", file, "--json").count('"state": "running"') < count:
-            pass
+        wait_while(
+            lambda: self.type_json("status", file, "--json").count('"state": "running"') < count
+        )
 
     def type_json(self, *arguments: str) -> str:
         return self.run(*arguments).stdout

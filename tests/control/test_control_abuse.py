@@ -18,7 +18,7 @@ import psutil
 import pytest
 import zmq
 from command import Running, plugin, write_ini
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from steered import Ends, steered
 from troublemakers import Talker
 from wire import Wire
@@ -48,8 +48,9 @@ class Victim:
         """The host answers, its plugins receive, and its memory is what it was."""
         before = self.wire.call("details")["plugins"]["a"]
         self.circusd.publish_many(100, "web", "spawn")
-        while self.wire.call("details")["plugins"]["a"]["handled"] < before["handled"] + 100:
-            pass
+        wait_while(
+            lambda: self.wire.call("details")["plugins"]["a"]["handled"] < before["handled"] + 100
+        )
         after = self.wire.call("details")["plugins"]["a"]
         assert (after["errors"], after["stalls"], after["restarts"]) == (0, 0, 0)
         assert self.memory() - self._memory < GROWTH

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import wait_while
 
 from circusplug.plugins import Recorder
 from circusplug.testing import FakeCircusd, RunningPlugin
@@ -216,8 +217,7 @@ def test_what_is_measured_here_is_recorded(
     fake_circusd.add_watcher("web")
     fake_circusd.reply("stats", {"infos": {"web": {str(os.getpid()): info, "spawn_count": 3}}})
     run_plugin(Recorder, filename=path)
-    while "status" not in keys(path):
-        pass
+    wait_while(lambda: "status" not in keys(path))
     (figures,) = (one for one in lines(path) if "status" in one)
     assert figures["stats"]["web"]["spawn_count"] == 3
     measured = figures["stats"]["web"][str(os.getpid())]["measured"]

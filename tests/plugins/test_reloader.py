@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bundled import Journal
 from circusd_real import RealCircusd
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import CommandReloader
@@ -183,8 +183,7 @@ def test_a_real_process_runs_the_new_script(tmp_path: Path) -> None:
         plugin = {"use": CommandReloader, "loop_rate": 0.05}
         with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
             arbiter.wait(lambda now: all(one.state == "running" for one in now.values()), PATIENCE)
-            while not told.exists():
-                pass
+            wait_while(lambda: not told.exists())
             number = 0
             while "new" not in told.read_text():
                 number += 1

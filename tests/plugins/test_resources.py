@@ -12,7 +12,7 @@ import psutil
 import pytest
 from bundled import Journal, do, given
 from circusd_real import RealCircusd
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import ResourceWatcher
@@ -264,6 +264,5 @@ def test_a_real_process_that_eats_memory_is_replaced(run_plugin: Run, journal: J
         }
         with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint):
             journal.wait("eater: memory of")
-            while circusd.call("list", name="eater").get("pids") in ([pid], []):
-                pass
+            wait_while(lambda: circusd.call("list", name="eater").get("pids") in ([pid], []))
         assert not [text for text in journal.messages if text.startswith("idle")]

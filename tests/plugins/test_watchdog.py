@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from bundled import Journal, do
 from circusd_real import RealCircusd
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import WatchDog
@@ -284,6 +284,9 @@ def test_real_processes_that_go_silent_are_replaced(journal: Journal) -> None:
             with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint):
                 for _ in silent:
                     journal.wait("is silent; kill")
-                while set(circusd.call("list", name="silent").get("pids", silent)) & set(silent):
-                    pass
+                wait_while(
+                    lambda: (
+                        set(circusd.call("list", name="silent").get("pids", silent)) & set(silent)
+                    )
+                )
             assert circusd.call("list", name="beats")["pids"] == alive

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from circusd_real import free_endpoints
-from command import run
+from command import run_here
 from test_readme import FILE, README, running, with_ports
 
 import circusplug
@@ -76,16 +76,16 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
 
 
 def test_docs_lists_the_pages_and_prints_one(tmp_path: Path) -> None:
-    listed = run(tmp_path, "docs")
+    listed = run_here(tmp_path, "docs")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(topics())
-    printed = run(tmp_path, "docs", "Options").stdout
+    printed = run_here(tmp_path, "docs", "Options").stdout
     assert "<!--" in page("options")
     assert printed == re.sub(r"(?m)^<!--.*-->\n", "", page("options"))
 
 
 def test_a_page_that_there_is_not_is_one_line(tmp_path: Path) -> None:
-    done = run(tmp_path, "docs", "optoins")
+    done = run_here(tmp_path, "docs", "optoins")
     assert done.returncode == 1
     assert done.stderr == "circusplug: docs: there is no page 'optoins' (did you mean 'options'?)\n"
 
@@ -116,7 +116,7 @@ SECTIONS = [
 def test_the_sections_on_the_pages_have_no_problem(name: str, folder: Path) -> None:
     path = folder / name
     path.write_text(path.read_text().replace("/etc/circus/plugins.ini", "circus.ini"))
-    checked = run(folder, "check", name)
+    checked = run_here(folder, "check", name)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 

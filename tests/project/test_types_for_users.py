@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from type_check import check_types
 
 PROGRAM = """
 from typing import Any
@@ -95,30 +94,22 @@ def misuse(probe: Probe, free: Free) -> None:
 """
 
 
-def check_types(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
+def check(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
     (directory / "program.py").write_text(program)
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "program.py"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-    )
+    return check_types(directory, "program.py")
 
 
 def test_a_program_with_watchers_passes_a_strict_type_check(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    done = check_types(tmp_path, PROGRAM)
+    done = check(tmp_path, PROGRAM)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_declared_options_are_typed_without_a_cast(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    done = check_types(tmp_path, PLUGIN)
+    done = check(tmp_path, PLUGIN)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_a_wrong_use_of_declared_options_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    *told, _ = check_types(tmp_path, PLUGIN + WRONG).stdout.splitlines()
+    *told, _ = check(tmp_path, PLUGIN + WRONG).stdout.splitlines()
     codes = ["operator", "attr-defined", "misc", "misc"]
     assert [line.rpartition("  ")[2] for line in told] == [f"[{code}]" for code in codes], told

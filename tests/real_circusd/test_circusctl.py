@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from circusd_real import RealCircusd, free_endpoints
 from command import Running, environment, plugin, write_ini
+from patience import wait_while
 from steered import Ends
 from stock_circusctl import Circusctl
 from wire import Wire
@@ -53,11 +54,9 @@ class Host:
 
     def wait_active(self) -> None:
         path = self.ends.endpoint.removeprefix("ipc://")
-        while not places.is_alive(path):
-            pass
+        wait_while(lambda: not places.is_alive(path))
         with Wire(self.ends) as wire:
-            while set(wire.call("status")["statuses"].values()) != {"active"}:
-                pass
+            wait_while(lambda: set(wire.call("status")["statuses"].values()) != {"active"})
 
 
 def host_under_run(directory: Path) -> Iterator[Host]:
@@ -109,7 +108,8 @@ SAYS = [
     ("stats", r"^plugin:a:\n(\d+): \1  circusplug.*\nplugin:cage:\n(\d+): \2  circusplug"),
     (
         "stats plugin:cage",
-        r"^plugin:cage:\n(\d+): \1  circusplug.plugins.Logger \w+ 0 .*M .*M .* \d+:\d\d",
+        rf"^plugin:cage:\n(\d+): \1  circusplug.plugins.Logger \w+ {os.nice(0)} "
+        r".*M .*M .* \d+:\d\d",
     ),
     ("dstats", r"^Main Process:\n    \d+  circusplug"),
     ("options plugin:a", r"^filename: /dev/null$"),
@@ -158,8 +158,7 @@ def test_what_is_refused_is_an_error_with_a_reason(host: Host, command: str, say
 def test_a_killed_plugin_comes_back(host: Host) -> None:
     pid = host.pid("cage")
     assert host.ctl("signal", "plugin:cage", "kill") == "ok"
-    while host.pid("cage") in ("", pid):
-        pass
+    wait_while(lambda: host.pid("cage") in ("", pid))
     host.wait_active()
 
 

@@ -12,7 +12,7 @@ import pytest
 import zmq
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from stopped import stopped
 
 from circusplug._control.client import ControlClient
@@ -41,8 +41,8 @@ def door(tmp_path: Path) -> Iterator[Door]:
     with Running(tmp_path, "up", path, env=QUIET) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init", "idle started")
         with ControlClient(endpoints[0]) as client:
-            while "starting" in client.ask("status")["statuses"].values():
-                pass  # what its handle_init has printed comes sooner than that it has returned
+            # What its handle_init has printed comes sooner than that it has returned.
+            wait_while(lambda: "starting" in client.ask("status")["statuses"].values())
             yield Door(command, client, path)
         command.interrupt()
         assert command.end() == 0

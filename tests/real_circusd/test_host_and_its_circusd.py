@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from circusd_real import RealCircusd, free_endpoints
 from command import assert_ends
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from record import USE, Record, by_circusd, host_ini, see_event, started
 
 from circusplug._migrate.plan import apply, plan
@@ -98,8 +98,8 @@ def test_circusds_reloadconfig_leaves_a_migrated_hosts_log_where_it_was(
     section = {"use": USE, "config": tmp_path / "plugins.ini"}
     with RealCircusd({"web": {}}, plugins={"circusplug": section}, logoutput=log) as circusd:
         first = record.next()
-        while circusd.call("reloadconfig", waiting=True)["status"] != "ok":
-            pass  # it is busy
+        # It may be busy.
+        wait_while(lambda: circusd.call("reloadconfig", waiting=True)["status"] != "ok")
         record.until("stop")
         second = record.next()
         circusd.terminate()

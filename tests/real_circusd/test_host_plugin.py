@@ -16,7 +16,7 @@ import psutil
 import pytest
 from circusd_real import RealCircusd, free_endpoints
 from command import assert_ends
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from record import USE, Record, by_circusd, host_command, host_ini, see_event, started
 from wire import Wire
 
@@ -309,8 +309,7 @@ def drive(wire: Wire, record: Record) -> list[list[object]]:
     wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
     while record.next(0.2) != ["web", "updated"]:
         wire.call("set", name="web", options={"max_retry": 5}, waiting=True)
-    while wire.call("status", name="web")["status"] != "active":
-        pass
+    wait_while(lambda: wire.call("status", name="web")["status"] != "active")
     for order in ("stop", "start"):  # what was asked for too often is over after that
         while wire.call(order, name="web", waiting=True)["status"] != "ok":
             pass  # circusd has not finished with its first start

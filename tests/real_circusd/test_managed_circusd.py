@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import zmq
 from circusd_real import free_endpoints
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from stopped import stopped
 
 from circusplug._circusd.circusd_main import OrderlyLogger
@@ -165,8 +165,8 @@ def test_its_file_is_nowhere_on_disk_and_can_be_read_again(bench: Bench, private
     with running(bench.ini(IDLE)) as circusd:
         bench.wait_started()
         assert not list(private.iterdir())
-        while bench.call("reloadconfig", waiting=True)["status"] != "ok":
-            pass  # it is busy
+        # It may be busy.
+        wait_while(lambda: bench.call("reloadconfig", waiting=True)["status"] != "ok")
         assert bench.list_watchers() == ["w0"]
         assert not circusd.has_quit
     assert not list(private.iterdir())

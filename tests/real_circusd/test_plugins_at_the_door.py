@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
+from patience import wait_while
 
 from circusplug._control.client import ControlClient, NotRunningError
 from circusplug._errors import CircusdError
@@ -251,8 +252,7 @@ def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
     properties = {"name": "plugin:other", "waiting": True}
     with asking(tmp_path, "Asks", "stop", other=blocks, **properties) as up:
         up.cue()
-        while up.ask("status", name="plugin:other")["status"] != "stopping":
-            pass
+        wait_while(lambda: up.ask("status", name="plugin:other")["status"] != "stopping")
         up.command.interrupt()
         assert up.command.end() == 0
     assert "plugin:asks: stop" in up.command.output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from circusd_real import RealCircusd
 from hosts import all_run
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 from record import by_circusd
 
 from circusplug import Arbiter, plugins
@@ -39,14 +39,26 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "events"
 
 
+def wait_logged(log: Path, circusd: RealCircusd) -> None:
+    """Have circusd publish an event now and then until the logger has it.
+
+    Each one is for all plugins; those that are still starting would have to handle them all.
+    """
+
+    def is_missing() -> bool:
+        circusd.call("set", name="idle", options={"max_retry": 5})
+        return not log.exists() or "idle updated" not in log.read_text()
+
+    wait_while(is_missing, pause=0.1)
+
+
 @pytest.mark.parametrize("isolate", [False, True])
 def test_under_the_host(isolate: bool, log: Path, caplog: pytest.LogCaptureFixture) -> None:
     shelf = [{**options_of(name, log), "isolate": isolate} for name in plugins.__all__]
     with RealCircusd({"idle": {}}) as circusd:
         with Arbiter(shelf, circusd.endpoint, circusd.pubsub_endpoint) as arbiter:
             arbiter.wait(all_run, PATIENCE)
-            while not log.exists() or "idle updated" not in log.read_text():
-                circusd.call("set", name="idle", options={"max_retry": 5})
+            wait_logged(log, circusd)
             statuses = arbiter.plugins
         assert [one.counters.errors for one in statuses.values()] == [0] * len(shelf)
         assert {one.counters.restarts for one in statuses.values()} == {0}
@@ -59,8 +71,7 @@ def test_under_the_host(isolate: bool, log: Path, caplog: pytest.LogCaptureFixtu
 def test_under_a_stock_circusd(log: Path) -> None:
     shelf = {name.lower(): options_of(name, log) for name in plugins.__all__}
     with RealCircusd({"idle": {}}, plugins=shelf) as circusd:
-        while not log.exists() or "idle updated" not in log.read_text():
-            circusd.call("set", name="idle", options={"max_retry": 5})
+        wait_logged(log, circusd)
         pids = {name: circusd.call("list", name=f"plugin:{name}")["pids"] for name in shelf}
         assert [len(found) for found in pids.values()] == [1] * len(shelf)
         circusd.call("set", name="idle", options={"max_retry": 5}, waiting=True)

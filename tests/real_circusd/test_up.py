@@ -17,6 +17,7 @@ import pytest
 import zmq
 from circusd_real import free_endpoints
 from command import COMMAND, Fifo, Running, environment, plugin, run, write_ini
+from patience import wait_while
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="the promise needs Linux's child subreaper"
@@ -100,21 +101,19 @@ def test_killing_circusd_stops_the_plugins_and_the_host_fails(up: Up, fifo: Fifo
     fifo.wait_unheld()
 
 
+def told(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, env=QUIET, text=True).stdout
+
+
 def test_circusctl_quit_ends_circusd_and_host_cleanly(up: Up) -> None:
     endpoints = free_endpoints(2)
     quit_it = [sys.executable, "-c", "from circus.circusctl import main; main()"]
     with up(IDLE, plugin("one"), plugin("two", isolate=1), endpoints=endpoints) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init")
-        while (
-            "ok"
-            not in subprocess.run(
-                [*quit_it, "--endpoint", endpoints[0], "quit", "--waiting"],
-                capture_output=True,
-                env=QUIET,
-                text=True,
-            ).stdout
-        ):
-            pass  # it refuses while it starts its watchers
+        command.wait_for("idle started")
+        quit_it += ["--endpoint", endpoints[0], "quit", "--waiting"]
+        # It may still be busy with the start of its watchers.
+        wait_while(lambda: "ok" not in told(quit_it))
         assert command.end() == 0
     assert not [line for line in command.lines if line.startswith("circusplug: ")]
     for name in ("one", "two"):

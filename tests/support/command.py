@@ -190,6 +190,7 @@ def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.Complet
     by way of Python's streams. Modules that they import from *directory* are forgotten.
     """
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    own = {path.stem for path in directory.rglob("*.py")}
     importlib.invalidate_caches()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
@@ -199,6 +200,8 @@ def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.Complet
         patch.setattr(sys, "stdin", io.StringIO())
         for name, value in env.items():
             patch.setenv(name, value)
+        for name in own:  # another directory's may have been imported
+            patch.delitem(sys.modules, name, raising=False)
         try:
             status = main.main([str(argument) for argument in arguments])
         except SystemExit as end:  # as argparse ends
