@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from circusd_real import free_endpoints
-from command import PATIENT, Running, environment, plugin, run, write_ini
+from command import PATIENT, Running, environment, plugin, run, run_here, write_ini
 from patience import PATIENCE
 
 from circusplug._cli import systemd_unit
@@ -278,7 +278,7 @@ def test_systemd_has_nothing_to_say_against_the_unit(
 ) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    done = run(tmp_path, "systemd", *options, ini, timeout=PATIENCE)
+    done = run_here(tmp_path, "systemd", *options, ini)
     assert (done.returncode, done.stderr) == (0, "")
     unit = tmp_path / "host.service"
     unit.write_text(done.stdout)
@@ -294,7 +294,7 @@ def test_systemd_has_nothing_to_say_against_the_unit(
 def test_the_unit_says_what_to_run_and_how_long_it_may_take(
     options: list[str], ini: Path, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, "systemd", *options, ini, timeout=PATIENCE)
+    done = run_here(tmp_path, "systemd", *options, ini)
     assert (done.returncode, done.stderr) == (0, "")
     said = settings(done.stdout)
     command = "up" if options else "run"
@@ -322,7 +322,7 @@ def test_a_file_that_would_not_run_gets_no_unit(tmp_path: Path) -> None:
     path = write_ini(tmp_path, *free_endpoints(2), plugin("a", "circusplug.Host"))
     (tmp_path / "a\nb.ini").write_text("[plugin:a]\nuse = m.C\n")
     for name, why in ((path, "stands for a host"), ("absent.ini", "absent.ini"), ("a\nb.ini", "")):
-        done = run(tmp_path, "systemd", name, timeout=PATIENCE)
+        done = run_here(tmp_path, "systemd", name)
         assert (done.returncode, done.stdout) == (1, "")
         assert len(done.stderr.splitlines()) == 1
         assert why in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ HASTY = [
     "from circusplug._cli import main; from circusplug._host import endpoint_check; "
     "endpoint_check.ALONE_WAIT = 1.0; main.run()",
 ]
+
+
+@pytest.fixture(scope="module")
+def circusd() -> Iterator[RealCircusd]:
+    with RealCircusd({"web": {}}) as circusd:
+        yield circusd
 
 
 @pytest.mark.parametrize(
@@ -48,18 +55,17 @@ HASTY = [
     ids=["endpoint", "pubsub_endpoint", "the same twice", "swapped", "nobody and another"],
 )
 def test_a_wrong_endpoint_is_told_once_for_all_plugins(
-    tmp_path: Path, wrong: object, said: str
+    tmp_path: Path, circusd: RealCircusd, wrong: object, said: str
 ) -> None:
     free = "ipc:///nonexistent/nobody"  # and not a port, which a circusd may take
-    with RealCircusd({"web": {}}) as circusd:
-        right = circusd.endpoint, circusd.pubsub_endpoint
-        sections = [plugin("one"), plugin("two"), plugin("isolated", isolate="yes")]
-        path = write_ini(tmp_path, *wrong(right, free), *sections)  # type: ignore[operator]
-        with Running(tmp_path, "run", path, program=HASTY) as command:
-            line = command.wait_for(said.format(right=right, free=free))
-            assert "circusplug[" in line
-            command.wait_for_all(*(f"plugin:{name}: init" for name in ("one", "two", "isolated")))
-            command.interrupt()
-            assert command.end() == 0
+    right = circusd.endpoint, circusd.pubsub_endpoint
+    sections = [plugin("one"), plugin("two"), plugin("isolated", isolate="yes")]
+    path = write_ini(tmp_path, *wrong(right, free), *sections)  # type: ignore[operator]
+    with Running(tmp_path, "run", path, program=HASTY) as command:
+        line = command.wait_for(said.format(right=right, free=free))
+        assert "circusplug[" in line
+        command.wait_for_all(*(f"plugin:{name}: init" for name in ("one", "two", "isolated")))
+        command.interrupt()
+        assert command.end() == 0
     assert command.output.count("[ERROR]") == 1
     assert "no circusd at" not in command.output
