@@ -109,7 +109,7 @@ SAYS = [
     ("stats", r"^plugin:a:\n(\d+): \1  circusplug.*\nplugin:cage:\n(\d+): \2  circusplug"),
     (
         "stats plugin:cage",
-        r"^plugin:cage:\n(\d+): \1  circusplug.plugins.Logger \w+ 0 .*M .*M .* \d+:\d\d",
+        r"^plugin:cage:\n(\d+): \1  circusplug.plugins.Logger \w+ -?\d+ .*M .*M .* \d+:\d\d",
     ),
     ("dstats", r"^Main Process:\n    \d+  circusplug"),
     ("options plugin:a", r"^filename: /dev/null$"),
