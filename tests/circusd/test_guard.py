@@ -48,3 +48,21 @@ def test_a_host_that_has_died_before_the_guard_looks_is_noticed(tmp_path: Path) 
         finally:
             guard.terminate()
             guard.wait()
+
+
+def test_a_circusd_that_hangs_without_its_guard_ends_with_all_that_it_has_started() -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "from circusplug._circusd.circusd_main import GuardWatch\n"
+        "subprocess.Popen(['sleep', '100'])\n"
+        "GuardWatch(int(sys.argv[1]), 0.0, lambda: None)\n"
+        "time.sleep(100)\n"
+    )
+    life, guard = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(life)], pass_fds=[life], stdout=subprocess.PIPE
+    ) as circusd:
+        os.close(life)
+        os.close(guard)
+        circusd.communicate(timeout=PATIENCE)  # to the end of all that could print
+    assert circusd.returncode == 1

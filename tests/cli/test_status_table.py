@@ -1,8 +1,13 @@
-# The table that `circusplug status` prints.
+# The table that `circusplug status` prints, and its exit status.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
+
 from circusplug._cli import steer
+from circusplug._control.client import ControlClient
 
 
 def test_the_table_shortens_what_is_long() -> None:
@@ -24,3 +29,25 @@ def test_the_table_shortens_what_is_long() -> None:
     assert "1d 1h" in lines[3]
     assert "12.3 %" in lines[3]
     assert "1m 01s" in lines[5]
+
+
+class Answers:
+    """A host that answers what it is given."""
+
+    def __init__(self, *states: str) -> None:
+        self.plugins = {str(number): {"state": state} for number, state in enumerate(states)}
+
+    def ask(self, command: str) -> dict[str, Any]:
+        return {"plugins": self.plugins, "options": {}}
+
+
+@pytest.mark.parametrize("state", ["failed", "abandoned", "stalled", "backoff"])
+def test_the_exit_status_is_1_if_somebody_should_look_at_a_plugin(state: str) -> None:
+    host = cast(ControlClient, Answers("running", state))
+    assert steer._status(host, as_json=True, watch=False) == 1
+
+
+def test_the_exit_status_is_0_if_all_is_as_it_was_asked_for() -> None:
+    states = "inactive", "starting", "waiting", "running", "stopping", "stopped"
+    host = cast(ControlClient, Answers(*states))
+    assert steer._status(host, as_json=True, watch=False) == 0

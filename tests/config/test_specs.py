@@ -246,6 +246,28 @@ def test_a_section_is_sorted_into_the_hosts_options_and_the_plugins() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("stdout", "out.log", "{0}/out.log"),
+        ("stderr", "logs/err.log", "{0}/logs/err.log"),
+        ("working_dir", "logs", "{0}/logs"),
+        ("python_path", "logs:.", ("{0}/logs", "{0}")),
+    ],
+)
+def test_a_relative_path_is_one_of_the_hosts_own_directory(
+    key: str, value: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin's process goes to another directory before it opens them."""
+    (tmp_path / "logs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    if isinstance(expected, tuple):
+        expected = tuple(path.format(tmp_path) for path in expected)
+    else:
+        expected = expected.format(tmp_path)
+    assert getattr(host_options(**{key: value}), key) == expected
+
+
 def test_options_that_circus_has_too_count_for_isolated_plugins_only_and_the_prefix_wins() -> None:
     section = {"use": "a.B", "graceful_timeout": "7", "stop_signal": "nonsense"}
     assert PluginSpec.from_options(section).host == HostOptions()

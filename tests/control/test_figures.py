@@ -55,12 +55,15 @@ def test_a_thread_has_its_own_cpu_and_its_process_memory() -> None:
     for number in numbers.values():
         figures.of(os.getpid(), number, "")
     assert done.wait(PATIENCE)
-    busy, quiet = (figures.of(os.getpid(), numbers[name], "") for name in ("busy", "idle"))
+    busy, quiet, again = (
+        figures.of(os.getpid(), numbers[name], "") for name in ("busy", "idle", "busy")
+    )
     idle_may_end.set()
     for thread in threads:
         thread.join()
     assert busy["cpu"] > quiet["cpu"]
     assert quiet["cpu"] < 5
+    assert again["cpu"] < 5  # it has waited since, and the other one's figures are not its own
     assert busy["ctime"] >= "0:00.20"
     assert busy["mem_info1"] == pytest.approx(quiet["mem_info1"]) or busy["mem"] > 0
 

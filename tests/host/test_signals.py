@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 import pytest
 from patience import PATIENCE
 
+from circusplug._host import signals
 from circusplug._plugin import stop_guard
 from circusplug.testing import FakeCircusd
 
@@ -267,3 +269,19 @@ def test_a_process_that_a_plugin_forks_has_signals_as_usual(
         process.stdin.write("go\n")
         process.stdin.flush()
         assert process.stdout.read() == f"{status} [] None\n{order}\n"
+
+
+def test_to_look_for_a_terminal_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    really_open = os.open
+
+    def open_a_file(path: str, flags: int) -> int:
+        assert path == "/dev/tty"
+        opened.append(really_open(__file__, flags))  # there may be no terminal here
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_a_file)
+        assert signals._has_terminal()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*opened)

@@ -19,7 +19,7 @@ from patience import PATIENCE
 
 from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, PluginStateError
 from circusplug._loop.plugin_loop import PluginLoop
-from circusplug._plugin.calls import raise_for_status
+from circusplug._plugin.calls import Call, raise_for_status
 from circusplug._plugin.client import Client
 from circusplug._status import Counters
 from circusplug._wire.endpoints import configure_link
@@ -1188,6 +1188,15 @@ def test_when_it_closes_every_call_under_way_fails(router: Router) -> None:
         bench.call("list")
     with pytest.raises(PluginStateError):
         bench.client.cast("list", {})
+
+
+def test_when_it_closes_a_call_that_it_has_not_looked_at_yet_fails_at_once(
+    fake_circusd: FakeCircusd,
+) -> None:
+    with client_here(fake_circusd.endpoint) as (client, _, _):
+        # As another thread does; the owner, which is this one, does not come to run its loop.
+        done = client._handover.submit(Call("list", {}, PATIENCE))
+    assert isinstance(done.exception(0), PluginStateError)
 
 
 def test_a_reply_that_comes_while_it_is_parked_reaches_whoever_waits(

@@ -484,6 +484,17 @@ def test_nothing_is_left_of_a_host_that_is_killed(ssh: StandIn, runtime_director
     place.rmdir()  # empty
 
 
+def test_a_change_to_a_server_that_does_not_let_us_in_leaves_nothing(
+    ssh: StandIn, runtime_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", place := tempfile.mkdtemp(dir=runtime_directory))
+    ssh.will("refuse")
+    with Arbiter([], *ENDS) as arbiter:
+        with pytest.raises(HostError, match="for you"):
+            arbiter.reconfigure(replace(arbiter.config, ssh_server="host"))
+        os.rmdir(place)  # empty
+
+
 def test_a_directory_that_has_gone_is_no_trouble_at_the_end(ssh: StandIn) -> None:
     with Opening() as opening:
         opening.tunnel.wait(PATIENCE)
