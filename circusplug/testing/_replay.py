@@ -99,7 +99,7 @@ def replay(
             result.plugin = running.plugin
             notes.flush()
         result.events = feed.events
-        if core.server.went_outside:
+        if result.plugin is not None and result.plugin._circusplug_worker.loop.went_outside:
             result.warnings.append(_OUTSIDE)
     return result
 

@@ -42,7 +42,6 @@ class FakeServer(Server):
             virtual clock; empty: at once.
         replays: Whether what is published is a recording.
         on_publish: Takes each event before it is published, on the serving thread.
-        went_outside: Whether a plugin in virtual time has waited for what is no circusd's.
     """
 
     publisher_kind = zmq.XPUB
@@ -60,7 +59,7 @@ class FakeServer(Server):
         self.topics: tuple[bytes, ...] = ()
         self.matching = self.lives = 0
         self.moments: deque[float] = deque()
-        self.replays = self.went_outside = False
+        self.replays = False
         self.on_publish: Callable[[bytes, bytes], object] = lambda _topic, _payload: None
 
     def is_subscribed(self) -> bool:

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from circusplug._loop.plugin_loop import PluginLoop
@@ -57,6 +58,8 @@ class VirtualLoop(PluginLoop):
     clock: VirtualClock | None = None
     rest: Rest | None = None
     _left: Callable[[], object] | None = None
+    #: Whether anything was awaited that is no circusd's.
+    went_outside = False
 
     def __init__(self) -> None:
         self._base, self._since, self._epoch = 0.0, 0.0, 0.0
@@ -95,10 +98,18 @@ class VirtualLoop(PluginLoop):
         timer.start()
         return timer
 
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """See `PluginLoop`."""
+        self.went_outside = True
+        with super().outside():
+            yield
+
     def run_in_executor(  # type: ignore[override]  # of any types
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """See `asyncio`; the clock stands until it is done."""
+        self.went_outside = True
         future = super().run_in_executor(executor, func, *args)
         self.outside_now += 1
         future.add_done_callback(self._back_inside)

@@ -83,9 +83,8 @@ class Pilot:
 
     def ask(self, calls: OpenCalls, channel: Channel, call_id: int = 0) -> Reply | None:
         """Take the replies that circusd has sent by now; returns that of a call if it is there."""
-        self._questions += 1
-        question, life = b"%s%d}" % (SYNC, self._questions), self.server.lives
-        sent = _sent(channel, question)
+        life, first = self.server.lives, self._questions + 1
+        sent = self._question(channel)
         while True:
             self.under_way = "a reply of the fake circusd is on its way"
             ready = channel.socket.poll(_LOOK if sent else 0)
@@ -93,15 +92,28 @@ class Pilot:
             if not ready:
                 if not sent or self.released or life != self.server.lives or not self.server.bound:
                     return None  # nobody will answer
+                # The connection may have been lost with the question, and with all before it,
+                # and stand again. Then an answer to this one tells so.
+                sent = self._question(channel)
                 continue
             reply = channel.receive_now()
             if reply is None:
                 continue
-            if reply.get("sync") == self._questions:
-                return None
+            if "sync" in reply:
+                if reply["sync"] >= first:
+                    return None
+                continue
             if call_id and reply.get("id") == call_id:
                 return reply
             calls.dispatch(channel, reply)
+
+    def _question(self, channel: Channel) -> bool:
+        self._questions += 1
+        try:
+            channel.socket.send(b"%s%d}" % (SYNC, self._questions), zmq.NOBLOCK)
+        except zmq.Again:
+            return False  # there is no connection
+        return True
 
     def pause(self, socket: zmq.Socket[bytes], flag: int) -> None:
         """Wait until the socket is ready, or the clock is to be looked at."""
@@ -143,7 +155,6 @@ class Pilot:
     def find_under_way(self) -> str:
         worker, server = self._worker, self.server
         if worker.loop.outside_now:
-            server.went_outside = True
             return "what is done outside the plugin's loop, on a thread for instance"
         if not worker.begun:
             return ""
@@ -163,14 +174,6 @@ class Pilot:
         if missing > 0 and stands and receiver.awaits_event and not self._event_waits():
             return f"{missing} events on their way to the plugin"
         return ""
-
-
-def _sent(channel: Channel, frame: bytes) -> bool:
-    try:
-        channel.socket.send(frame, zmq.NOBLOCK)
-    except zmq.Again:
-        return False  # there is no connection
-    return True
 
 
 class VirtualReceiver(Receiver):

@@ -44,16 +44,6 @@ def test_it_is_typed_and_tidy(project: Path) -> None:
     subprocess.run([*PYTHON, "ruff", "format", "--check", "."], cwd=project, check=True)
 
 
-def test_installed_it_is_found_by_its_name(project: Path, tmp_path: Path) -> None:
-    install(project, tmp_path / "site")
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    told = run(project, "describe", "my-probe", env=env)
-    assert "Counts the processes that die" in told.stdout
-    checked = run(project, "check", "circus.ini", env=env)
-    assert (checked.returncode, checked.stderr) == (0, "")
-    assert "my-probe, on a thread" in checked.stdout
-
-
 def test_an_empty_directory_will_do_also_the_current_one(tmp_path: Path) -> None:
     done = run_here(tmp_path, "new", "Probe", ".")
     assert done.returncode == 0, done.stderr
@@ -103,6 +93,9 @@ def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
     assert done.stderr.startswith("circusplug: new: file")
 
 
+_SAYS = {"describe": "Counts the processes that die", "check": "my-probe, on a thread"}
+
+
 def test_each_command_of_the_way_from_nothing_to_a_release(tmp_path: Path) -> None:
     section = PAGE.read_text().partition("## From nothing to a release")[2].partition("\n## ")[0]
     commands = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", section, re.MULTILINE)]
@@ -123,6 +116,7 @@ def test_each_command_of_the_way_from_nothing_to_a_release(tmp_path: Path) -> No
                 given = ["0.5" if one == "1h" else one for one in arguments]
                 told = run(where, *given, env=env, stdin=None, input="q\n")
                 assert told.returncode == 0, told.stderr
+                assert _SAYS.get(arguments[0], "") in told.stdout
             else:
                 more = ["--no-build-isolation", "--no-index"] if program == "pip" else []
                 subprocess.run(
@@ -133,6 +127,6 @@ def test_each_command_of_the_way_from_nothing_to_a_release(tmp_path: Path) -> No
                     capture_output=True,
                 )
     assert done == [
-        "new", "cd", "pip", "pytest", "dev", "check", "record", "replay", "pip",
+        "new", "cd", "pip", "pytest", "dev", "describe", "check", "record", "replay", "pip",
     ]  # fmt: skip
     assert list(where.glob("my_probe-*.whl"))
