@@ -145,6 +145,8 @@ class Meter:
             with process.oneshot():
                 cpu = process.cpu_percent()
                 memory = process.memory_full_info().pss if self._pss else process.memory_info().rss
+                if not memory:
+                    return None  # it is about to end
                 return Usage(
                     told.pid,
                     None if fresh else cpu,  # the first figure has nothing to count from
@@ -168,7 +170,7 @@ def processes_of(info: object) -> Iterator[Mapping[str, Any]]:
 def _recorded(info: Mapping[str, Any], told: Usage) -> Usage | None:
     """What was measured when this was recorded; None: it is no recording, or nothing was."""
     measured = info.get(_MEASURED)
-    if not isinstance(measured, dict):
+    if not isinstance(measured, dict) or not measured.get("memory"):
         return None
     names = [field.name for field in fields(Usage) if field.name != "pid"]
     return Usage(told.pid, **{name: number(measured.get(name)) for name in names})

@@ -45,6 +45,7 @@ class RecordedCircusd(Script):
         self.coming: deque[Record] = deque()
         self.global_options: Mapping[str, Any] = {}
         self._dstats: Mapping[str, Any] = {}
+        self._figures_at = 0.0
         self._elapsed = elapsed
         told: Handler[Fleet] = (lambda _fleet, _properties: {"info": dict(self._dstats)}, ())
         orders: dict[str, Handler[Fleet]] = {
@@ -56,6 +57,8 @@ class RecordedCircusd(Script):
     def answer(self, fleet: Fleet, command: Command, properties: Any) -> Reply:
         """See `Script`."""
         self.catch_up(fleet)
+        if command.command.lower() == "stats":
+            self._take_nearer(fleet)
         outcome = answer(self._handlers, fleet, command.command, properties)
         assert isinstance(outcome, dict)
         return outcome
@@ -73,7 +76,19 @@ class RecordedCircusd(Script):
                     _watcher(fleet, name).options = {**DEFAULT_OPTIONS, **options}
             elif isinstance(record, Figures):
                 self._dstats = record.dstats or self._dstats
+                self._figures_at = record.at
                 _take_figures(fleet, record)
+
+    def _take_nearer(self, fleet: Fleet) -> None:
+        """Take the figures of now from the record that is nearest to it, be it to come."""
+        following = next((one for one in self.coming if isinstance(one, Figures)), None)
+        now = self._elapsed()
+        if following is not None and following.at - now < now - self._figures_at:
+            for watcher in fleet.watchers.values():
+                infos = following.stats.get(watcher.name, {})
+                for process in watcher.processes:
+                    if isinstance(info := infos.get(str(process.pid)), dict):
+                        watcher.figures[process.pid] = _without_age(info)
 
 
 def _accept(fleet: Fleet, properties: Properties) -> Reply:
@@ -149,7 +164,9 @@ def _take_figures(fleet: Fleet, figures: Figures) -> None:
                 watcher.processes.append(
                     Process(int(pid), int(info.get("wid") or 0), float(started or 0.0))
                 )
-                # The age goes on by itself.
-                watcher.figures[int(pid)] = {
-                    key: value for key, value in info.items() if key != "age"
-                }
+                watcher.figures[int(pid)] = _without_age(info)
+
+
+def _without_age(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a process that do not go on by themselves."""
+    return {key: value for key, value in info.items() if key != "age"}

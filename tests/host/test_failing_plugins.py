@@ -23,7 +23,7 @@ from circusplug import Arbiter, PluginStatus
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug.testing import FakeCircusd
 
-OPERATIONS = int(os.environ.get("CIRCUSPLUG_OPERATIONS", "50"))
+OPERATIONS = int(os.environ.get("CIRCUSPLUG_OPERATIONS", "30"))
 SEEDS = [int(os.environ["CIRCUSPLUG_SEED"])] if os.environ.get("CIRCUSPLUG_SEED") else range(10)
 THREADS = ["t1", "t2", "t3", "t4", "t5"]
 PROCESSES = ["p1", "p2", "p3"]

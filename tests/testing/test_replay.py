@@ -241,17 +241,34 @@ def test_a_logger_shows_its_lines_and_writes_none(path: Path, tmp_path: Path) ->
 def test_recorded_figures_are_what_processes_used(path: Path) -> None:
     def leak(at: int) -> dict[str, Any]:
         measured = {"cpu": at, "memory": at * 1024**2, "files": 3, "threads": 1}
-        child = {"pid": 6, "create_time": 1, "measured": {**measured, "memory": 0}}
+        child = {"pid": 6, "create_time": 1, "measured": {**measured, "memory": 1}}
         return figures(at, web={"5": {"measured": measured, "children": [child]}})
 
     write(path, *map(leak, range(0, 120, 5)), {"at": 121, "end": True})
     options = {"watcher": "web", "max_mem": "60M", "loop_rate": "10", "max_count": "0"}
     result = replay(path, ResourceWatcher, with_children="yes", max_cpu="1000", **options)
-    assert (result.commands[0].at, result.commands[0].facts["command"]) == (70.0, "restart")
+    assert (result.commands[0].at, result.commands[0].facts["command"]) == (60.0, "restart")
     # The child's load counts as well.
     scaled = replay(path, LoadScaler, watcher="web", max_processes="2", down_below="1")
     assert [(deed.at, deed.facts["command"]) for deed in scaled.commands][:1] == [(50.0, "incr")]
     assert replay(path, FullStats).errors == []
+
+
+def test_figures_are_those_of_the_nearest_moment(path: Path) -> None:
+    class Asking(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            infos = self.call("stats", name="web")["info"]
+            self.seen = [
+                *getattr(self, "seen", []),
+                {pid: one["cpu"] for pid, one in infos.items()},
+            ]
+
+    told = [figures(at, web={"5": {"cpu": at}, "6": {"cpu": at}}) for at in (0, 10, 20)]
+    moments = [event(at, "web", "updated") for at in (4, 6, 14, 16)]
+    gone = reap(15, pid=6)  # is not told of again by what comes later
+    write(path, *sorted([*told, *moments, gone], key=lambda record: float(record["at"])))
+    both = [{"5": cpu, "6": cpu} for cpu in (0, 10, 10)]
+    assert replay(path, Asking).plugin.seen == [*both, {"5": 10}, {"5": 20}]
 
 
 def test_nothing_is_listened_at(path: Path) -> None:
