@@ -21,7 +21,7 @@ from circusplug._isolated.forkserver import FORKSERVER
 from circusplug.testing import FakeCircusd
 
 PLUGINS = 20
-OPERATIONS = int(os.environ.get("CIRCUSPLUG_OPERATIONS", "120"))
+OPERATIONS = int(os.environ.get("CIRCUSPLUG_OPERATIONS", "80"))
 SEED = int(os.environ.get("CIRCUSPLUG_SEED") or random.SystemRandom().randrange(10**6))
 
 
