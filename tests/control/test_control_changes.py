@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hosts import all_run
@@ -294,6 +295,23 @@ def test_who_waits_for_a_change_when_the_host_ends_hears_of_it(
         assert (reply["errno"], reply["reason"]) == (6, "the host has stopped")
         release.set()
         assert host.wire.receive()["status"] == "ok"
+
+
+def test_a_change_for_which_there_is_no_thread_fails_and_the_next_one_is_made(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                steering, "threading", SimpleNamespace(Thread=NoThread, Lock=threading.Lock)
+            )
+            reason = host.refused("stop", name="plugin:a", waiting=True)[1]
+            assert reason.endswith("not done: can't start new thread")
+        host.ok("stop", name="plugin:a", waiting=True)
 
 
 def test_a_change_that_nobody_waits_for_and_that_fails_is_in_the_log(
