@@ -80,7 +80,19 @@ class Casts(Asks):
 class Blocks(Teller):
     def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
+            self.say("blocks")
             threading.Event().wait()
+
+
+class AsksLater(Asks):
+    def handle_init(self):
+        super().handle_init()
+        self.cues = 0
+
+    def handle_recv(self, data):
+        self.cues += self.split_data(data)[1] == "updated"
+        if self.cues > 1:
+            super().handle_recv(data)
 
 
 class Last(Asks):
@@ -250,7 +262,9 @@ def test_a_plugin_that_stops_is_answered(
 def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
     blocks = {"use": "askers.Blocks", "host_graceful_timeout": 30}
     properties = {"name": "plugin:other", "waiting": True}
-    with asking(tmp_path, "Asks", "stop", other=blocks, **properties) as up:
+    with asking(tmp_path, "AsksLater", "stop", other=blocks, **properties) as up:
+        up.cue()
+        up.command.wait_for("plugin:other: blocks")
         up.cue()
         wait_while(lambda: up.ask("status", name="plugin:other")["status"] != "stopping")
         up.command.interrupt()
