@@ -94,7 +94,7 @@ def test_a_host_outlives_circusd_as_often_as_it_dies() -> None:
                 follower.wait_known(number)
             hear_of(circusd, followers, f"round_{number}")
 
-        assert set(threading.enumerate()) == threads
+        assert set(threading.enumerate()) <= threads  # the look at the endpoints is over
         statuses = arbiter.plugins.values()
         assert [status.state for status in statuses] == ["running"] * len(plugins)
         assert [status.counters.reconnects for status in statuses] == [ROUNDS] * len(plugins)

@@ -212,7 +212,8 @@ def test_a_circusd_that_is_told_to_quit_stops_the_arbiter_without_an_error(
 
     def quit_it() -> None:
         fifo.wait_held()
-        arbiter.client.call("quit")
+        with contextlib.suppress(HostError):  # circusd may be gone before its answer has left
+            arbiter.client.call("quit")
 
     other = threading.Thread(target=quit_it)
     other.start()
