@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from ..testing._replayed import Deed
     from ..testing._workbench import Workbench
 
-HELP = "host a plugin while it is being written"
-DESCRIPTION = """\
-Hosts a plugin against a fake circusd whose watchers live by a script, or against a given one, and
-shows its events, commands, log and exceptions, each with its moment in seconds. When a file is
-saved the plugin is loaded anew, and its state is handed over if it can; new code that fails to load
-leaves the old life running. Saved files are noticed with the package watchfiles:
-pip install 'circusplug[watch]'.
-"""
 KEYS = """\
 keys: e  publish an event        a  let a minute pass, A an hour    r  load the code anew
       f  lose replies, or not    x  circusd dies, or comes back     q  end, as Ctrl-C"""
@@ -44,22 +36,6 @@ _LIVES = "{name} crashes with 1 every 20 s"
 _NAMES = ("web", "worker")
 #: How often it is looked at what has happened, in seconds.
 _TICK = 0.05
-
-
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of `dev`."""
-    command.add_argument(
-        "target", metavar="USE|FILE", help="the plugin, as in 'use', or a circus.ini with it"
-    )
-    command.add_argument("--plugin", metavar="NAME", help="which plugin of the file")
-    command.add_argument(
-        "--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the plugin"
-    )
-    command.add_argument(
-        "--fleet", metavar="SCRIPT", help="how the watchers live: a file of sentences"
-    )
-    command.add_argument("--endpoint", help="a running circusd's command endpoint")
-    command.add_argument("--pubsub", help="its event endpoint")
 
 
 def dev(given: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from .._config.specs import HostConfig
 from .._errors import CircusPlugError, SpecError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import dev, pid_file, record, replay, steer, systemd_unit
+from . import pid_file, steer, systemd_unit, workshop
 from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
@@ -97,24 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (run, up):
         _add_log_options(command)
         pid_file.add_option(command)
-    recording = _add(commands, "record", record.HELP, record.DESCRIPTION)
-    record.add_options(recording)
-    for module, name in ((replay, "replay"), (dev, "dev")):
-        module.add_options(
-            commands.add_parser(
-                name,
-                help=module.HELP,
-                description=module.DESCRIPTION,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
-    for command in (run, recording):
-        command.add_argument(
-            "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
-        )
-        command.add_argument(
-            "--pubsub", type=_endpoint, help="circusd's event endpoint instead of the file's"
-        )
+    run.add_argument(
+        "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
+    )
+    run.add_argument(
+        "--pubsub", type=_endpoint, help="circusd's event endpoint instead of the file's"
+    )
 
     check = _add(commands, "check", "tell what is wrong with a circus.ini", _CHECK)
     check.add_argument("--json", action="store_true", help="print one JSON object")
@@ -150,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unit = _add(commands, "systemd", systemd_unit.HELP, systemd_unit.DESCRIPTION)
     systemd_unit.add_options(unit)
 
+    workshop.add_commands(commands, _endpoint)
     steer.add_commands(commands)
 
     given = parser.parse_args(arguments)
@@ -182,12 +171,8 @@ def _dispatch(given: argparse.Namespace) -> int:
             logoutput=given.logoutput,
             pidfile=given.pidfile,
         )
-    if given.command == "record":
-        return record.record(given)
-    if given.command == "replay":
-        return replay.replay(given)
-    if given.command == "dev":
-        return dev.dev(given)
+    if given.command in workshop.COMMANDS:
+        return workshop.run(given)
     if given.command == "new":
         from . import new
 

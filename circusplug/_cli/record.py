@@ -13,29 +13,7 @@ from .._host.arbiter import Arbiter
 from .._plugin.load import load_plugin_class
 from .process_signals import signals_of_process
 
-HELP = "record what circusd publishes, to be replayed"
-DESCRIPTION = """\
-Writes each event of a running circusd, the watchers' options and states, and with --stats what
-their processes use, into a file of JSON lines that 'circusplug replay' reads. Ctrl-C ends it. A
-file whose name ends in .gz is compressed. What looks like a secret is masked. To record all the
-time, put the plugin circusplug.plugins.Recorder into the circus.ini instead.
-"""
 _USE = "circusplug.plugins.Recorder"
-
-
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of `record` but the file."""
-    command.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="the recording to make"
-    )
-    command.add_argument("--seconds", metavar="N", help="end after this time: 90, 10 min, 1 h")
-    command.add_argument(
-        "--stats", metavar="N", help="write what the processes use every so often: 5, 1 min"
-    )
-    command.add_argument(
-        "--rotate", metavar="SIZE", help="begin a new file before one is larger: 100M"
-    )
-    command.add_argument("--keep", metavar="COUNT", help="how many older files to keep (5)")
 
 
 def record(given: argparse.Namespace) -> int:
