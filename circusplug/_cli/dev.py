@@ -22,6 +22,7 @@ from .._errors import CircusPlugError, ConfigError, SpecError
 from .._plugin.load import load_plugin_class
 from .._plugin.plugin_path import find_plugins_beside
 from .dev_keys import Keys, typed_keys
+from .workshop import read_option
 
 if TYPE_CHECKING:
     from ..plugins._watched_files import FileWatch
@@ -50,7 +51,7 @@ def dev(given: argparse.Namespace) -> int:
         raise ConfigError("a running circusd has two endpoints; give --endpoint and --pubsub")
     if given.fleet and given.endpoint:
         raise ConfigError("--fleet is for the fake circusd; leave it out, or --endpoint")
-    target = _Target(given.target, given.plugin, dict(map(_option, given.option)))
+    target = _Target(given.target, given.plugin, dict(map(read_option, given.option)))
     spec = target.read()
     if given.endpoint:
         bench = _workbench.at_circusd(spec, given.endpoint, given.pubsub, _show)
@@ -144,13 +145,6 @@ class _Target:
             {"use": spec.use, "name": spec.name, **spec.config, **self._options}
         )
         return replace(spec, config=given.config, host=replace(spec.host, restart="never"))
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SpecError(f"--option: {text!r} is not KEY=VALUE")
-    return key, value
 
 
 # What is shown

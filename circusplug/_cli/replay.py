@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .._errors import HostError, SpecError
+from .._errors import HostError
 from .._plugin.load import load_plugin_class
+from .workshop import read_option
 
 if TYPE_CHECKING:
     from ..testing import Deed
@@ -25,7 +26,7 @@ def replay(given: argparse.Namespace) -> int:
     from .. import testing
 
     plugin_class = load_plugin_class(given.use)
-    options = dict(map(_option, given.option))
+    options = dict(map(read_option, given.option))
     bad = 0
 
     def show(deed: Deed) -> None:
@@ -49,10 +50,3 @@ def replay(given: argparse.Namespace) -> int:
         print(f"circusplug: warning: {line}", file=sys.stderr)
     print(f"{result.events} events in {result.seconds:.0f} s", file=sys.stderr)
     return 1 if bad else 0
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SpecError(f"--option: {text!r} is not KEY=VALUE")
-    return key, value

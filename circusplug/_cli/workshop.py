@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .._errors import SpecError
+
 COMMANDS = ("record", "replay", "dev")
 
 _RECORD_HELP = "record what circusd publishes, to be replayed"
@@ -67,6 +69,18 @@ def run(given: argparse.Namespace) -> int:
     from . import dev
 
     return dev.dev(given)
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """Read what was given as ``--option KEY=VALUE``.
+
+    Raises:
+        SpecError: It is not that.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SpecError(f"--option: {text!r} is not KEY=VALUE")
+    return key, value
 
 
 def _add(commands: Any, name: str, short: str, long: str) -> argparse.ArgumentParser:
