@@ -41,11 +41,11 @@ class Pauses:
         except CallError as error:
             logger.error("%s was not stopped: %s", name, error)
             return
+        self.cancel(watcher)  # the start that an earlier pause was to end with
         if not seconds:
             logger.warning("%s is stopped, and stays so until somebody starts it", name)
             return
         logger.warning("%s is stopped for %g s", name, seconds)
-        self.cancel(watcher)
         timer = self._plugin.loop.call_later(
             seconds, self._plugin.loop.add_callback, self._resume, watcher, name
         )

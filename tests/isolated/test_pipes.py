@@ -16,7 +16,7 @@ from patience import PATIENCE
 from circusplug._isolated.child_output import BURST, RATE, ChildOutput
 from circusplug._isolated.line_buffer import LineBuffer
 from circusplug._isolated.messages import LogEntry, encode
-from circusplug._isolated.output_writer import OUTPUT_LIMIT
+from circusplug._isolated.output_writer import OUTPUT_LIMIT, OutputWriter
 from circusplug._isolated.pipe_reader import PipeReader
 from circusplug._isolated.pipes import Pipes
 from circusplug._logging.formats import JsonFormatter
@@ -57,6 +57,17 @@ def test_output_that_nobody_reads_is_dropped_and_counted(
     dropped = next(iter(record.args))
     assert terminal.text.count("\n") + int(str(dropped)) == 20_000
     assert OUTPUT_LIMIT / 2 < len(terminal.text) <= OUTPUT_LIMIT
+
+
+def test_what_is_written_makes_room_for_as_much_again() -> None:
+    rounds = []
+    with OutputWriter() as writer:
+        for number in range(3):
+            written = threading.Event()
+            writer.write(lambda number=number: rounds.append(number), OUTPUT_LIMIT - 2000)
+            writer.write(written.set, 0)  # once the one before has given its room back
+            assert written.wait(PATIENCE)
+    assert rounds == [0, 1, 2]
 
 
 def test_what_was_said_before_the_end_is_read_at_the_end() -> None:
@@ -178,6 +189,16 @@ def test_more_than_a_process_may_say_is_dropped_in_whole_lines_and_counted(
     end()
     assert page.lines == [b"[one] x"] * (BURST // 2) + [b"[one] shown again"]
     assert "one: 1 lines of its output dropped" in caplog.text
+
+
+def test_one_that_was_quiet_for_long_may_say_no_more_at_once() -> None:
+    now = 0.0
+    page: Any = Page()
+    output = ChildOutput("one", page, lambda: now)
+    feed, _ = output.lines_of(output.print_lines)
+    now = 1e6
+    assert feed(b"x\n" * (BURST // 2)) is None
+    assert feed(b"too much\n") is not None
 
 
 def test_each_line_of_what_it_says_is_marked_as_its_own(caplog: pytest.LogCaptureFixture) -> None:

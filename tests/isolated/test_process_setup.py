@@ -10,6 +10,7 @@ import os
 import pwd
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -103,6 +104,20 @@ def test_uid_and_gid(host: Host, circusd: FakeCircusd, modest: dict[str, Any], p
     assert found["ids"] == [nobody.pw_uid] * 3 + [nobody.pw_gid] * 3
     assert 0 not in found["groups"]
     assert found["home"] == nobody.pw_dir
+
+
+@as_root
+def test_a_process_of_another_user_is_in_that_users_groups_and_in_no_other() -> None:
+    program = (
+        "import os, pwd\n"
+        "from circusplug._isolated.process_setup import _become\n"
+        "os.setgroups([0, 54321])\n"
+        "user = pwd.getpwnam('nobody')\n"
+        "_become(user.pw_uid, None, copy_env=False)\n"
+        "print(sorted(os.getgroups()) == sorted(os.getgrouplist('nobody', user.pw_gid)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @as_root

@@ -14,6 +14,7 @@ from members import Journal, Member, state_is
 from patience import PATIENCE
 
 from circusplug import Arbiter
+from circusplug._signals import relay
 from circusplug.testing import FakeCircusd
 
 PLUGIN = """\
@@ -88,6 +89,20 @@ def test_one_that_cannot_work_on_a_thread_is_told_what_to_do(
         with Running(tmp_path, "run", path) as command:
             said = command.wait_for("a has failed for good")
     assert hint in said
+
+
+def test_a_signal_means_afterwards_what_it_did_before() -> None:
+    before = signal.signal(signal.SIGUSR2, ours := lambda *_: None)
+    try:
+        told, whose = list[str](), object()
+        with relay.served(relay.install):
+            relay.add(signal.SIGUSR2, whose, lambda: told.append("it"))
+            signal.raise_signal(signal.SIGUSR2)
+            relay.forget(whose)
+        assert told == ["it"]
+        assert signal.getsignal(signal.SIGUSR2) is ours
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_in_the_background_nobody_hands_signals_on(

@@ -143,6 +143,33 @@ def test_what_is_stopped_when_the_plugin_ends_is_started(
     assert plugin.circusd.status("Web") == "active"
 
 
+def orders(plugin: RunningPlugin) -> list[str]:
+    return [one.command for one in plugin.circusd.commands if one.command in ("stop", "start")]
+
+
+def test_of_two_pauses_the_later_one_counts(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(retry_in=10, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(5)
+    die(plugin, 105.0, 106.0)
+    plugin.advance(9)
+    assert orders(plugin) == ["stop", "stop"]
+    plugin.advance(1)
+    assert orders(plugin) == ["stop", "stop", "start"]
+
+
+def test_what_is_given_up_while_it_is_paused_stays_stopped(
+    play: Callable[..., RunningPlugin],
+) -> None:
+    plugin = play(retry_in=10, max_retry=1, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(5)
+    die(plugin, 105.0, 106.0)
+    plugin.advance(100)
+    plugin.stop()
+    assert orders(plugin) == ["stop", "stop"]
+
+
 def test_what_may_have_been_missed_is_not_counted(
     play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
 ) -> None:
