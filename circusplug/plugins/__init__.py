@@ -9,8 +9,8 @@ circus.ini::
     [plugin:logger]
     use = circusplug.plugins.Logger
 
-``circusplug describe`` prints each one's options. They use nothing of circusplug that a plugin of
-yours could not use as well.
+``circusplug describe`` prints each one's options. All but `Prometheus` and `Recorder` use nothing
+of circusplug that a plugin of yours could not use as well.
 """
 
 from __future__ import annotations

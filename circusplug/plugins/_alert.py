@@ -176,8 +176,6 @@ class Alert(CircusPlugin):
         for alert in alerts:
             log = self.logger.info if alert["kind"] == "well_again" else self.logger.warning
             log("%s: %s", alert["watcher"], alert["what"], extra={"alert": alert["kind"]})
-        if self.replaying:
-            return
         message = make_message(alerts, self.options.subject, self.options.text)
         for outbox in self._outboxes:
             outbox.put(message)

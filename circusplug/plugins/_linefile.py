@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 #: How often a file is begun anew by time, in the words of Python's own handler: at midnight, on
 #: Mondays.
 _WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W0"}
+Every = Literal["never", "hour", "day", "week"]
 #: To zlib: the form of gzip.
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -160,7 +161,7 @@ class RotatedFile(WatchedFile):
         filename: str,
         keep: int,
         size: int | None,
-        every: Literal["never", "hour", "day", "week"],
+        every: Every,
         logger: logging.Logger,
         *,
         compress: bool = False,
@@ -203,6 +204,26 @@ class RotatedFile(WatchedFile):
         if isinstance(self._handler, TimedRotatingFileHandler):
             return bool(self._handler.shouldRollover(_NO_RECORD))
         return status.st_size > 0 and status.st_size + more > (self._size or 0)
+
+
+def open_file(
+    filename: str,
+    keep: int,
+    size: int | None,
+    every: Every,
+    logger: logging.Logger,
+    *,
+    compress: bool = False,
+    head: Callable[[], Iterable[bytes]] = tuple,
+) -> WatchedFile:
+    """Open a file that is rotated as `RotatedFile` is, or not at all, if nothing says when.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if size is None and every == "never":
+        return WatchedFile(filename, compress=compress, head=head)
+    return RotatedFile(filename, keep, size, every, logger, compress=compress, head=head)
 
 
 #: `shouldRollover` does not look at it.

@@ -14,7 +14,7 @@ from circusplug import CircusPlugin, SpecError
 from circusplug.options import Bytes, Names, declare, option
 
 from ._line_formats import FORMATS, Format, format_untimed
-from ._linefile import LineFile, RotatedFile, StandardOutput, WatchedFile
+from ._linefile import LineFile, StandardOutput, open_file
 from ._log_socket import Address, LogSocket
 from ._losses import Losses
 from ._syslog_messages import Journal, Rfc3164, Rfc5424
@@ -154,9 +154,7 @@ class Logger(CircusPlugin):
         options = self.options
         if self.filename == "-":
             return StandardOutput()
-        if options.rotate_size is None and options.rotate_every == "never":
-            return WatchedFile(self.filename)
-        return RotatedFile(
+        return open_file(
             self.filename, options.keep, options.rotate_size, options.rotate_every, self.logger
         )
 
@@ -167,12 +165,7 @@ class Logger(CircusPlugin):
         if isinstance(self._file, LogSocket):
             self._file.write(line)
             return
-        try:
-            self._file.write(line)
-        except (OSError, ValueError) as error:
-            self._losses.add(error)
-        else:
-            self._losses.end()
+        self._losses.write(self._file, line)
 
 
 def _encoded(form: Format) -> Callable[[float, str, str, Mapping[str, Any]], bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from ._linefile import LineFile
+
 
 class Losses:
     """The lines that were lost on their way to one place.
@@ -23,6 +25,15 @@ class Losses:
         if not self._count:
             self._logger.error("cannot write to %s, lines are lost: %s", self._place, error)
         self._count += count
+
+    def write(self, file: LineFile, line: bytes) -> None:
+        """Write a line, or count it."""
+        try:
+            file.write(line)
+        except (OSError, ValueError) as error:
+            self.add(error)
+        else:
+            self.end()
 
     def end(self) -> None:
         """Lines arrive again, or there will be none: tell how many were lost."""

@@ -46,24 +46,22 @@ class SendsFigures(CircusPlugin):
             options.sample_rate,
             {"application": options.application_name} if self._tagged else None,
             self.loop.add_callback,
+            silent=self.replaying,
         )
 
     def count(self, what: str, watcher: str = "", group: str = "") -> None:
         """Count an event; of a watcher, if one is given, and in a group of figures."""
-        if not self.replaying:
-            self.statsd.count(*self._named(what, watcher, group))
+        self.statsd.count(*self._named(what, watcher, group))
 
     def gauge(self, what: str, value: float, watcher: str = "", group: str = "") -> None:
         """Set a gauge."""
         name, tags = self._named(what, watcher, group)
-        if not self.replaying:
-            self.statsd.gauge(name, value, tags)
+        self.statsd.gauge(name, value, tags)
 
     def timing(self, what: str, seconds: float, group: str = "") -> None:
         """Tell how long something took."""
         name, tags = self._named(what, "", group)
-        if not self.replaying:
-            self.statsd.timing(name, 1000 * seconds, tags)
+        self.statsd.timing(name, 1000 * seconds, tags)
 
     def _named(self, what: str, watcher: str, group: str) -> tuple[str, dict[str, str] | None]:
         if self._tagged:

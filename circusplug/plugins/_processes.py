@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from circusplug import CircusPlugin
+
 _UNITS = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 #: Where a recording of circusd's ``stats`` has what was measured of a process.
 _MEASURED = "measured"
@@ -72,6 +74,11 @@ class Meter:
                 import psutil
 
                 self._psutil = psutil
+
+    @classmethod
+    def of_plugin(cls, plugin: CircusPlugin, pss: bool = False) -> Meter:
+        """One for the processes of a plugin's circusd; those of a recording are gone."""
+        return cls(is_local(plugin.endpoint, plugin.ssh_server) and not plugin.replaying, pss)
 
     def of(self, info: Mapping[str, Any]) -> Usage:
         """What one process uses.

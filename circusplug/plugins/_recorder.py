@@ -16,9 +16,9 @@ from circusplug import CallError, CircusPlugin, SpecError, __version__
 from circusplug.options import Bytes, Seconds, declare, option
 
 from .._errors import MASK, masked
-from ._linefile import RotatedFile, WatchedFile
+from ._linefile import WatchedFile, open_file
 from ._losses import Losses
-from ._processes import Meter, is_local
+from ._processes import Meter
 from ._watchers import in_events
 
 #: The version of the form of a recording.
@@ -70,7 +70,7 @@ class Recorder(CircusPlugin):
         self._global: dict[str, Any] = {}
         self._changed: set[str] = set()  # watchers, as events name them
         self._asking = asyncio.Lock()
-        self._meter = Meter(is_local(self.endpoint, self.ssh_server))
+        self._meter = Meter.of_plugin(self)
         self._begun: float | None = None  # by the loop's clock
         self._was_connected = False
         self._losses = Losses(self.options.filename, self.logger)
@@ -80,20 +80,18 @@ class Recorder(CircusPlugin):
         options = self.options
         compress = options.filename.endswith(".gz")
         try:
-            if options.rotate_size is None:
-                self._file = WatchedFile(options.filename, compress=compress, head=self._head)
-            else:
-                self._file = RotatedFile(
-                    options.filename,
-                    options.keep,
-                    options.rotate_size,
-                    "never",
-                    self.logger,
-                    compress=compress,
-                    head=self._head,
-                )
+            self._file = open_file(
+                options.filename,
+                options.keep,
+                options.rotate_size,
+                "never",
+                self.logger,
+                compress=compress,
+                head=self._head,
+            )
             if self._begun is None:  # the file was there
-                self._write_all(self._head())
+                for line in self._head():
+                    self._write_line(line)
         except OSError as error:
             raise SpecError(f"'filename': {error}", key="filename") from None
         if options.stats is not None:
@@ -219,18 +217,9 @@ class Recorder(CircusPlugin):
             pass
         self._write({"frames": [base64.b64encode(part).decode() for part in (topic, payload)]})
 
-    def _write_all(self, lines: Iterator[bytes]) -> None:
-        for line in lines:
-            self._write_line(line)
-
     def _write_line(self, line: bytes) -> None:
         assert self._file is not None
-        try:
-            self._file.write(line)
-        except (OSError, ValueError) as error:
-            self._losses.add(error)
-        else:
-            self._losses.end()
+        self._losses.write(self._file, line)
 
 
 def _without_secrets(options: Any) -> Any:

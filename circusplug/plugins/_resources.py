@@ -14,7 +14,7 @@ from circusplug.options import Names, Signal, declare, option
 
 from ._limits import LimitOptions, Patience
 from ._observer import Observer, ObserverOptions
-from ._processes import Meter, Usage, is_local, processes_of
+from ._processes import Meter, Usage, processes_of
 from ._restarts import PATIENCE, RestartOptions, Restarts
 from ._watchers import Patterns
 
@@ -80,8 +80,7 @@ class ResourceWatcher(Observer):
         super().__init__(*args, **config)
         options = self.options
         self._patterns = Patterns(options.watcher or options.service)
-        here = is_local(self.endpoint, self.ssh_server) and not self.replaying
-        self._meter = Meter(here, options.memory == "pss")
+        self._meter = Meter.of_plugin(self, options.memory == "pss")
         self._patience = Patience(options.max_count, options.over_for)
         self._restarts = Restarts(self, options)
 

@@ -15,7 +15,7 @@ from circusplug.options import Command, Percent, Seconds, declare, option
 
 from ._command_number import CommandNumber
 from ._delivery import DeliveryError, deliver, need_program
-from ._processes import Meter, is_local, processes_of
+from ._processes import Meter, processes_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class LoadScaler(CircusPlugin):
         self._periodic: Periodic | None = None
         self._looking = asyncio.Lock()
         self._known: set[int] = set()
-        self._meter = Meter(is_local(self.endpoint, self.ssh_server) and not self.replaying)
+        self._meter = Meter.of_plugin(self)
         self._leave_alone_until = float("-inf")
         self._trouble = ""
         self._told = ""

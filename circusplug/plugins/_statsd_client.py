@@ -41,6 +41,7 @@ class StatsdClient:
         tags: What to say with each figure, if names are told by tags as Datadog's daemon takes
             them; None: they are parts of the name.
         soon: Has a function called when the plugin's loop has nothing else to do; from any thread.
+        silent: Whether to send nothing at all.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class StatsdClient:
         sample_rate: float,
         tags: dict[str, str] | None,
         soon: Callable[[Callable[[], None]], object],
+        *,
+        silent: bool = False,
     ) -> None:
+        self._silent = silent
         self._prefix = prefix
         self._sample_rate = sample_rate
         self._tags = tags
@@ -117,6 +121,8 @@ class StatsdClient:
             self._socket = None
 
     def _send(self, name: str, value: str, tags: dict[str, str] | None) -> None:
+        if self._silent:
+            return
         line = f"{self._prefix}{name}:{value}"
         if self._tags is not None:
             told = {**self._tags, **(tags or {})}
