@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._config.specs import HostConfig, PluginSpec
 from .._errors import CircusPlugError, ConfigError, SpecError
-from .._plugin.load import load_plugin_class
+from .._plugin.load import load_plugin_class, short_name
 from .._plugin.plugin_path import find_plugins_beside
 from .dev_keys import Keys, typed_keys
 from .workshop import read_option
@@ -87,6 +87,7 @@ class _Target:
         self._name = name
         self._options = options
         self._watchers: list[str] = []
+        self._module = ""  # the plugin's, once it was read
 
     def read(self) -> PluginSpec:
         """Read it, and make sure that the plugin can be loaded."""
@@ -95,6 +96,7 @@ class _Target:
             raise SpecError("'isolate': a plugin is written on a thread; leave it out here")
         plugin_class = load_plugin_class(spec.use, spec.place)
         plugin_class.check_config(spec.config)
+        self._module = plugin_class.__module__
         return spec
 
     def lives(self) -> str:
@@ -107,16 +109,14 @@ class _Target:
     def places(self) -> set[Path]:
         """The directories whose files matter: the plugin's package, and where the file is."""
         found = {self.path.resolve().parent} if self.path is not None else set()
-        plugin_class = load_plugin_class(self.read().use)
-        module = sys.modules.get(plugin_class.__module__.partition(".")[0])
+        module = sys.modules.get(self._module.partition(".")[0])
         file = getattr(module, "__file__", None)
         return found | ({Path(file).resolve().parent} if file else set())
 
     def _from_use(self) -> PluginSpec:
         if self._name is not None:
             raise SpecError("--plugin is for a file with several plugins")
-        plugin_class = load_plugin_class(self._use)
-        name = vars(plugin_class).get("name") or plugin_class.__name__
+        name = short_name(load_plugin_class(self._use))
         options = {"host.restart": "never", "name": name, **self._options, "use": self._use}
         return PluginSpec.from_options(options)
 

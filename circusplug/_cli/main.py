@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .. import __version__, _logs
-from .._config.specs import HostConfig
-from .._errors import CircusPlugError, SpecError
+from .._errors import CircusPlugError
 from .._plugin.plugin_path import find_plugins_here
 from .._wire.commands import DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
-from . import pid_file, steer, systemd_unit, workshop
+from . import circusd_ends, pid_file, steer, systemd_unit, workshop
 from .container_init import leave_init_behind
 
 EXIT_FAILURE = 1
@@ -97,12 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (run, up):
         _add_log_options(command)
         pid_file.add_option(command)
-    run.add_argument(
-        "--endpoint", type=_endpoint, help="circusd's command endpoint instead of the file's"
-    )
-    run.add_argument(
-        "--pubsub", type=_endpoint, help="circusd's event endpoint instead of the file's"
-    )
+    circusd_ends.add_options(run)
 
     check = _add(commands, "check", "tell what is wrong with a circus.ini", _CHECK)
     check.add_argument("--json", action="store_true", help="print one JSON object")
@@ -138,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unit = _add(commands, "systemd", systemd_unit.HELP, systemd_unit.DESCRIPTION)
     systemd_unit.add_options(unit)
 
-    workshop.add_commands(commands, _endpoint)
+    workshop.add_commands(commands)
     steer.add_commands(commands)
 
     given = parser.parse_args(arguments)
@@ -218,13 +212,13 @@ def _add_plugin_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plugin", help="dotted name of the plugin class: package.module.Class")
     parser.add_argument(
         "--endpoint",
-        type=_endpoint,
+        type=circusd_ends.read,
         default=DEFAULT_ENDPOINT,
         help="circusd's command endpoint (%(default)s)",
     )
     parser.add_argument(
         "--pubsub",
-        type=_endpoint,
+        type=circusd_ends.read,
         default=DEFAULT_PUBSUB_ENDPOINT,
         help="its event endpoint (%(default)s)",
     )
@@ -239,14 +233,6 @@ def _add_plugin_options(parser: argparse.ArgumentParser) -> None:
     _add_log_options(parser, level="info", output="-")
     parser.add_argument("--ssh", metavar="SERVER", help="tunnel through this ssh server")
     parser.add_argument("--version", action="version", version=f"circusplug {__version__}")
-
-
-def _endpoint(text: str) -> str:
-    try:
-        HostConfig(endpoint=text)
-    except SpecError as error:
-        raise argparse.ArgumentTypeError(error.message.removeprefix("'endpoint': ")) from None
-    return text
 
 
 def _seconds(text: str) -> float:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 from .._errors import SpecError
+from . import circusd_ends
 
 COMMANDS = ("record", "replay", "dev")
 
@@ -38,22 +38,19 @@ pip install 'circusplug[watch]'.
 """
 
 
-def add_commands(commands: Any, endpoint: Callable[[str], str]) -> None:
-    """Add the commands; *endpoint* reads one."""
+def add_commands(commands: Any) -> None:
+    """Add the commands."""
     record = _add(commands, "record", _RECORD_HELP, _RECORD)
     record.add_argument("file", metavar="circus.ini", help="the configuration file")
     _add_record_options(record)
-    record.add_argument(
-        "--endpoint", type=endpoint, help="circusd's command endpoint instead of the file's"
-    )
-    record.add_argument(
-        "--pubsub", type=endpoint, help="circusd's event endpoint instead of the file's"
-    )
+    circusd_ends.add_options(record)
     _add_replay_options(_add(commands, "replay", _REPLAY_HELP, _REPLAY))
     dev = _add(commands, "dev", _DEV_HELP, _DEV)
     _add_dev_options(dev)
-    dev.add_argument("--endpoint", type=endpoint, help="a running circusd's command endpoint")
-    dev.add_argument("--pubsub", type=endpoint, help="its event endpoint")
+    dev.add_argument(
+        "--endpoint", type=circusd_ends.read, help="a running circusd's command endpoint"
+    )
+    dev.add_argument("--pubsub", type=circusd_ends.read, help="its event endpoint")
 
 
 def run(given: argparse.Namespace) -> int:

@@ -183,6 +183,11 @@ def _load(spec: PluginSpec) -> type[Any]:
         remember(module)
 
 
+def short_name(plugin_class: type) -> str:
+    """What to call a plugin that nobody has given a name."""
+    return str(vars(plugin_class).get("name") or plugin_class.__name__)
+
+
 def module_of(spec: PluginSpec) -> str | None:
     """The module that a plugin's class is imported from; None if the class itself was given."""
     try:

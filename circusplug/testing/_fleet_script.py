@@ -14,7 +14,7 @@ from circusplug._config import values
 from circusplug._errors import SpecError
 
 from ._life import Span
-from ._lives import Deed, Lives, Plan
+from ._lives import Happening, Lives, Plan
 from ._model import DEFAULT_OPTIONS
 
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -44,7 +44,7 @@ class _Verb:
 
     forms: tuple[str, ...]
     fits: str
-    read: Callable[[Plan, str, Groups], Deed | None]
+    read: Callable[[Plan, str, Groups], Happening | None]
 
 
 def load_script(script: str | Path, known: Iterable[str] = ()) -> Lives:
@@ -80,13 +80,13 @@ def parse_script(text: str, source: str = "script", known: Iterable[str] = ()) -
             name, verb, rest = _split(sentence)
             key = name.lower()
             if key == "circusd":
-                deed = _read(_OF_CIRCUSD, Plan(name), verb, rest)
+                happening = _read(_OF_CIRCUSD, Plan(name), verb, rest)
             else:
                 first.setdefault(key, number)
                 spoken_of |= {key} if verb == "has" else set()
-                deed = _read(_VERBS, lives.plans.setdefault(key, Plan(name)), verb, rest)
-            if deed is not None:
-                lives.deeds.append((key, deed))
+                happening = _read(_VERBS, lives.plans.setdefault(key, Plan(name)), verb, rest)
+            if happening is not None:
+                lives.happenings.append((key, happening))
         except ValueError as error:
             raise SpecError(str(error), where=f"{source}, line {number}") from None
     for name, number in first.items():
@@ -119,7 +119,7 @@ def _split(sentence: str) -> tuple[str, str, str]:
     )
 
 
-def _read(verbs: Mapping[str, _Verb], plan: Plan, verb: str, rest: str) -> Deed | None:
+def _read(verbs: Mapping[str, _Verb], plan: Plan, verb: str, rest: str) -> Happening | None:
     if verb not in verbs:
         raise ValueError(f"'circusd {verb}' makes no sense; circusd starts, stops or restarts")
     known = verbs[verb]
@@ -155,12 +155,12 @@ def _as(default: Any, text: str) -> Any:
     return values.seconds(text) if isinstance(default, float) else text
 
 
-def _ends(plan: Plan, verb: str, found: Groups) -> Deed | None:
+def _ends(plan: Plan, verb: str, found: Groups) -> Happening | None:
     exit_code = _exit_code(found["code"] or ("1" if verb == "crashes" else "0"))
     if found["when"].lower() == "after":
         plan.life.ends.append((values.positive_seconds(found["time"]), exit_code))
         return None
-    return _deed("ends", found, exit_code)
+    return _happening("ends", found, exit_code)
 
 
 def _leaks(plan: Plan, _verb: str, found: Groups) -> None:
@@ -183,15 +183,15 @@ def _fails(plan: Plan, _verb: str, found: Groups) -> None:
     plan.life.failing.append(_span(1, found))
 
 
-def _commanded(_plan: Plan, verb: str, found: Groups) -> Deed:
-    return _deed(verb, found)
+def _commanded(_plan: Plan, verb: str, found: Groups) -> Happening:
+    return _happening(verb, found)
 
 
-def _deed(what: str, found: Groups, exit_code: int = 0) -> Deed:
+def _happening(what: str, found: Groups, exit_code: int = 0) -> Happening:
     if found["when"].lower() == "at":
-        return Deed(what, _moment(found["time"]), exit_code=exit_code)
+        return Happening(what, _moment(found["time"]), exit_code=exit_code)
     period = values.positive_seconds(found["time"])
-    return Deed(what, period, period, exit_code)
+    return Happening(what, period, period, exit_code)
 
 
 def _span(value: float, found: Groups) -> Span:

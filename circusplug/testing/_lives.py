@@ -22,7 +22,7 @@ _COMMANDS = {
 
 
 @dataclass(frozen=True)
-class Deed:
+class Happening:
     """Something that happens at moments that are told beforehand.
 
     Attributes:
@@ -58,12 +58,13 @@ class Lives:
 
     Attributes:
         plans: What is said of each watcher, by lower-cased name.
-        deeds: What happens to circusd and to watchers, by lower-cased name, in the order of lines.
+        happenings: What happens to circusd and to watchers, by lower-cased name, in the order of
+            lines.
     """
 
     def __init__(self) -> None:
         self.plans: dict[str, Plan] = {}
-        self.deeds: list[tuple[str, Deed]] = []
+        self.happenings: list[tuple[str, Happening]] = []
         self._begun = 0.0
         self._down = False
         self._due: list[tuple[float, int, int]] = []
@@ -84,7 +85,8 @@ class Lives:
             plan.life.moment = lambda: core.monotonic() - self._begun
             for process in core.fleet.watchers[name].alive:
                 core.fleet.watchers[name].live(process)
-        self._due = [(deed.moment, place, 1) for place, (_, deed) in enumerate(self.deeds)]
+        moments = [happening.moment for _, happening in self.happenings]
+        self._due = [(moment, place, 1) for place, moment in enumerate(moments)]
         heapq.heapify(self._due)
         self._wait(core)
 
@@ -105,38 +107,38 @@ class Lives:
     def _act(self, core: Core) -> None:
         """Do what is due first, and wait for the next."""
         _, place, count = self._due[0]
-        name, deed = self.deeds[place]
-        if deed.period:
-            due = deed.moment + count * deed.period
+        name, happening = self.happenings[place]
+        if happening.period:
+            due = happening.moment + count * happening.period
             heapq.heapreplace(self._due, (due, place, count + 1))
         else:
             heapq.heappop(self._due)
         if name == "circusd":
-            self._do_to_circusd(core, deed)
+            self._do_to_circusd(core, happening)
         else:
-            _do(core, name, deed)
+            _do(core, name, happening)
         self._wait(core)
 
-    def _do_to_circusd(self, core: Core, deed: Deed) -> None:
+    def _do_to_circusd(self, core: Core, happening: Happening) -> None:
         fleet = core.fleet
-        if deed.what == "starts":
+        if happening.what == "starts":
             self._down = False
             if not core.server.bound:
                 core.start_circusd()
         elif core.server.bound:
-            again = deed.what == "restarts"
+            again = happening.what == "restarts"
             self._down = not again
             fleet.when_idle(lambda: fleet.exclusively("arbiter_stop", fleet.quit(again)))
 
 
-def _do(core: Core, name: str, deed: Deed) -> None:
+def _do(core: Core, name: str, happening: Happening) -> None:
     """Have done to a watcher what its time has come for; nothing if it was removed."""
     watcher = core.fleet.watchers.get(name)
     if watcher is None:
         return
-    if deed.what == "ends":
+    if happening.what == "ends":
         for process in watcher.alive[:1]:
-            watcher.end(process, deed.exit_code)
+            watcher.end(process, happening.exit_code)
     else:
-        command, steps = _COMMANDS[deed.what]
+        command, steps = _COMMANDS[happening.what]
         core.fleet.when_idle(lambda: core.fleet.exclusively(command, steps(watcher)))

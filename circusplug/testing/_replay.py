@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from circusplug._config.declared import declared_by
+from circusplug._plugin.load import short_name
 
 from ._clock_readers import ClockReaders
 from ._fake import FakeCircusd
@@ -64,7 +65,7 @@ def replay(
     """
     if not speed > 0:
         raise ValueError(f"speed={speed!r}: it is a number more than 0")
-    name = str(config.pop("name", None) or vars(plugin_class).get("name") or plugin_class.__name__)
+    name = str(config.pop("name", None) or short_name(plugin_class))
     if declared := declared_by(plugin_class):
         declared.read(config)
     result = Replayed()

@@ -23,7 +23,13 @@ from ._fake import FakeCircusd
 from ._virtual_clock import VirtualClock
 from ._virtual_worker import VirtualWorker
 
-_FINAL = frozenset(("stopped", "failed", "inactive", "abandoned"))
+#: The states of a plugin in which nothing becomes of it by itself.
+FINAL = frozenset(("stopped", "failed", "inactive", "abandoned"))
+
+
+def has_settled(status: PluginStatus) -> bool:
+    """Whether a plugin that was started runs, or will not."""
+    return status.state in FINAL or (status.state == "running" and status.connected)
 
 
 class RunningPlugin:
@@ -203,12 +209,10 @@ class RunningPlugin:
 
     def _wait_running(self, timeout: float) -> None:
         status = self.wait(
-            lambda status: (
-                status.state in _FINAL or (status.state == "running" and status.connected)
-            ),
+            has_settled,
             timeout,
         )
-        if status.state in _FINAL and self._raise_errors:
+        if status.state in FINAL and self._raise_errors:
             raise HostError(f"{self.name} does not run but is {status.state}: {status.last_error}")
 
 

@@ -25,13 +25,12 @@ from circusplug._wire.commands import Reply
 from ._fake import FakeCircusd
 from ._notes import Notes
 from ._replayed import Deed
-from ._run import run_spec
+from ._run import RunningPlugin, has_settled, run_spec
 from ._script import Command
 from ._virtual_clock import VirtualClock
 
 #: How long a plugin may take to start, in seconds.
 _START = 60.0
-_FINAL = frozenset(("stopped", "failed", "abandoned"))
 
 
 class Workbench:
@@ -92,11 +91,7 @@ class Workbench:
 
     def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
-            self.arbiter.wait(self._is_settled, _START)
-
-    def _is_settled(self, statuses: Mapping[str, PluginStatus]) -> bool:
-        status = statuses[self.name]
-        return status.state in _FINAL or (status.state == "running" and status.connected)
+            self.arbiter.wait(lambda statuses: has_settled(statuses[self.name]), _START)
 
 
 _GIVEN = "a circusd that was given does what it does; without one there is a fake"
@@ -104,7 +99,7 @@ _GIVEN = "a circusd that was given does what it does; without one there is a fak
 
 class _AtFake(Workbench):
     def __init__(
-        self, notes: Notes, circusd: FakeCircusd, running: Any, clock: VirtualClock
+        self, notes: Notes, circusd: FakeCircusd, running: RunningPlugin, clock: VirtualClock
     ) -> None:
         super().__init__(notes)
         self.arbiter, self.name = running.arbiter, running.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from circusd_real import RealCircusd
-from command import COMMAND
+from command import Running
 from patience import PATIENCE
 
 from circusplug._cli.dev_keys import Keys, typed_keys
@@ -53,50 +54,22 @@ use = mine.Mine
 """
 
 
-class Session:
-    """A running `circusplug dev`, told what to do by lines."""
+def save(session: Running, path: Path, content: str, text: str) -> str:
+    """Save a file, again and again as it may not be watched yet, until a text has come."""
+    over = threading.Event()
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "dev", *arguments],
-            cwd=directory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            bufsize=1,
-        )
-
-    def type(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-
-    def save(self, path: Path, content: str, text: str) -> str:
-        """Save a file, again and again as it may not be watched yet, until a text has come."""
-        over = threading.Event()
-
-        def save() -> None:
+    def write() -> None:
+        path.write_text(content)
+        while not over.wait(0.2):
             path.write_text(content)
-            while not over.wait(0.2):
-                path.write_text(content)
 
-        thread = threading.Thread(target=save)
-        thread.start()
-        try:
-            return self.wait(text)
-        finally:
-            over.set()
-            thread.join()
-
-    def wait(self, text: str) -> str:
-        """Wait for a line with a text; returns it."""
-        assert self.process.stdout is not None
-        read = []
-        for line in self.process.stdout:
-            read.append(line)
-            if text in line:
-                return line
-        raise AssertionError(f"{text!r} did not come, but {read}")
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        return session.wait_for(text)
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -107,64 +80,67 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def dev(directory: Path) -> Iterator[Callable[..., Session]]:
-    sessions: list[Session] = []
+def dev(directory: Path) -> Iterator[Callable[..., Running]]:
+    with contextlib.ExitStack() as stack:
+        sessions: list[Running] = []
 
-    def start(*arguments: str) -> Session:
-        sessions.append(Session(directory, *arguments))
-        return sessions[-1]
+        def start(*arguments: str) -> Running:
+            running = Running(directory, "dev", *arguments, stdin=subprocess.PIPE)
+            sessions.append(stack.enter_context(running))
+            return running
 
-    yield start
-    for session in sessions:
-        session.process.send_signal(signal.SIGTERM)
-        out, _ = session.process.communicate(timeout=PATIENCE)
-        assert session.process.returncode == 0, out
+        yield start
+        for session in sessions:
+            session.signal(signal.SIGTERM)
+            assert session.end() == 0, session.output
 
 
 def test_a_saved_plugin_is_loaded_anew_with_its_state(
-    dev: Callable[..., Session], directory: Path
+    dev: Callable[..., Running], directory: Path
 ) -> None:
     pytest.importorskip("watchfiles")
     session = dev("mine.Mine")
-    session.wait("mine is running")
+    session.wait_for("mine is running")
     session.type("e web reap exit_code=1")
-    assert '"exit_code": 1' in session.wait("event   watcher.web.reap")
-    session.wait("log     old 1")
+    assert '"exit_code": 1' in session.wait_for("event   watcher.web.reap")
+    session.wait_for("log     old 1")
     mine = directory / "mine.py"
-    session.save(mine, MINE.replace("old", "new"), "loaded anew: mine is running")
+    save(session, mine, MINE.replace("old", "new"), "loaded anew: mine is running")
     session.type("e web reap")
-    session.wait("log     new 2")
-    session.save(mine, "def", "not loaded, the old life goes on: ")
+    session.wait_for("log     new 2")
+    save(session, mine, "def", "not loaded, the old life goes on: ")
     session.type("e web reap")
-    session.wait("log     new 3")
+    session.wait_for("log     new 3")
     session.type("e web bad")
-    session.wait("error   ValueError: bad")
-    traceback = [session.wait("") for _ in range(2)]
+    session.wait_for("error   ValueError: bad")
+    session.wait_for(f"{'':13}ValueError: bad")  # its last line
+    place = next(place for place, line in enumerate(session.lines) if "error   Value" in line)
+    traceback = session.lines[place + 1 :]
     assert traceback[0].strip() == "Traceback (most recent call last):"
     assert "mine.py" in traceback[1]
 
 
-def test_a_saved_file_changes_the_options(dev: Callable[..., Session], directory: Path) -> None:
+def test_a_saved_file_changes_the_options(dev: Callable[..., Running], directory: Path) -> None:
     pytest.importorskip("watchfiles")
     session = dev("circus.ini")
-    session.wait("mine is running")
+    session.wait_for("mine is running")
     ini = directory / "circus.ini"
-    session.save(ini, INI + "host.on_error = stop\n", "loaded anew: mine is running")
+    save(session, ini, INI + "host.on_error = stop\n", "loaded anew: mine is running")
     session.type("e front bad")
-    session.wait("error   ValueError: bad")
-    assert "host.on_error" in session.save(ini, INI + "host.on_error = dance\n", "not loaded")
+    session.wait_for("error   ValueError: bad")
+    assert "host.on_error" in save(session, ini, INI + "host.on_error = dance\n", "not loaded")
 
 
-def test_a_given_circusd(dev: Callable[..., Session]) -> None:
+def test_a_given_circusd(dev: Callable[..., Running]) -> None:
     with RealCircusd({"idle": {}}) as circusd:
         session = dev(
             "mine.Mine", "--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint
         )
-        session.wait("mine is running")
+        session.wait_for("mine is running")
         circusd.call("set", name="idle", options={"max_retry": 4})
-        session.wait("event   watcher.idle.updated")
+        session.wait_for("event   watcher.idle.updated")
         session.type("e idle reap")
-        session.wait("a circusd that was given does what it does")
+        session.wait_for("a circusd that was given does what it does")
 
 
 def typed(text: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -14,14 +14,12 @@ import pytest
 from hosts import all_run
 from members import Journal, Member
 from patience import PATIENCE
-from steered import control_ends
+from steered import asked_of, control_ends
 
 from circusplug import Arbiter, CallError, CallTimeout, HostError
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control import door
 from circusplug._control.door import Door
-from circusplug._control.language import Request
-from circusplug._control.server import SendBack
 from circusplug._host.own_process import OwnProcess
 from circusplug.testing import FakeCircusd
 
@@ -49,14 +47,7 @@ class Scene:
 
 @pytest.fixture
 def scene(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    at_door: list[str] = []
-    respond = Door.respond
-
-    def note(self: Door, request: Request, send_back: SendBack) -> None:
-        at_door.append(request.command)
-        respond(self, request, send_back)
-
-    monkeypatch.setattr(Door, "respond", note)
+    at_door = asked_of(Door, monkeypatch)
     plugins = [{"use": Member, "name": name, "journal": journal} for name in ("one", "two")]
     with contextlib.ExitStack() as stack:
         ends = stack.enter_context(control_ends())

@@ -17,13 +17,11 @@ from hosts import all_run
 from laggards import LAGS
 from patience import PATIENCE
 from scrapes import PROMTOOL, get, promtool, scrape
-from steered import control_ends, steered
+from steered import asked_of, control_ends, steered
 
 from circusplug import Arbiter
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control.control_server import ControlServer
-from circusplug._control.language import Request
-from circusplug._control.server import SendBack
 from circusplug._host.own_process import OwnProcess
 from circusplug._runners.stall_watch import StallWatch
 from circusplug.testing import FakeCircusd
@@ -46,15 +44,7 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def at_control(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What control endpoints are asked; a door that asks circusd, too, is none."""
-    asked: list[str] = []
-    respond = ControlServer.respond
-
-    def note(self: ControlServer, request: Request, send_back: SendBack) -> None:
-        asked.append(request.command)
-        respond(self, request, send_back)
-
-    monkeypatch.setattr(ControlServer, "respond", note)
-    return asked
+    return asked_of(ControlServer, monkeypatch)
 
 
 def url(journal: Journal) -> str:

@@ -263,8 +263,9 @@ class Running:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
 
     @property
     def pid(self) -> int:
@@ -300,6 +301,12 @@ class Running:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
+
+    def type(self, line: str) -> None:
+        """Write a line to its standard input, which is a pipe."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
     def interrupt(self) -> None:
         """Ctrl-C, as far as this one process is concerned."""

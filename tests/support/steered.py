@@ -8,12 +8,29 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import pytest
 from hosts import all_run
 from patience import PATIENCE
 from wire import Wire
 
 from circusplug import Arbiter, PluginStatus
+from circusplug._control.control_server import ControlServer
+from circusplug._control.language import Request
+from circusplug._control.server import SendBack
 from circusplug.testing import FakeCircusd
+
+
+def asked_of(server_class: type[ControlServer], patch: pytest.MonkeyPatch) -> list[str]:
+    """The commands that come to servers of a class from now on, as they come."""
+    asked: list[str] = []
+    respond = server_class.respond
+
+    def note(self: ControlServer, request: Request, send_back: SendBack) -> None:
+        asked.append(request.command)
+        respond(self, request, send_back)
+
+    patch.setattr(server_class, "respond", note)
+    return asked
 
 
 class Ends(NamedTuple):
