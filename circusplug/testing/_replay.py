@@ -19,7 +19,7 @@ from ._clock_readers import ClockReaders
 from ._fake import FakeCircusd
 from ._notes import Notes
 from ._recorded_circusd import RecordedCircusd, RecordedFleet
-from ._recording import Back, Event, Figures, Record, Recording
+from ._recording import Back, Event, Figures, Options, Record, Recording
 from ._replayed import Deed, Replayed
 from ._run import RunningPlugin, run_plugin
 
@@ -128,7 +128,7 @@ class _Feed:
         self.events = 0
         # The state at the start; the plugin asks for it before the first event.
         for record in records:
-            if isinstance(record, Event):
+            if not isinstance(record, Options | Figures):
                 self._ahead.append(record)
                 break
             recorded.coming.append(record._replace(at=0.0))

@@ -130,6 +130,12 @@ def test_circusd_goes_and_comes_back(path: Path) -> None:
     assert result.plugin.seen[-1] == (6.0, STARTED + 6, [9])
 
 
+def test_what_comes_before_any_state_keeps_its_moment(path: Path) -> None:
+    write(path, {"at": 7, "circusd": "back"}, {"at": 20, "end": True})
+    result = replay(path, Watchful)
+    assert (result.seconds, result.plugin.connects) == (20.0, 2)
+
+
 def test_a_watcher_known_by_events_only_and_one_that_is_removed(path: Path) -> None:
     class Names(CircusPlugin):
         def handle_init(self) -> None:
