@@ -287,3 +287,11 @@ def test_plugins_get_what_the_host_was_told(fake_circusd: FakeCircusd, journal: 
 def test_what_is_no_plugin_is_refused_in_words(plugins: Any, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         Arbiter(plugins)
+
+
+def test_a_failure_from_before_the_start_ends_a_host_at_its_start(host: MakeHost) -> None:
+    arbiter = host()
+    arbiter.fail("circusd was killed by SIGKILL")
+    assert arbiter.failure == "circusd was killed by SIGKILL"
+    with pytest.raises(HostError, match=r"^circusd was killed by SIGKILL$"), arbiter:
+        pass

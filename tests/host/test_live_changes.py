@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import signal
 import threading
@@ -36,7 +35,6 @@ from circusplug import (
     SpecError,
 )
 from circusplug._host import engine as _engine
-from circusplug._logs import logger
 from circusplug.testing import FakeCircusd
 
 
@@ -334,31 +332,6 @@ def test_reconfigure_leaves_plugins_alone_when_only_the_hosts_own_options_differ
         assert arbiter.reconfigure(config) == []
         assert arbiter.config.stop_timeout == 3.0
         assert journal.of("a") == ["init"]
-
-
-def test_a_new_stop_timeout_holds_for_the_next_stop_of_a_plugin(
-    host: MakeHost, release: threading.Event
-) -> None:
-    class Waits(Member):
-        def handle_stop(self) -> None:
-            self.config["release"].wait(PATIENCE)
-
-    class Releases(logging.Handler):
-        """Lets it go on as soon as the host complains."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            if "handle_stop takes too long" in record.getMessage():
-                release.set()
-
-    handler = Releases()
-    with host(member("a", Waits), stop_timeout=1000 * PATIENCE) as arbiter:
-        arbiter.reconfigure(replace(arbiter.config, stop_timeout=0.01))
-        logger.addHandler(handler)
-        try:
-            arbiter.stop_plugin("a")
-        finally:
-            logger.removeHandler(handler)
-        assert release.is_set()
 
 
 class Source:

@@ -31,7 +31,9 @@ from patience import PATIENCE
 from circusplug import Arbiter, HostConfig, HostError
 from circusplug._host.orders import Order
 from circusplug._host.supervisor import Supervisor
+from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin.worker import Worker
+from circusplug._runners.runner import Hooks
 from circusplug._runners.thread_runner import ThreadRunner
 from circusplug.testing import FakeCircusd
 
@@ -133,6 +135,31 @@ def test_a_host_in_the_background_without_a_thread_left_leaves_nothing(
     with pytest.raises(HostError, match="no thread for the host: can't start new thread"), arbiter:
         pass
     assert arbiter._started.over.is_set()
+
+
+def test_a_plugin_without_a_thread_left_keeps_nothing_open(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[PluginLoop] = []
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == "plugin:a":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def make_worker(*args: Any, **options: Any) -> Worker:
+        worker = Worker(*args, **options)
+        loops.append(worker.loop)
+        return worker
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+    arbiter = host(member("a", **{"host.restart": "never"}))
+    arbiter._hooks = Hooks(make_worker=make_worker)
+    with arbiter:
+        status = arbiter.wait(state_is("a", "failed"), PATIENCE)["a"]
+    assert "no thread for it: can't start new thread" in (status.last_error or "")
+    assert [loop.is_closed() for loop in loops] == [True]
 
 
 def test_a_handle_stop_may_stop_its_host(host: MakeHost, journal: Journal) -> None:

@@ -16,7 +16,7 @@ from patience import PATIENCE
 from circusplug._isolated.child_output import BURST, RATE, ChildOutput
 from circusplug._isolated.line_buffer import LineBuffer
 from circusplug._isolated.messages import LogEntry, encode
-from circusplug._isolated.output_writer import OUTPUT_LIMIT, OutputWriter
+from circusplug._isolated.output_writer import OUTPUT_LIMIT
 from circusplug._isolated.pipe_reader import PipeReader
 from circusplug._isolated.pipes import Pipes
 from circusplug._logging.formats import JsonFormatter
@@ -57,17 +57,6 @@ def test_output_that_nobody_reads_is_dropped_and_counted(
     dropped = next(iter(record.args))
     assert terminal.text.count("\n") + int(str(dropped)) == 20_000
     assert OUTPUT_LIMIT / 2 < len(terminal.text) <= OUTPUT_LIMIT
-
-
-def test_what_is_written_makes_room_for_as_much_again() -> None:
-    rounds = []
-    with OutputWriter() as writer:
-        for number in range(3):
-            written = threading.Event()
-            writer.write(lambda number=number: rounds.append(number), OUTPUT_LIMIT - 2000)
-            writer.write(written.set, 0)  # once the one before has given its room back
-            assert written.wait(PATIENCE)
-    assert rounds == [0, 1, 2]
 
 
 def test_what_was_said_before_the_end_is_read_at_the_end() -> None:

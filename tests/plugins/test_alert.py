@@ -20,6 +20,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import Alert
+from circusplug.plugins._delivery import CommandDelivery, DeliveryError
 from circusplug.plugins._outbox import LIMIT
 from circusplug.testing import FakeCircusd, RunningPlugin
 
@@ -333,6 +334,13 @@ class TestTheCommand:
         journal.wait("alert not sent: command 'sh': exit code 4")
         captured = capfd.readouterr()
         assert (captured.out, captured.err) == ("", "hello\n")
+
+
+def test_a_command_that_was_given_up_before_it_began_is_killed() -> None:
+    delivery = CommandDelivery(["sleep", "1000"], "", {})
+    delivery.abort()
+    with pytest.raises(DeliveryError, match="exit code -9"):
+        delivery.run()
 
 
 @pytest.mark.circusd_leaves

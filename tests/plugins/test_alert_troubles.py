@@ -53,6 +53,14 @@ class TestTroubles:
     def test_a_stop_long_after_a_crash_means_nothing(self) -> None:
         assert troubles(("reap", 1), ("stop", 12)) == ["crash"]
 
+    def test_a_stop_after_what_may_have_been_missed_means_nothing(self) -> None:
+        judge = Troubles(60.0, lambda _: AlertOptions(exit_codes=(0,), window=10.0))
+        judge.begin({"web": "active"}, 0.5)
+        died = Event("web", "reap", {"process_pid": 7, "exit_code": 1}, 1)
+        assert [trouble.kind for trouble in judge.take(died)] == ["crash"]
+        judge.begin({"web": "active"}, 2)
+        assert judge.take(Event("web", "stop", {}, 3)) == []
+
     def test_a_stop_of_what_has_not_started_is_a_start_that_failed(self) -> None:
         assert troubles(("stop", 1), ("stop", 2)) == ["start_failed"]
         assert troubles(("add", 1), ("stop", 2), started={}) == ["start_failed"]

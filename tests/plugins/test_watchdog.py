@@ -116,6 +116,19 @@ def test_processes_that_come_are_looked_at_and_those_that_go_are_not(
     assert running.killed_at(LIMIT + 101) == [4000001]
 
 
+def test_what_has_gone_while_circusd_was_away_is_not_killed(
+    dog: Callable[..., Dog], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web", 2)
+    _, other = fake_circusd.pids("web")
+    running = dog()
+    fake_circusd.reply("list", {"pids": [other]}, name="web")
+    running.now = 10.0
+    running.learn()  # as when circusd is back
+    assert running.killed_at(LIMIT + 10) == []
+    assert running.killed_at(LIMIT + 11) == [other]
+
+
 def test_only_watchers_that_are_meant_are_looked_at(
     dog: Callable[..., Dog], fake_circusd: FakeCircusd
 ) -> None:

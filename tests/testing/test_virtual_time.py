@@ -51,6 +51,13 @@ def test_an_hour_of_timers_is_one_sequence_and_takes_no_time() -> None:
         ]
 
 
+def test_a_circusd_can_have_one_such_plugin_after_the_other(fake_circusd: FakeCircusd) -> None:
+    for _ in range(2):
+        with run_plugin(Waiter, fake_circusd, clock="virtual") as plugin:
+            plugin.advance(600)
+            assert notes_of(plugin) == [(600, "sleep")]
+
+
 def test_time_stands_between_two_advances() -> None:
     with run_plugin(Waiter, clock="virtual") as plugin:
         plugin.advance(599.5)
