@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import zmq
@@ -29,17 +29,20 @@ SLICE_SECONDS = 0.003
 #: does not block. It takes the turn for a slice.
 _FLOOD_EVENTS = 8
 _FLOOD_SECONDS = 0.0008
+#: How many events of a flood are received at once. Only then are clock and connection looked at,
+#: as that costs half of what else is done for an event.
+_BATCH = 32
 #: How long one that has lost its turn does without, in seconds.
 _NO_TURN_SECONDS = 1.0
 #: For how long a poll, or a look at the connection, is good, in seconds. It is shorter than the
 #: time in which a connection can be lost and come to stand again.
 _FRESH = 0.05
-#: More events than a slice can hold.
+#: More batches than a slice can hold.
 _MANY = 100_000
-#: How a payload and a topic begin, which is all that is looked at in the hot path; of what
+#: How a topic and a payload begin, which is all that is looked at in the hot path; of what
 #: has another beginning, and of nothing else, `_resynchronise` finds out what it is.
-_OPENING = ord("{")
-_INITIAL = PREFIX[0]
+_INITIAL = PREFIX[:1]
+_OPENING = b"{"
 _TOPIC_PLUGINS = PREFIX + b"plugin:"
 
 
@@ -83,6 +86,7 @@ class Receiver:
         self._handler: Callable[[Frames], Any] | None = None
         self._task: asyncio.Task[None] | None = None  # awaits what is in the backlog, in order
         self._backlog: deque[tuple[Awaitable[object], str]] = deque()
+        self._rest: Iterator[Frames] = iter(())  # received, and not yet handed over
         self._place = Place()
         self._no_turn_until = 0.0
         self.stopping = False
@@ -151,84 +155,91 @@ class Receiver:
             # lets the event through, but a poll may come to see the event alone.
             connection.look()
             began = time.monotonic()
-        handler, socket, up = self._handler, connection.socket, connection.up
-        if handler is None or socket is None or self._backlog:
+        socket, up = connection.socket, connection.up
+        if socket is None or self._backlog or not self._hand_over():
             return
         if self._task is not None and not up:
             return  # no poll has told of the next event
         end = began + SLICE_SECONDS
-        if not self._take(handler, 1, end) or not up or not is_readable(socket):
+        if not self._take(1, 1, end) or not up or not is_readable(socket):
             return
-        if not self._take(handler, _FLOOD_EVENTS - 1, end):
+        if not self._take(_FLOOD_EVENTS - 1, 1, end):
             return
         now = time.monotonic()
         if now - began > _FLOOD_SECONDS or now < self._no_turn_until:
-            self._take(handler, _MANY, end)
+            self._take(_MANY, 1, end)
         elif turn.take(self._place):
             try:
                 begins = time.monotonic()
                 if begins - now > _FRESH:
                     connection.look()
                 if connection.up and not self._backlog:
-                    self._take(handler, _MANY, begins + SLICE_SECONDS)
+                    self._take(_MANY, _BATCH, begins + SLICE_SECONDS)
             finally:
                 if not turn.give(self._place):
                     self._no_turn_until = time.monotonic() + _NO_TURN_SECONDS
 
-    def _take(self, handler: Callable[[Frames], Any], count: int, end: float) -> bool:
-        """Hand over up to `count` events; returns whether that many came in time.
+    def _take(self, times: int, count: int, end: float) -> bool:
+        """Receive and hand over `count` events, `times` times; returns whether all came in time."""
+        for _ in range(times):
+            all_came = self._receive(count)
+            if not self._hand_over() or not all_came or time.monotonic() > end:
+                return False
+        return True
 
-        This is the hot path: two plain receives, two looks at the frames and the call.
-        Whether a frame is the last of its message is asked only of those that look wrong.
-        """
-        socket, counters, clock = self._connection.socket, self._counters, time.monotonic
-        if socket is None or self._handler is not handler:
+    # The hot path is the loops of the next two: two plain receives, which do not wait, a look at
+    # how the frames begin, and the call. Whether a frame is the last of its message is asked only
+    # of those that look wrong.
+
+    def _receive(self, count: int) -> bool:
+        """Receive up to `count` events; returns whether so many were there."""
+        socket, initial, opening = self._connection.socket, _INITIAL, _OPENING
+        if socket is None or self._handler is None:
             return False
         receive = socket.recv
-        first = received = counters.received
-        handled = counters.handled  # brought up to date at the end, and when a handler fails
-        failed = 0
+        received: list[Frames] = []
         topic: bytes | None = None
         try:
             for _ in range(count):
-                topic = receive(1)  # zmq.NOBLOCK, spelt out: an attribute less to look up
-                payload = receive(1)
-                if not (topic and payload) or payload[0] != _OPENING or topic[0] != _INITIAL:
-                    frames = self._resynchronise(topic, payload)
-                    topic = None
-                    if frames is None:
-                        if clock() > end:
-                            return False
-                        continue
-                    topic, payload = frames
-                received += 1
-                counters.received = received
-                try:
-                    result = handler((topic, payload))
-                    if result is not None and inspect.isawaitable(result):
-                        topic = None
-                        failed += 1  # not handled yet; `_await_all` counts it
-                        self.await_in_order(result, "handle_recv")
-                        return False
-                except (SystemExit, KeyboardInterrupt):
-                    failed += 1
-                    raise
-                except BaseException as error:  # noqa: BLE001 - contained, logged and counted
-                    failed += 1
-                    counters.handled = handled + received - first - failed
-                    self._on_error(error, "handle_recv")
+                topic = receive()
+                payload = receive()
+                if initial < topic < opening <= payload:
+                    received.append((topic, payload))
+                elif frames := self._resynchronise(topic, payload):
+                    received.append(frames)
                 topic = None
-                if clock() > end:
-                    return False
-                if self._handler is not handler:  # halted, or observed from now on
-                    return False
             return True
         except zmq.Again:
             if topic is not None:
                 self._garbage(topic)  # a message of one frame, with nothing behind it
             return False
         finally:
-            counters.handled = handled + received - first - failed
+            self._rest = iter(received)
+            self._counters.received += len(received)
+
+    def _hand_over(self) -> bool:
+        """Hand over what was received; returns False if one is awaited, or the handler is gone."""
+        counters = self._counters
+        handled = counters.handled  # brought up to date at the end, and when a handler fails
+        try:
+            for frames in self._rest:
+                handler = self._handler
+                if handler is None:
+                    return False
+                try:
+                    result = handler(frames)
+                    if result is not None and inspect.isawaitable(result):
+                        self.await_in_order(result, "handle_recv")  # which counts it
+                        return False
+                    handled += 1
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - contained, logged and counted
+                    counters.handled = handled
+                    self._on_error(error, "handle_recv")
+            return self._handler is not None
+        finally:
+            counters.handled = handled
 
     def _resynchronise(self, topic: bytes, payload: bytes) -> Frames | None:
         """Find the next event among frames of which one is not what it should be.

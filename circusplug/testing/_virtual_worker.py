@@ -196,8 +196,8 @@ class VirtualReceiver(Receiver):
 
     def _drain(self) -> None:
         self._connection.look()
-        if self.awaits_event and self._handler is not None:
-            self._take(self._handler, 1, math.inf)
+        if self.awaits_event:
+            self._take(1, 1, math.inf)
 
 
 class VirtualClient(Client):

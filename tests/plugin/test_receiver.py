@@ -14,6 +14,7 @@ import zmq
 from patience import PATIENCE
 
 from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._plugin import receiver as receiver_module
 from circusplug._plugin.event_connection import Connection
 from circusplug._plugin.receiver import Frames, Receiver
 from circusplug._plugin.turns import turn
@@ -23,7 +24,9 @@ from circusplug._status import Counters
 class Rig:
     """A receiver, the publisher that it is connected to, and what it told, in order."""
 
-    def __init__(self, context: zmq.Context[Any], loop: PluginLoop) -> None:
+    def __init__(
+        self, context: zmq.Context[Any], loop: PluginLoop, address: str = "tcp://127.0.0.1:*"
+    ) -> None:
         self.told: list[Any] = []
         self.counters = Counters()
         self.loop = loop
@@ -39,8 +42,8 @@ class Rig:
         )
         self._context = context
         self.publisher = self._new_publisher()
-        port = self.publisher.bind_to_random_port("tcp://127.0.0.1")
-        self._endpoint = f"tcp://127.0.0.1:{port}"
+        self.publisher.bind(address)
+        self._endpoint = self.publisher.last_endpoint.decode()
         self.connection.open(context, self._endpoint, [b"watcher."])
         assert self.connection.wait(PATIENCE)
         self._wait_subscribed()
@@ -113,16 +116,24 @@ class Rig:
         self.publisher.close()
 
 
+FLOOD = [b"%d" % number for number in range(30)]
+
+
 @pytest.fixture
-def rig() -> Iterator[Rig]:
+def loop() -> Iterator[PluginLoop]:
     loop = PluginLoop()
     asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def rig(loop: PluginLoop) -> Iterator[Rig]:
     with zmq.Context() as context:
         rig = Rig(context, loop)
         yield rig
         rig.close()
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 9, 20])
@@ -212,6 +223,28 @@ def test_a_connection_that_came_while_a_callback_blocked_is_told_before_its_even
     assert rig.told == [False, True, b"new"]
 
 
+def test_a_connection_that_comes_after_the_look_at_it_is_told_before_its_events(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = rig.connection.look
+
+    def look_too_early() -> bool:
+        up = look()
+        monkeypatch.setattr(rig.connection, "look", look)
+        rig.restart(b"new")
+        return up
+
+    async def lose() -> None:
+        rig.publisher.close()
+        while look():
+            await asyncio.sleep(0)
+        monkeypatch.setattr(rig.connection, "look", look_too_early)
+
+    rig.publish(b"old")
+    rig.run(lambda frames: lose() if len(rig.told) == 1 else None, until=b"new")
+    assert rig.told == [b"old", False, True, b"new"]
+
+
 def test_one_that_is_halted_waits_for_no_turn(rig: Rig) -> None:
     rig.receiver.halt()
     assert turn.take(rig.receiver._place) is False
@@ -262,3 +295,62 @@ def test_what_was_to_be_awaited_is_awaited_although_the_task_for_it_was_cancelle
     rig.loop.run_forever()
     limit.cancel()
     assert rig.told == ["followed"]
+
+
+@pytest.fixture
+def flooded(loop: PluginLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """Its events are all at hand, and a flood however slow the machine is."""
+    monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
+    with zmq.Context() as context:
+        rig = Rig(context, loop, "inproc://flood")
+        rig.publish(*FLOOD)
+        yield rig
+        rig.close()
+
+
+def test_what_was_received_with_an_event_that_is_awaited_follows_it(flooded: Rig) -> None:
+    """Even if nothing more comes, and the connection is lost meanwhile."""
+
+    async def follow() -> None:
+        flooded.told.append("followed")
+        flooded.connection.up = False
+
+    def handle(frames: Frames) -> Any:
+        return follow() if frames[0] == b"watcher.15" else None
+
+    flooded.run(handle, until=FLOOD[-1])
+    told = [one for one in flooded.told if one not in (True, False)]
+    assert told == [*FLOOD[:16], "followed", *FLOOD[16:]]
+    assert flooded.counters.received == flooded.counters.handled == len(FLOOD)
+
+
+def test_no_event_follows_a_halt_within_a_flood(flooded: Rig) -> None:
+    def handle(frames: Frames) -> None:
+        if frames[0] == b"watcher.15":
+            flooded.receiver.halt()
+
+    flooded.run(handle, until=FLOOD[15])
+    assert flooded.told == FLOOD[:16]
+
+
+def test_events_of_a_flood_are_observed_from_the_next_one_on(flooded: Rig) -> None:
+    observed: list[bytes] = []
+
+    def handle(frames: Frames) -> None:
+        if frames[0] == b"watcher.15":
+            flooded.receiver.observe(observed.append)
+
+    flooded.run(handle, until=FLOOD[-1])
+    assert observed == [b"watcher." + name for name in FLOOD[16:]]
+
+
+def test_each_event_of_a_flood_is_counted_and_its_exception_told(flooded: Rig) -> None:
+    error = ValueError()
+
+    def handle(frames: Frames) -> None:
+        if frames[0] in (b"watcher.3", b"watcher.15"):
+            raise error
+
+    flooded.run(handle, until=FLOOD[-1])
+    assert flooded.told == [*FLOOD[:4], error, *FLOOD[4:16], error, *FLOOD[16:]]
+    assert (flooded.counters.received, flooded.counters.handled) == (30, 28)
