@@ -23,7 +23,7 @@ from circusplug._errors import CircusdError
 QUIET = environment(PYTHONWARNINGS="")
 IDLE = "[watcher:idle]\ncmd = sleep 120\n"
 
-#: Plugins that send what they are told to when the watcher's options change: a handler, one that is
+#: Plugins that send what their file says when the watcher's options change: a handler, one that is
 #: awaited, and a thread of the plugin's own, which its `handle_stop` waits for.
 ASKERS = """\
 import json
@@ -33,39 +33,45 @@ from tellers import Teller
 
 
 class Asks(Teller):
-    def handle_init(self):
-        super().handle_init()
-        self.command = self.config["command"]
-        self.properties = json.loads(self.config.get("properties", "{}"))
+    def order(self):
+        with open(self.config["order"]) as file:
+            return json.load(file)
+
+    def ask(self):
+        order = self.order()
+        self.say(f"heard {order['number']} {json.dumps(self.call(**order['command']))}")
 
     def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
-            self.say(f"heard {json.dumps(self.call(self.command, **self.properties))}")
+            self.ask()
 
 
 class Awaits(Asks):
     async def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
-            reply = await self.call_async(self.command, **self.properties)
-            self.say(f"heard {json.dumps(reply)}")
+            order = self.order()
+            reply = await self.call_async(**order["command"])
+            self.say(f"heard {order['number']} {json.dumps(reply)}")
 
 
 class FromThread(Asks):
     def handle_init(self):
         super().handle_init()
-        self.due = threading.Event()
+        self.due, self.stops = threading.Event(), False
         self.thread = threading.Thread(target=self.work)
         self.thread.start()
 
     def work(self):
         self.due.wait()
-        super().handle_recv((b"watcher.idle.updated", b"{}"))
+        if not self.stops:
+            self.ask()
 
     def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
             self.due.set()
 
     def handle_stop(self):
+        self.stops = not self.due.is_set()
         self.due.set()
         self.thread.join()
         super().handle_stop()
@@ -74,7 +80,7 @@ class FromThread(Asks):
 class Casts(Asks):
     def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
-            self.cast(self.command, **self.properties)
+            self.cast(**self.order()["command"])
 
 
 class Blocks(Teller):
@@ -100,22 +106,29 @@ class Last(Asks):
         pass
 
     def handle_stop(self):
-        self.say(f"heard {json.dumps(self.call(self.command, **self.properties))}")
+        self.ask()
 """
 
 
 class Up:
     """`circusplug up` with a plugin that asks, another one, and a watcher."""
 
-    def __init__(self, command: Running, client: ControlClient) -> None:
+    def __init__(self, command: Running, client: ControlClient, order: Path) -> None:
         self.command = command
         self.ask = client.ask
-        self._hint = 0
+        self._order = order
+        self._number = 0
 
-    def cue(self) -> None:
+    def order(self, command: str, **properties: Any) -> None:
+        """Say what the plugin shall ask."""
+        self._number += 1
+        order = {"number": self._number, "command": {"command": command, **properties}}
+        self._order.write_text(json.dumps(order))
+
+    def cue(self, command: str, **properties: Any) -> None:
         """Let the plugin ask."""
-        self._hint += 1
-        options = {"max_retry": 5 + self._hint}
+        self.order(command, **properties)
+        options = {"max_retry": 5 + self._number}
         while True:
             with contextlib.suppress(CircusdError):  # it is busy
                 with contextlib.suppress(
@@ -124,12 +137,11 @@ class Up:
                     self.ask("set", name="idle", options=options, waiting=True)
                 return
 
-    def heard(self) -> dict[str, Any]:
-        """What the plugin was answered."""
-        self.cue()
-        reply: dict[str, Any] = json.loads(
-            self.command.wait_for("plugin:asks: heard ").partition(" heard ")[2]
-        )
+    def heard(self, command: str, **properties: Any) -> dict[str, Any]:
+        """What the plugin is answered."""
+        self.cue(command, **properties)
+        start = f"plugin:asks: heard {self._number} "
+        reply: dict[str, Any] = json.loads(self.command.wait_for(start).partition(start)[2])
         return reply
 
     def end(self) -> str:
@@ -143,117 +155,97 @@ class Up:
 def asking(
     directory: Path,
     use: str,
-    command: str,
     isolate: bool = False,
     other: Mapping[str, Any] = MappingProxyType({}),
     uid: str = "",
     endpoint: str = "",
-    **properties: Any,
 ) -> Iterator[Up]:
     endpoints = free_endpoints(2)
     if endpoint:
         endpoints[0] = f"{endpoint}\nendpoint_owner = {uid}"
     (directory / "askers.py").write_text(ASKERS)
-    options = {"command": command, "properties": json.dumps(properties)}
-    if uid:
-        options["uid"] = uid
-    asks = plugin("asks", f"askers.{use}", isolate=int(isolate), **options)
+    options = {"uid": uid} if uid else {}
+    order = directory / "order"
+    asks = plugin("asks", f"askers.{use}", isolate=int(isolate), order=order, **options)
     path = write_ini(directory, *endpoints, IDLE, asks, plugin("other", **other))
     with Running(directory, "up", path, env=QUIET) as running:
         running.wait_for_all("asks: init", "other: init", "idle started")
         with ControlClient(endpoint or endpoints[0]) as client:
-            yield Up(running, client)
+            yield Up(running, client, order)
     for line in running.lines:
         assert not ("asks" in line and "it is at" in line), running.output  # waited for in vain
 
 
-KINDS = pytest.mark.parametrize(
-    ("use", "isolate"),
-    [("Asks", False), ("Asks", True), ("Awaits", False), ("FromThread", False), ("Awaits", True)],
+@pytest.mark.parametrize(
+    ("use", "isolate", "waiting"),
+    [
+        ("Asks", False, False),
+        ("Asks", False, True),
+        ("Asks", True, True),
+        ("Awaits", False, True),
+        ("Awaits", True, False),
+        ("FromThread", False, False),
+    ],
 )
-
-
-@KINDS
-@pytest.mark.parametrize("waiting", [False, True])
-def test_a_pattern_restarts_watchers_and_plugins(
+def test_a_plugin_restarts_all_and_itself_and_quits(
     tmp_path: Path, use: str, isolate: bool, waiting: bool
 ) -> None:
-    with asking(tmp_path, use, "restart", isolate, name="*", waiting=waiting) as up:
+    """It does not wait for its own end."""
+    with asking(tmp_path, use, isolate) as up:
         before = up.ask("list", name="idle")["pids"]
-        assert up.heard()["status"] == "ok"
+        assert up.heard("restart", name="*", waiting=waiting)["status"] == "ok"
         up.command.wait_for("asks: init", 2)
         up.command.wait_for("other: init", 2)
         up.command.wait_for("idle stopped")
         up.command.wait_for("idle started", 2)
         assert up.ask("list", name="idle")["pids"] != before
-        output = up.end()
+        assert up.heard("restart", name="plugin:ASKS", waiting=True)["status"] == "ok"
+        up.command.wait_for("asks: init", 3)
+        assert up.heard("quit", waiting=waiting)["status"] == "ok"
+        assert up.command.end() == 0
+    output = up.command.output
+    assert output.count("plugin:asks: stop") == 3
     assert output.count("plugin:other: init") == 2
 
 
-@KINDS
-def test_a_plugin_that_restarts_itself_does_not_wait_for_its_own_end(
-    tmp_path: Path, use: str, isolate: bool
-) -> None:
-    with asking(tmp_path, use, "restart", isolate, name="plugin:ASKS", waiting=True) as up:
-        assert up.heard()["status"] == "ok"
-        up.command.wait_for("asks: init", 2)
-        output = up.end()
-    assert output.count("plugin:other: init") == 1
-    assert output.count("plugin:asks: stop") == 2
-
-
 @pytest.mark.parametrize("isolate", [False, True])
-def test_a_plugin_waits_for_the_restart_of_another(tmp_path: Path, isolate: bool) -> None:
-    with asking(tmp_path, "Asks", "restart", isolate, name="plugin:other", waiting=True) as up:
-        assert up.heard()["status"] == "ok"
+def test_a_plugin_asks_about_plugins(tmp_path: Path, isolate: bool) -> None:
+    with asking(tmp_path, "Asks", isolate) as up:
+        assert up.heard("list")["watchers"] == ["idle", "plugin:asks", "plugin:other"]
+        restarted = up.heard("restart", name="plugin:other", waiting=True)
+        assert restarted["status"] == "ok"
         assert up.ask("status", name="plugin:other")["status"] == "active"
+        up.command.wait_for("plugin:other: init", 2)
+        path = tmp_path / "circus.ini"
+        path.write_text(path.read_text() + plugin("third"))
+        assert up.heard("reloadconfig", waiting=True)["status"] == "ok"
+        assert up.ask("list", name="plugin:third")["pids"]
         assert up.end().count("plugin:other: init") == 2
-
-
-@KINDS
-@pytest.mark.parametrize("waiting", [False, True])
-def test_a_plugin_can_quit(tmp_path: Path, use: str, isolate: bool, waiting: bool) -> None:
-    with asking(tmp_path, use, "quit", isolate, waiting=waiting) as up:
-        assert up.heard()["status"] == "ok"
-        assert up.command.end() == 0
-    assert up.command.output.count("plugin:asks: stop") == 1
 
 
 @pytest.mark.parametrize("isolate", [False, True])
 def test_casts_reach_plugins_too(tmp_path: Path, isolate: bool) -> None:
-    with asking(tmp_path, "Casts", "restart", isolate, name="plugin:*") as up:
-        up.cue()
-        up.command.wait_for_all("asks: init", "other: init")
+    with asking(tmp_path, "Casts", isolate) as up:
+        up.cue("restart", name="plugin:*")
         up.command.wait_for("asks: init", 2)
         up.command.wait_for("other: init", 2)
         assert "idle stopped" not in up.end()[: up.command.output.index("all plugins are")]
 
 
-@pytest.mark.parametrize("isolate", [False, True])
-def test_plugins_find_watchers_and_plugins_together(tmp_path: Path, isolate: bool) -> None:
-    with asking(tmp_path, "Asks", "list", isolate) as up:
-        assert up.heard()["watchers"] == ["idle", "plugin:asks", "plugin:other"]
-        up.end()
-
-
-def test_a_plugin_has_the_whole_file_read_again(tmp_path: Path) -> None:
-    with asking(tmp_path, "Asks", "reloadconfig", waiting=True) as up:
-        path = tmp_path / "circus.ini"
-        path.write_text(path.read_text() + plugin("third"))
-        assert up.heard()["status"] == "ok"
-        assert up.ask("list", name="plugin:third")["pids"]
-        up.end()
-
-
-@pytest.mark.parametrize("isolate", [False, True])
 @pytest.mark.parametrize(
-    ("command", "properties"),
-    [("list", {}), ("quit", {"waiting": True}), ("restart", {"name": "*", "waiting": True})],
+    ("command", "isolate", "properties"),
+    [
+        ("list", False, {}),
+        ("list", True, {}),
+        ("quit", True, {"waiting": True}),
+        ("restart", False, {"name": "*", "waiting": True}),
+    ],
 )
 def test_a_plugin_that_stops_is_answered(
     tmp_path: Path, isolate: bool, command: str, properties: dict[str, Any]
 ) -> None:
-    with asking(tmp_path, "Last", command, isolate, **properties) as up:
+    with asking(tmp_path, "Last", isolate) as up:
+        up.order(command, **properties)
         up.command.interrupt()
         assert up.command.end() == 0
     assert '"status": "ok"' in up.command.wait_for("plugin:asks: heard")
@@ -261,11 +253,11 @@ def test_a_plugin_that_stops_is_answered(
 
 def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
     blocks = {"use": "askers.Blocks", "host_graceful_timeout": 30}
-    properties = {"name": "plugin:other", "waiting": True}
-    with asking(tmp_path, "AsksLater", "stop", other=blocks, **properties) as up:
-        up.cue()
+    stop = {"command": "stop", "name": "plugin:other", "waiting": True}
+    with asking(tmp_path, "AsksLater", other=blocks) as up:
+        up.cue(**stop)
         up.command.wait_for("plugin:other: blocks")
-        up.cue()
+        up.cue(**stop)
         wait_while(lambda: up.ask("status", name="plugin:other")["status"] != "stopping")
         up.command.interrupt()
         assert up.command.end() == 0
@@ -274,22 +266,12 @@ def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as somebody else")
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
-@pytest.mark.parametrize(
-    ("command", "properties", "found"),
-    [
-        ("list", {}, {"watchers": ["idle", "plugin:asks", "plugin:other"]}),
-        ("numprocesses", {"name": "idle"}, {"numprocesses": 1}),
-    ],
-)
-def test_a_plugin_of_another_user_reaches_circusd_and_plugins(
-    kind: str, command: str, properties: dict[str, Any], found: dict[str, Any]
-) -> None:
-    more: dict[str, Any] = {"uid": "nobody"}
+def test_a_plugin_of_another_user_reaches_circusd_and_plugins(kind: str) -> None:
     # Not pytest's own, which the next run of pytest closes to others.
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        if kind == "ipc":
-            more["endpoint"] = f"ipc://{directory}/door"
-        with asking(Path(directory), "Asks", command, True, **more, **properties) as up:
-            assert found.items() <= up.heard().items()
+        endpoint = f"ipc://{directory}/door" if kind == "ipc" else ""
+        with asking(Path(directory), "Asks", True, uid="nobody", endpoint=endpoint) as up:
+            assert up.heard("list")["watchers"] == ["idle", "plugin:asks", "plugin:other"]
+            assert up.heard("numprocesses", name="idle")["numprocesses"] == 1
             up.end()
