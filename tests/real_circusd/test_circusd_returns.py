@@ -14,7 +14,7 @@ from patience import PATIENCE
 from circusplug import Arbiter, CallTimeout, CircusPlugin
 
 #: How often circusd dies.
-ROUNDS = 10
+ROUNDS = 6
 
 
 class Follows(CircusPlugin):
