@@ -26,7 +26,7 @@ class Scale:
 
     rounds: int = 5
     short_rounds: int = 15
-    events: int = 20_000
+    events: int = 50_000
     paced: int = 1000
     calls: int = 500
     fleets: tuple[int, ...] = (1, 10, 50, 200)
