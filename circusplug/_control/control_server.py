@@ -126,7 +126,7 @@ class ControlServer(Server):
         topic = f"watcher.{to_res_name(PLUGIN_PREFIX + name)}.{action}".encode()
         data = json.dumps({"time": time.time(), **payload}).encode()
         with contextlib.suppress(CircusdError):  # it is closed, or about to be
-            self.post(lambda: self.publish(topic, data)).add_done_callback(Future.exception)
+            self.post(lambda: self.publish(topic, data))
 
     # On the serving thread.
 
@@ -156,17 +156,18 @@ class ControlServer(Server):
             send_back(reply_frame(outcome, request.id))
 
     def _answer_later(self, send_back: SendBack, request: Request, done: Future[Reply]) -> None:
-        def send() -> None:
-            if request.wants_reply:
-                error = done.exception()
-                reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
-                send_back(reply_frame(reply, request.id))
+        if request.wants_reply:
+            error = done.exception()
+            reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
+            self.send_later(send_back, reply_frame(reply, request.id))
 
+    def send_later(self, send_back: SendBack, frame: bytes) -> None:
+        """Send a reply; from any thread."""
         if threading.current_thread() is self._thread:  # `close` may be what is next to be done
-            send()
+            send_back(frame)
             return
         with contextlib.suppress(CircusdError):  # it is closed: nobody waits any more
-            self.post(send).add_done_callback(Future.exception)
+            self.post(lambda: send_back(frame))
 
     def _count_garbage(self, size: int) -> None:
         self._garbage += 1

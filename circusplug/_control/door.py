@@ -196,9 +196,7 @@ class Door(ControlServer):
             error = done.exception()
             if error is not None and merged.get("status") == "ok":
                 merged.update(status="error", reason=str(error), errno=MESSAGE_ERROR, tb=None)
-            self.post(
-                lambda: under_way.send_back(reply_frame(merged, under_way.request.id))
-            ).add_done_callback(Future.exception)
+            self.send_later(under_way.send_back, reply_frame(merged, under_way.request.id))
 
         under_way.ours.add_done_callback(send)
 
