@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circusplug._config import option_types
 from circusplug._config.option_types import bounded, kind_of
 from circusplug.options import (
     Amount,
@@ -179,6 +180,10 @@ def test_bounds_are_told_and_kept() -> None:
         kind.read("2 min")
     with pytest.raises(TypeError, match="can have no minimum"):
         bounded(kind_of(str), 1, None, None)
+    some = bounded(kind_of(int), 1, 3, None)
+    assert [some.read(text) for text in "123"] == [1, 2, 3]
+    with pytest.raises(ValueError, match="'0' is less than 1"):
+        some.read("0")
 
 
 class TestSecret:
@@ -191,6 +196,14 @@ class TestSecret:
         (tmp_path / "secret").write_text("from file\n")
         found = map(self.read, ("plain", "env:PASSWORD", f"file:{tmp_path / 'secret'}"))
         assert list(found) == ["plain", "from env", "from file"]
+
+    def test_its_file_may_be_at_home_and_no_more_than_so_much_of_it_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(option_types, "_LONGEST_SECRET", 6)
+        (tmp_path / "secret").write_text("secret and what is no end of it")
+        assert self.read("file:~/secret") == "secret"
 
     def test_it_is_not_shown(self) -> None:
         assert repr(self.read("hush")) == "'****'"

@@ -195,6 +195,34 @@ def test_a_value_that_needs_a_process_is_refused_without_one_in_any_case(value: 
     assert spec.host.on_stall == "report"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("nice", 3, "host.nice"),
+        ("env.A", "1", "host.env.A"),
+        ("on_stall", "restart", "host.on_stall = restart"),
+    ],
+)
+def test_what_needs_a_process_is_named_as_it_is_written(key: str, value: Any, shown: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        PluginSpec.from_options({"use": "a.B", f"host.{key}": value}, where="x")
+    assert str(caught.value) == f"x: '{shown}' needs a process of its own; add 'isolate = true'"
+    assert caught.value.key == f"host.{key}"
+
+
+def test_an_environment_variable_needs_a_name() -> None:
+    with pytest.raises(SpecError, match=r"'host\.env\.' is no host option"):
+        PluginSpec.from_options({"use": "a.B", "isolate": True, "host.env.": "1"})
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = host_options(working_dir="~", stdout="~/out", python_path="~")
+    home = str(tmp_path)
+    assert (options.working_dir, options.stdout) == (home, f"{home}/out")
+    assert options.python_path == (home,)
+
+
 def test_sizes_and_levels_are_for_threads_too() -> None:
     spec = PluginSpec.from_options(
         {"use": "a.B", "host.max_message": "1K", "host.loglevel": "error"}
@@ -391,7 +419,11 @@ def test_an_endpoint_that_cannot_be_is_refused(key: str, endpoint: str, message:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "ipc:///tmp/circus.sock", "inproc://x"]
+    "endpoint",
+    [
+        *("tcp://127.0.0.1:5555", "tcp://[::1]:5555", "tcp://h:1", "tcp://h:65535"),
+        *("ipc:///tmp/circus.sock", "inproc://x"),
+    ],
 )
 def test_every_kind_of_endpoint_is_accepted(endpoint: str) -> None:
     assert HostConfig(endpoint=endpoint).endpoint == endpoint
@@ -435,7 +467,17 @@ def test_a_thread_cannot_be_killed_for_a_stall_however_that_is_written(value: st
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("switch_interval", 0), ("exit_when_done", "perhaps"), ("log_format", "xml")],
+    [
+        ("switch_interval", 0),
+        ("exit_when_done", "perhaps"),
+        ("log_format", "xml"),
+        ("stop_timeout", -1),
+        ("circusd_timeout", "soon"),
+        ("python_path", "/no/such"),
+        ("control", "yes"),
+        ("control_pubsub", "yes"),
+        ("door", "perhaps"),
+    ],
 )
 def test_a_value_of_the_host_that_does_not_fit_is_refused(key: str, value: Any) -> None:
     with pytest.raises(SpecError, match=f"'{key}': "):
