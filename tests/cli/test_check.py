@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,6 +19,10 @@ from circusd_real import free_endpoints
 from command import environment, plugin, run, run_here, write_ini
 from patience import PATIENCE
 
+from circusplug._cli.hosting import refuse_hosts
+from circusplug._config.ini_file import load
+
+HOST = "circusplug.Host"
 PLUGIN = "from circusplug import CircusPlugin\nclass Mine(CircusPlugin):\n    handle_recv = print\n"
 
 
@@ -75,6 +81,29 @@ def test_without_circus_or_without_imports_circusd_is_not_asked(tmp_path: Path) 
     hidden += "from circusplug._cli.main import run; run()"
     assert run(tmp_path, "check", path, program=[sys.executable, "-c", hidden]).returncode == 0
     assert run_here(tmp_path, "check", "--no-import", path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        OSError(errno.EAGAIN, "Resource temporarily unavailable"),
+        subprocess.TimeoutExpired("circus", 60),
+        subprocess.CompletedProcess("circus", -9, b""),
+    ],
+)
+def test_a_circus_that_cannot_be_asked_is_no_problem_of_the_file(
+    refusal: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **options: object) -> object:
+        assert options["timeout"]
+        if isinstance(refusal, Exception):
+            raise refusal
+        return refusal
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    status, out, err = check(tmp_path, plugin("a"), "[watcher:w]\ncmd = x\nnumprocesses = two\n")
+    assert (status, err) == (0, "")
+    assert out.endswith("circus.ini: 1 plugin, no problem\n")
 
 
 # What is hardly meant.
@@ -165,6 +194,39 @@ def test_the_other_commands_refuse_what_a_thread_cannot_have(tmp_path: Path, com
     assert done.stderr.count("isolate = true") == 3
 
 
+# A file that a host under circusd reads.
+
+
+def test_the_file_of_a_host_is_looked_through_with_all_that_is_hardly_meant(tmp_path: Path) -> None:
+    (tmp_path / "plugins.ini").write_text(
+        "[circus]\nlogoutput = /no/such/log\n"
+        + plugin("circusplug", critical="yes")
+        + plugin("b", host_nice="99", isolate="yes")
+    )
+    write_ini(tmp_path, *free_endpoints(2), plugin("circusplug", HOST, config="~/plugins.ini"))
+    done = run_here(tmp_path, "check", "--no-import", "--json", "circus.ini", HOME=str(tmp_path))
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    # Of the two of one name the one that runs is shown.
+    assert {name: each["use"] for name, each in told["plugins"].items()} == {
+        "circusplug": "tellers.Teller"
+    }
+    assert [line.partition(": [")[2] for line in told["problems"]] == [
+        "plugin:b]: 'host.nice': '99' is more than 19",
+        "circus]: 'logoutput': cannot log to '/no/such/log': there is no directory /no/such",
+    ]
+    (warning,) = told["warnings"]
+    assert "'critical' goes to the plugin" in warning
+
+
+def test_a_host_that_is_off_is_not_looked_into_and_may_stay_where_it_is(tmp_path: Path) -> None:
+    section = plugin("circusplug", HOST, active="no", config="absent.ini")
+    path = write_ini(tmp_path, *free_endpoints(2), section)
+    done = run_here(tmp_path, "check", "--no-import", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    refuse_hosts(load(path))
+
+
 # The log.
 
 
@@ -233,7 +295,10 @@ def test_an_import_in_a_process_of_its_own_has_the_plugin_s_environment_and_prin
     tmp_path: Path,
 ) -> None:
     (tmp_path / "one").mkdir()
-    source = f"import os\nprint('printed', flush=True)\nassert os.environ['NEEDED']\n{PLUGIN}"
+    source = (
+        "import os, threading\nprint('printed', flush=True)\nassert os.environ['NEEDED']\n"
+        f"threading.Thread(target=threading.Event().wait).start()\n{PLUGIN}"
+    )
     (tmp_path / "one" / "same.py").write_text(source)
     section = plugin("a", "same.Mine", isolate="yes", host_python_path="one")
     status, out, err = check(tmp_path, f"{section}host.env.NEEDED = 1\n", run=run)

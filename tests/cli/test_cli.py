@@ -31,6 +31,8 @@ from hosts import circusd_on_unix_sockets
 from patience import PATIENCE
 
 import circusplug
+from circusplug import HostConfig
+from circusplug._cli import hosting
 from circusplug._cli import main as cli
 from circusplug._cli.hosting import parse_plugin_config
 from circusplug._errors import ConfigError
@@ -610,6 +612,7 @@ def test_one_plugin_runs_with_circus_s_flags_and_log_lines(
         "Starting",
     ]
     assert "config {'name': 'teller', 'greeting': \"a: b 'c'\"}, delay 2.5" in command.output
+    assert "teller: switches each 0.0005 s" in command.output
     assert "[teller] teller: stop\n" in command.lines
 
 
@@ -943,6 +946,20 @@ def test_sighup_takes_another_log_level_and_restarts_nobody(tmp_path: Path) -> N
             command.signal(signal.SIGTERM)
             assert command.end() == 0
     assert command.output.count("plugin:one: init") == 1
+
+
+def test_where_the_log_goes_is_told_when_that_has_changed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "circusplug")
+    told = hosting._LogChanges()
+    changes = ({}, {}, {"loglevel": "debug"}, {"logoutput": "x"}, {"logoutput": "x"})
+    for fields in changes:
+        told.tell(HostConfig(**fields))
+    assert [record.getMessage() for record in caplog.records] == [
+        "logging debug and above to - from now on",
+        "logging info and above to x from now on",
+    ]
 
 
 # run: a circusd that is not there, or runs the same plugins

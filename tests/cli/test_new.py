@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -75,6 +76,24 @@ def test_what_cannot_be_made_is_told_and_nothing_is_changed(
     assert done.stderr.startswith(f"circusplug: {says}")
     assert done.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["probe", "."])
+def test_what_fails_half_way_leaves_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def full(self: Path, text: str, **options: str) -> int:
+        if self.name == "circus.ini":
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return write(self, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = run_here(tmp_path, "new", "probe", place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("circus.ini: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from circusd_real import RealCircusd
@@ -32,7 +34,9 @@ def ini(tmp_path: Path, fake_circusd: FakeCircusd) -> Path:
 
 def test_a_recording_for_a_while(ini: Path, fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("web")
-    done = run(ini.parent, "record", "circus.ini", "-o", "a.jsonl", "--seconds", "0.1")
+    ini.write_text("[circus]\nendpoint = ipc:///no/such\npubsub_endpoint = ipc:///no/such\n")
+    ends = ["--endpoint", fake_circusd.endpoint, "--pubsub", fake_circusd.pubsub_endpoint]
+    done = run(ini.parent, "record", "circus.ini", "-o", "a.jsonl", "--seconds", "0.1", *ends)
     assert (done.returncode, done.stdout) == (0, "0 events are in a.jsonl\n")
     lines = [json.loads(line) for line in (ini.parent / "a.jsonl").read_text().splitlines()]
     assert list(lines[1]["options"]) == ["web"]
@@ -112,6 +116,26 @@ def test_a_wrong_speed(traffic: Path, speed: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["replay", str(traffic), FLAPPING, f"--speed={speed}"])
     assert f"'{speed}' is neither a number more than 0 nor max" in capsys.readouterr().err
+
+
+def test_what_is_asked_of_a_replay_reaches_it_and_a_plugin_that_does_not_rest_is_one_line(
+    traffic: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def fail(path: object, use: object, **options: Any) -> None:
+        del options["on_deed"]
+        asked.append((path, use, options))
+        raise AssertionError("it does not come to rest")
+
+    monkeypatch.setattr("circusplug.testing.replay", fail)
+    arguments = ["--speed", "2.5", "--strict", "--option", "attempts=3"]
+    assert main(["replay", str(traffic), FLAPPING, *arguments]) == 1
+    told = {"speed": 2.5, "strict": True, "attempts": "3"}
+    assert asked == [(str(traffic), Flapping, told)]
+    assert capsys.readouterr().err == f"circusplug: {FLAPPING}: it does not come to rest\n"
+    assert main(["replay", str(traffic), FLAPPING]) == 1
+    assert asked[1] == (str(traffic), Flapping, {"speed": math.inf, "strict": False})
 
 
 def test_errors_and_readers_of_the_clock_fail_a_replay(traffic: Path) -> None:

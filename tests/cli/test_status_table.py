@@ -31,6 +31,24 @@ def test_the_table_shortens_what_is_long() -> None:
     assert "1m 01s" in lines[5]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0.9, "0s"),
+        (59.9, "59s"),
+        (60, "1m 00s"),
+        (3599, "59m 59s"),
+        (3600, "1h 00m"),
+        (86_399, "23h 59m"),
+        (86_400, "1d 0h"),
+        (10 * 86_400 + 7200, "10d 2h"),
+    ],
+)
+def test_a_time_has_two_units(seconds: float | None, shown: str) -> None:
+    assert steer._duration(seconds) == shown
+
+
 class Answers:
     """A host that answers what it is given."""
 
