@@ -97,8 +97,16 @@ def test_what_concerns_several_options_is_told_beside_unknown_ones() -> None:
 def test_what_circusd_or_a_host_reads_in_the_section_is_nobody_s_mistake() -> None:
     keys = ["use", "isolate", "name", "active", "host.restart", "priority", "rlimit_core"]
     keys += ["stdout_stream.class", "stderr_stream.class", "hooks.before_start", "__name__"]
+    keys += ["check_flapping"]  # which Circus once had
     known = {*watcher_defaults(), *inspect.signature(Watcher).parameters} - _INNER
     assert read(url="x", **dict.fromkeys([*keys, *known], "1")).url == "x"
+
+
+def test_only_what_stands_behind_its_name_and_a_dot_is_a_plugin_s_in_a_watcher_s_section() -> None:
+    declared = declared_by(Probe)
+    assert declared is not None
+    given = {"probes.period": "x", "probe_period": "x", "probe": "x", "period": "x"}
+    assert declared.read_for_watcher(None, "probe", given) == (None, [])
 
 
 def test_a_secret_is_shown_nowhere() -> None:

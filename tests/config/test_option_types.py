@@ -70,7 +70,10 @@ KINDS: dict[str, Any] = {
         ("Seconds", "1.5 min", 90.0),
         ("Seconds", "2h", 7200.0),
         ("Seconds", "250 ms", 0.25),
-        ("Seconds", "3 Days", 3 * 86400.0),
+        *(("Seconds", f"2 {unit}", 2.0) for unit in ("s", "sec", "second", "seconds")),
+        *(("Seconds", f"2{unit}", 120.0) for unit in ("m", "min", "minute", "Minutes")),
+        *(("Seconds", f"2 {unit}", 7200.0) for unit in ("h", "hour", "hours")),
+        *(("Seconds", f"3 {unit}", 3 * 86400.0) for unit in ("d", "day", "Days")),
         ("Seconds", 0.5, 0.5),
         ("Bytes", "16k", 16384),
         ("Bytes", 5, 5),
@@ -193,6 +196,9 @@ class TestSecret:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PASSWORD", "from env")
+        monkeypatch.setenv("EMPTY", "")
+        with pytest.raises(ValueError, match="no environment variable EMPTY, or it is empty"):
+            self.read("env:EMPTY")
         (tmp_path / "secret").write_text("from file\n")
         found = map(self.read, ("plain", "env:PASSWORD", f"file:{tmp_path / 'secret'}"))
         assert list(found) == ["plain", "from env", "from file"]
@@ -208,6 +214,10 @@ class TestSecret:
     def test_it_is_not_shown(self) -> None:
         assert repr(self.read("hush")) == "'****'"
         assert "hush" not in repr({"a": (self.read("hush"),)})
+        several = kind_of(tuple[Secret, ...])
+        assert several.secret
+        assert "hush" not in repr(several.read("hush, more"))
+        assert several.show(several.read("hush, more")) == "****, ****"
 
     @pytest.mark.parametrize(
         ("given", "told"),
