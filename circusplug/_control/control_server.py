@@ -63,6 +63,7 @@ class ControlServer(Server):
         self.watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
         self._garbage = self._unread = self._subscriptions = 0
         self._conflicts: dict[str, int] = {}  # of each plugin, as far as published
+        self._looking = False  # whether conflicts are looked for, or will be once more
         self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
 
     @classmethod
@@ -106,11 +107,11 @@ class ControlServer(Server):
     def unbind(self, linger: int = 0) -> None:
         """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
         super().unbind(linger)
-        for path, inode in self._sockets.items():
+        while self._sockets:
+            path, inode = self._sockets.popitem()
             with contextlib.suppress(OSError):
                 if os.lstat(path).st_ino == inode:  # else it is another host's by now
                     os.unlink(path)
-        self._sockets.clear()
 
     def close(self) -> None:
         """Let the last replies go, and close; may be called twice."""
@@ -189,10 +190,13 @@ class ControlServer(Server):
         self._subscriptions += change
         if change > 0 and self._subscriptions == 1:
             self._conflicts = self._count_conflicts()
-            self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
+            if not self._looking:
+                self._looking = True
+                self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
 
     def _look_for_conflicts(self) -> None:
-        if not self._subscriptions:
+        self._looking = bool(self._subscriptions)
+        if not self._looking:
             return
         before, self._conflicts = self._conflicts, self._count_conflicts()
         for name, count in self._conflicts.items():

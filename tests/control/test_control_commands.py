@@ -413,6 +413,7 @@ def test_what_a_command_makes_the_endpoint_trip_over_ends_nothing(
 def test_the_last_replies_leave_before_the_endpoint_is_closed(
     fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert control_server._FAREWELL > 100  # milliseconds
     monkeypatch.setattr(control_server, "_FAREWELL", int(PATIENCE * 1000))
     large = bytes(1_000_000)  # more than is on its way at a time
     with steered(fake_circusd) as host, host.wire.context.socket(zmq.DEALER) as client:
