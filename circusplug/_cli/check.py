@@ -72,8 +72,7 @@ def _watchers_say(found: Findings) -> Iterator[tuple[str, str, str]]:
     for section in found.ini.sections.store:
         if section.startswith("watcher:"):
             for key, value in found.ini.sections.own(section).items():
-                if "." in key:
-                    yield found.ini.place(section, key), key, unquote(expand(value, known))
+                yield found.ini.place(section, key), key, unquote(expand(value, known))
 
 
 def _log_problem(output: str) -> str:
@@ -121,7 +120,6 @@ def _print(path: str, found: Findings) -> None:
         plugins = _counted(len(found.plugins), "plugin")
         warned = f", {_counted(len(found.warnings), 'warning')}" if found.warnings else ""
         print(f"{path}: {plugins}, no problem{warned}")
-    sys.stdout.flush()
     for line in [*(f"warning: {warning}" for warning in found.warnings), *found.problems]:
         print(line, file=sys.stderr)
 

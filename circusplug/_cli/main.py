@@ -327,7 +327,7 @@ def _prepare_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - stays open
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A line that a plugin prints is seen at once, and whatever its characters.
+        # A line that we or a plugin print is seen at once, and whatever its characters.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 

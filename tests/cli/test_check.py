@@ -96,6 +96,7 @@ def test_a_circus_that_cannot_be_asked_is_no_problem_of_the_file(
 ) -> None:
     def refuse(*_: object, **options: object) -> object:
         assert options["timeout"]
+        assert options["stderr"] == subprocess.DEVNULL  # Circus warns of itself
         if isinstance(refusal, Exception):
             raise refusal
         return refusal
@@ -104,6 +105,14 @@ def test_a_circus_that_cannot_be_asked_is_no_problem_of_the_file(
     status, out, err = check(tmp_path, plugin("a"), "[watcher:w]\ncmd = x\nnumprocesses = two\n")
     assert (status, err) == (0, "")
     assert out.endswith("circus.ini: 1 plugin, no problem\n")
+
+
+def test_a_line_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
+    status, out, err = check(tmp_path, plugin("a", "tellers.Nobody"), "[watcher:w]\nnonsense\n")
+    assert (status, "[plugin:a] tellers.Nobody" in out) == (1, True)
+    first, second = err.splitlines()
+    assert "[watcher:w]: 'nonsense' is no option" in first
+    assert "module tellers has no 'Nobody'" in second
 
 
 # What is hardly meant.
@@ -232,7 +241,11 @@ def test_a_host_that_is_off_is_not_looked_into_and_may_stay_where_it_is(tmp_path
 
 @pytest.mark.parametrize(
     ("output", "reason"),
-    [("/no/such/log", "there is no directory /no/such"), ("sub", "Is a directory")],
+    [
+        ("/no/such/log", "there is no directory /no/such"),
+        ("~/absent/log", f"there is no directory {Path.home()}/absent"),
+        ("sub", "Is a directory"),
+    ],
 )
 def test_a_log_that_cannot_be_written_is_a_problem(
     tmp_path: Path, output: str, reason: str
@@ -263,6 +276,7 @@ def test_a_log_of_somebody_else_is_a_problem(exists: bool) -> None:
 
 @pytest.mark.parametrize("output", ["-", "stdout", "syslog:///dev/log", "log", "/dev/stderr"])
 def test_a_log_that_can_be_written_is_fine_and_not_made(tmp_path: Path, output: str) -> None:
+    (tmp_path / "stdout").mkdir()
     assert check(tmp_path, plugin("a"), head=f"logoutput = {output}")[0] == 0
     assert not (tmp_path / "log").exists()
 
@@ -273,6 +287,7 @@ def test_a_log_that_can_be_written_is_fine_and_not_made(tmp_path: Path, output: 
 def test_a_plugin_s_own_path_is_no_other_plugin_s(tmp_path: Path) -> None:
     for directory in ("one", "two"):
         (tmp_path / directory).mkdir()
+        (tmp_path / directory / "tellers.py").write_text(PLUGIN)
         text = (
             PLUGIN + f"    @classmethod\n    def check_config(cls, config): raise {directory!r}\n"
         )
@@ -284,9 +299,11 @@ def test_a_plugin_s_own_path_is_no_other_plugin_s(tmp_path: Path) -> None:
         plugin("a", "same.Mine", isolate="yes", host_python_path="one"),
         plugin("b", "same.Mine", isolate="yes", host_python_path="two"),
         plugin("c", "same.Mine"),
+        plugin("d", isolate="yes", host_python_path="one"),
     )
     assert status == 1
-    first, second = err.splitlines()
+    first, second, third = err.splitlines()
+    assert "[plugin:d]: 'use' names tellers.Teller, but module tellers has no 'Teller'" in third
     assert first == "circus.ini: [plugin:a]: KeyError: 'one'"
     assert second.startswith("circus.ini: [plugin:c]: 'use' names same.Mine, but there is no mod")
 

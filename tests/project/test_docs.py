@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from test_readme import FILE, README, running, with_ports
 
 import circusplug
 from circusplug import HostConfig, testing
-from circusplug._cli.docs import topics
+from circusplug._cli.docs import print_page, topics
 from circusplug._cli.hosting import SWITCH_INTERVAL
 from circusplug._config.control import AUTO
 from circusplug._config.host_options import OPTIONS
@@ -86,6 +87,16 @@ def test_docs_lists_the_pages_and_prints_one(tmp_path: Path) -> None:
     printed = run_here(tmp_path, "docs", "Options").stdout
     assert "<!--" in page("options")
     assert printed == re.sub(r"(?m)^<!--.*-->\n", "", page("options"))
+    assert printed == run_here(tmp_path, "docs", "options.md").stdout
+
+
+def test_a_page_is_shown_a_screen_at_a_time_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("pydoc.pager", shown.append)
+        patch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+        assert print_page("operating") == 0
+    assert shown == [re.sub(r"(?m)^ *<!--.*-->\n", "", page("operating"))]
 
 
 def test_a_page_that_there_is_not_is_one_line(tmp_path: Path) -> None:
