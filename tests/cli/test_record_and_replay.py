@@ -14,7 +14,8 @@ from command import run
 from patience import wait_while
 from recordings import figures, reap, write
 
-from circusplug import Arbiter
+from circusplug import Arbiter, HostConfig, HostError
+from circusplug._cli import record as record_command
 from circusplug._cli.main import main
 from circusplug.plugins import Flapping
 from circusplug.testing import FakeCircusd, replay
@@ -63,6 +64,33 @@ def test_a_wrong_option_is_one_line(
     assert line.startswith("circusplug: ")
     assert says in line
     assert not (ini.parent / "x").exists()
+
+
+def test_what_is_asked_of_a_recording_and_what_the_file_says_reach_it(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[HostConfig, dict[str, Any]]] = []
+
+    class Refusing:
+        """Runs nothing."""
+
+        @classmethod
+        def from_config(cls, config: HostConfig, **options: Any) -> None:
+            made.append((config, options))
+            raise HostError("enough")
+
+    monkeypatch.setattr(record_command, "Arbiter", Refusing)
+    monkeypatch.setattr(record_command._logs, "configure", lambda *_: None)
+    ini.write_text(f"{ini.read_text()}check_delay = 7\nssh_server = me@there\n")
+    asked = ["--seconds", "2", "--stats", "3", "--rotate", "4M", "--keep", "6"]
+    assert main(["record", str(ini), "-o", str(ini.parent / "x"), *asked]) == 1
+    ((config, options),) = made
+    assert options == {"exit_when_done": True}
+    assert (config.check_delay, config.ssh_server) == (7, "me@there")
+    (spec,) = config.plugins
+    assert spec.host.restart == "never"
+    told = {"seconds": "2", "stats": "3", "rotate_size": "4M", "keep": "6"}
+    assert spec.config == {"name": "record", "filename": str(ini.parent / "x"), **told}
 
 
 @pytest.fixture

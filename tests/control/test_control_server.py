@@ -77,6 +77,8 @@ def test_what_is_to_be_done_later_is_done_in_the_order_of_its_time(server: Bare)
 def test_any_number_of_functions_may_be_handed_over_while_the_thread_is_busy(
     server: Bare,
 ) -> None:
+    assert server._thread is not None
+    assert server._thread.daemon  # who forgets to close it can end all the same
     many = server.run(lambda: [server.post(lambda n=n: n) for n in range(2000)])
     assert [each.result(PATIENCE) for each in many] == list(range(2000))
 
