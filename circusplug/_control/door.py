@@ -113,7 +113,7 @@ class Door(ControlServer):
                 super().respond(request, send_back)
             else:
                 self._merge(request, send_back, _either, time.monotonic() + _PATIENCE)
-        elif command in COMMANDS and self._is_ours(properties):
+        elif self._is_ours(properties):
             super().respond(request, send_back)
         else:
             self._pass_on(request, send_back, lambda reply: reply)

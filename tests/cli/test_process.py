@@ -233,7 +233,7 @@ def test_a_host_that_shall_exit_when_done_does_and_says_that_all_have_failed(
         unborn = plugin("a", "tellers.Unborn", host_max_restarts=0)
         path = write_ini(
             tmp_path, circusd.endpoint, circusd.pubsub_endpoint,
-            "[circusplug]\nexit_when_done = yes\n", unborn,
+            "[circusplug]\nexit_when_done = yes\n", unborn, plugin("off", active="no"),
         )  # fmt: skip
         done = run(tmp_path, "run", path, timeout=PATIENCE)
     assert done.returncode == 1

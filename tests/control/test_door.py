@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -144,6 +144,11 @@ def test_what_is_the_plugins_alone_does_not_come_to_circusd(
     assert scene.passed()["properties"] == {"name": "web"}
 
 
+def test_a_command_that_a_plugin_does_not_know_gets_a_hint(scene: Scene) -> None:
+    scene.send("restrt", properties={"name": "plugin:a"})
+    assert scene.reply()["reason"] == "unknown command: 'restrt' (did you mean 'restart'?)"
+
+
 @pytest.mark.parametrize("command", ["quit", "reloadconfig", "QUIT"])
 def test_what_ends_or_reloads_both_is_asked_of_the_host(scene: Scene, command: str) -> None:
     scene.send(command, properties={"waiting": True})
@@ -250,6 +255,24 @@ def test_a_cast_to_both_is_sent_again_to_a_busy_circusd_and_not_answered(scene: 
     assert scene.under_way() == []
 
 
+def test_a_busy_circusd_is_asked_less_and_less_often(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    def at_once(seconds: float, function: Callable[[], None]) -> None:
+        delays.append(seconds)
+        function()
+
+    monkeypatch.setattr(scene.door, "call_later", at_once)
+    scene.send("stop")
+    for _ in range(3):
+        scene.answer(id=scene.passed()["id"], **BUSY)
+    scene.answer(id=scene.passed()["id"], status="ok")
+    assert scene.reply()["status"] == "ok"
+    assert delays == [0.05, 0.1, 0.2]
+
+
 def test_the_door_gives_up_before_its_client_does() -> None:
     assert CALL_TIMEOUT / 2 < door._PATIENCE < CALL_TIMEOUT
 
@@ -278,7 +301,9 @@ def test_of_too_many_commands_that_are_not_answered_the_oldest_are_forgotten(
     assert scene.under_way() == numbers[-3:]
 
 
-def test_a_circusd_that_takes_nothing_holds_up_no_command_about_plugins() -> None:
+def test_a_circusd_that_takes_nothing_holds_up_no_command_about_plugins(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with control_ends() as ends, zmq.Context() as context:
         opened = Door(StillHost(status("a")), ends.endpoint, "ipc:///nobody/here")
         opened.open()
@@ -291,6 +316,7 @@ def test_a_circusd_that_takes_nothing_holds_up_no_command_about_plugins() -> Non
                 client.send_json({"command": "status", "properties": {"name": "plugin:a"}})
                 assert client.poll(int(PATIENCE * 1000))
                 assert client.recv_json()["status"] == "active"
+            assert caplog.records == []
         finally:
             opened.close()
 
