@@ -572,6 +572,11 @@ def test_all_problems_of_all_files_are_raised_at_once(write: Write) -> None:
     )
 
 
+def test_a_problem_of_the_default_section_is_placed_there(write: Write) -> None:
+    path = write("[DEFAULT]\nactive = perhaps\n[plugin:p]\nuse = a.B\n")
+    assert problems(path) == ("circus.ini:2: [plugin:p]: 'active': 'perhaps' is not yes or no",)
+
+
 def test_two_sections_that_end_up_with_one_name_are_a_problem(write: Write) -> None:
     path = write("[plugin:p]\nuse = a.B\n[plugin:plugin:p]\nuse = a.B")
     assert problems(path) == (

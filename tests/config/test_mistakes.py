@@ -142,6 +142,15 @@ def test_options_of_plugins_and_of_circus_are_not_taken_for_the_host_s(look: Loo
     assert (found.problems, found.warnings) == ([], [])
 
 
+def test_an_option_with_its_prefix_in_another_case_is_told_once(look: Look) -> None:
+    found = look("[plugin:a]\nuse = a.B\nhost.Critical = yes\n")
+    assert found.problems == [
+        "circus.ini:3: [plugin:a]: 'host.Critical' is no host option (did you mean "
+        "'host.critical'?)"
+    ]
+    assert found.warnings == []
+
+
 # What needs a process of its own.
 
 PROCESS_OPTIONS = {

@@ -152,6 +152,13 @@ def test_running_finds_the_control_sockets_that_answer_and_nothing_else(runtime:
         ]
 
 
+def test_where_no_host_has_ever_run_none_is_found(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_WITHOUT_RUNTIME", str(runtime / "none"))
+    assert places.running() == []
+
+
 def test_circusds_place_is_beside_the_hosts_in_a_directory_that_is_private(runtime: Path) -> None:
     endpoint = places.circusd_endpoint_of("/a/b.ini")
     assert endpoint == places.endpoint_of("/a/b.ini").removesuffix(".sock") + ".circusd.sock"
