@@ -93,8 +93,6 @@ def _log_problem(output: str) -> str:
 
 
 def _print_json(found: Findings) -> None:
-    # A host's own section gives way to a plugin of its file that has the same name.
-    specs = sorted(found.plugins, key=lambda spec: spec.use != HOST_USE)
     plugins = {
         spec.name: {
             "use": spec.use_name,
@@ -102,7 +100,7 @@ def _print_json(found: Findings) -> None:
             "isolate": spec.isolate,
             "host": masked(spec.host.to_dict()),
         }
-        for spec in specs
+        for spec in found.plugins  # a host before its file's, one of which may have its name
     }
     report = {"plugins": plugins, "problems": found.problems, "warnings": found.warnings}
     print(json.dumps(report, indent=2))

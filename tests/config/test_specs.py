@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from circusplug import CircusPlugError, HostConfig, HostOptions, PluginSpec, SpecError
 from circusplug._config.host_options import ISOLATED_ONLY, OPTIONS
-from circusplug._config.values import is_secret, to_bool
+from circusplug._config.values import did_you_mean, is_secret, to_bool
 
 
 def host_options(isolate: bool = True, **options: Any) -> HostOptions:
@@ -147,11 +147,29 @@ def test_a_time_without_end_is_one_that_every_wait_can_take(value: Any) -> None:
 
 def test_environment_and_limits_are_collected() -> None:
     options = host_options(
-        env__PATH="/bin", env__N=7, rlimit_nofile="100", rlimit_CORE="unlimited", rlimit_as=-1
+        env__PATH="/bin",
+        env__N=7,
+        rlimit_nofile="100",
+        rlimit_CORE="unlimited",
+        rlimit_as=-1,
+        rlimit_data=None,
     )
     assert options.env == {"PATH": "/bin", "N": "7"}
     endless = resource.RLIM_INFINITY
-    assert options.rlimits == {"nofile": 100, "core": endless, "as": endless}
+    assert options.rlimits == {
+        "nofile": 100, "core": endless, "as": endless, "data": endless,
+    }  # fmt: skip
+
+
+def test_code_may_be_imported_from_a_zip_file(tmp_path: Path) -> None:
+    (tmp_path / "code.zip").touch()
+    path = str(tmp_path / "code.zip")
+    assert host_options(python_path=path).python_path == (path,)
+
+
+def test_a_word_that_nobody_would_type_is_not_compared_with_others() -> None:
+    assert did_you_mean("restrat", ["restart"]) == " (did you mean 'restart'?)"
+    assert did_you_mean("restart" * 20, ["restart" * 20]) == ""
 
 
 def test_a_misspelt_option_gets_a_hint_and_an_unknown_one_the_list() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import zmq
@@ -99,6 +102,33 @@ def test_what_comes_while_the_thread_ends_is_refused_and_not_forgotten(server: B
             server.post(lambda: 7)
     finally:
         server._lock = lock
+
+
+@pytest.mark.parametrize(
+    ("error", "unread"), [(zmq.ZMQError(errno.EHOSTUNREACH), 0), (zmq.Again(), 1)]
+)
+def test_a_reply_that_cannot_be_sent_is_dropped_and_counted_if_nobody_reads(
+    error: zmq.ZMQError, unread: int
+) -> None:
+    noted: list[str] = []
+
+    class Echo(Bare):
+        """Sends back what is sent."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._on_request = lambda send_back, frame: send_back(frame)
+
+        def not_read(self) -> None:
+            noted.append("not read")
+
+    def refuse(*_: object) -> None:
+        noted.append("sent")
+        raise error
+
+    router: Any = SimpleNamespace(recv_multipart=lambda: [b"who", b"asks"], send_multipart=refuse)
+    Echo()._take_request(router)
+    assert noted == ["sent", *["not read"] * unread]
 
 
 def test_a_thread_that_hangs_is_told_of(server: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
