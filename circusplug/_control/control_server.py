@@ -115,9 +115,8 @@ class ControlServer(Server):
 
     def close(self) -> None:
         """Let the last replies go, and close; may be called twice."""
-        if self.running:
-            with contextlib.suppress(CircusdError):
-                self.run(lambda: self.unbind(_FAREWELL))
+        with contextlib.suppress(CircusdError):  # it is closed already
+            self.run(lambda: self.unbind(_FAREWELL))
         super().close()
 
     def announce(self, name: str, action: str, **payload: Any) -> None:

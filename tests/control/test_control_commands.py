@@ -344,6 +344,18 @@ def test_a_host_that_ends_leaves_the_socket_of_another_that_has_come_there(
         assert os.path.exists(path)
 
 
+def test_a_host_whose_sockets_somebody_has_removed_ends_as_others_do(
+    fake_circusd: FakeCircusd,
+) -> None:
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        for end in host.ends:
+            os.unlink(end.removeprefix("ipc://"))
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        host.arbiter.stop()
+    assert server is not None
+    assert server.errors == []
+
+
 def test_a_host_that_cannot_publish_does_not_start_and_leaves_nothing(
     fake_circusd: FakeCircusd,
 ) -> None:

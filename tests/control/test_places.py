@@ -78,6 +78,15 @@ def test_without_a_runtime_directory_of_ones_own_there_is_one_in_tmp(
     assert places.directories() == [f"/tmp/circusplug-{os.geteuid()}"]
 
 
+def test_a_runtime_directory_that_depends_on_where_one_stands_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    assert places.directories() == [f"/tmp/circusplug-{os.geteuid()}"]
+
+
 def test_a_directory_is_made_for_this_user_alone(runtime: Path) -> None:
     places.make_private(str(runtime / "new"))
     assert stat.S_IMODE(os.stat(runtime / "new").st_mode) == 0o700
