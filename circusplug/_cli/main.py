@@ -296,15 +296,12 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
     _prepare_streams()
     find_plugins_here()
     try:
-        try:
-            return action()
-        except CircusPlugError as error:
-            priority = "<3>" if _logs.is_journal(sys.stderr) else ""
-            for line in str(error).splitlines():
-                print(f"{priority}{program}: {line}", file=sys.stderr)
-            return EXIT_FAILURE
-        finally:
-            sys.stdout.flush()
+        return action()
+    except CircusPlugError as error:
+        priority = "<3>" if _logs.is_journal(sys.stderr) else ""
+        for line in str(error).splitlines():
+            print(f"{priority}{program}: {line}", file=sys.stderr)
+        return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
@@ -312,8 +309,6 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
             raise
         if error.errno != errno.EPIPE:
             print(f"{program}: cannot write the output: {error.strerror}", file=sys.stderr)
-        # Whoever read our output has left; keep Python from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILURE
 
 

@@ -153,6 +153,7 @@ def test_circus_plugin_tells_its_version(tmp_path: Path) -> None:
         (["plugin", "a.B", "--endpoint", "foo"], "--endpoint: 'foo' is no ZMQ endpoint"),
         (["plugin", "a.B", "--check-delay", "soon"], "'soon' is not a number of seconds"),
         (["plugin", "a.B", "--check-delay", "nan"], "'nan' is not a number of seconds"),
+        (["plugin", "a.B", "--check-delay", "inf"], "'inf' is not a number of seconds"),
         (["plugin", "a.B", "--check-delay", "-1"], "argument --check-delay: "),
     ],
 )
@@ -447,6 +448,22 @@ def test_check_prints_what_the_terminal_cannot_show(
     done = run(tmp_path, "check", path, env=environment(PYTHONIOENCODING="ascii"))
     assert (done.returncode, done.stderr) == (0, "")
     assert r"greeting = 'gr\xfc\xdf'" in done.stdout
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), ("in words", 1), (None, 1)])
+def test_a_command_that_is_left_ends_with_its_status(
+    code: object, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OverError(Exception):
+        """The process has ended."""
+
+    def end(status: int) -> None:
+        raise OverError(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(cli.logging, "shutdown", lambda: None)
+    with pytest.raises(OverError, match=f"^{status}$"):
+        cli._end_process(lambda: sys.exit(code))  # type: ignore[arg-type]
 
 
 # The surroundings of a command.

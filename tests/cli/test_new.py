@@ -60,6 +60,7 @@ def test_an_empty_directory_will_do_also_the_current_one(tmp_path: Path) -> None
         ("file", "new: file is there and is not empty; give another directory"),
         ("2fast", "new: '2fast' cannot be a package's name; take letters, digits and -"),
         ("a/b", "new: 'a/b' cannot be a package's name"),
+        ("winreg", "new: there is a module 'winreg' already; take another name"),
         ("json", "new: there is a module 'json' already; take another name"),
         ("circusplug", "new: there is a module 'circusplug' already; take another name"),
     ],

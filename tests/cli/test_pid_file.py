@@ -172,6 +172,18 @@ def test_what_became_of_the_file_meanwhile_does_not_spoil_the_end(
     assert (path.read_text() if path.exists() else None) == text
 
 
+def test_a_file_that_cannot_be_removed_does_not_spoil_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pid_file(str(tmp_path / "host.pid")), monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pid_file(str(tmp_path / "other.pid")):
+            pass
+
+
 def test_a_link_stays_and_what_it_leads_to_goes_wherever_the_process_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

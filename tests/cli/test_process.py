@@ -30,8 +30,11 @@ HOSTILE = "open('executed', 'w').close()\nraise SystemExit(99)\n"
 
 #: What a plugin may leave behind: a thread of an executor that is busy for long.
 EXECUTOR = """\
-import asyncio, sys, threading
+import asyncio, logging.handlers, sys, threading
 from tellers import Teller
+
+kept = logging.handlers.MemoryHandler(100, target=logging.FileHandler("kept.log"))
+logging.getLogger("busy").addHandler(kept)
 
 class Busy(Teller):
     async def handle_init(self):
@@ -39,6 +42,7 @@ class Busy(Teller):
         self.loop.run_in_executor(None, lambda: (began.set(), threading.Event().wait(1000)))
         while not began.is_set():
             await asyncio.sleep(0)
+        logging.getLogger("busy").warning("kept until the end")
         self.say(f"init, switches each {sys.getswitchinterval()} s")
 """
 
@@ -54,6 +58,7 @@ def test_a_stray_thread_of_an_executor_does_not_keep_a_stopped_host(tmp_path: Pa
             command.wait_for("plugin:a: init, switches each 0.002 s")
             command.interrupt()
             assert command.end() == 0
+    assert (tmp_path / "kept.log").read_text() == "kept until the end\n"
     assert "[a] plugin:a: stop\n" in command.lines
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from command import run
 from patience import wait_while
 from recordings import figures, reap, write
 
-from circusplug import Arbiter, HostConfig, HostError
+from circusplug import Arbiter, HostConfig, HostError, PluginStatus
 from circusplug._cli import record as record_command
 from circusplug._cli.main import main
 from circusplug.plugins import Flapping
@@ -91,6 +93,23 @@ def test_what_is_asked_of_a_recording_and_what_the_file_says_reach_it(
     assert spec.host.restart == "never"
     told = {"seconds": "2", "stats": "3", "rotate_size": "4M", "keep": "6"}
     assert spec.config == {"name": "record", "filename": str(ini.parent / "x"), **told}
+
+
+def test_a_recording_that_has_failed_is_told(
+    ini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = PluginStatus("record", "m.C", "failed", last_error="no space is left")
+    arbiter = SimpleNamespace(start=lambda: None, plugins={"record": failed})
+    signals = SimpleNamespace(host_has_it=contextlib.nullcontext)
+    monkeypatch.setattr(record_command.Arbiter, "from_config", lambda *_, **__: arbiter)
+    monkeypatch.setattr(
+        record_command, "signals_of_process", lambda _: contextlib.nullcontext(signals)
+    )
+    monkeypatch.setattr(record_command._logs, "configure", lambda *_: None)
+    assert main(["record", str(ini), "-o", str(ini.parent / "x")]) == 1
+    told = capsys.readouterr()
+    assert told.err == "circusplug: nothing is recorded any more: no space is left\n"
+    assert told.out == ""
 
 
 @pytest.fixture
