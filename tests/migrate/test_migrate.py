@@ -419,6 +419,16 @@ def test_a_target_that_circusd_would_include_is_refused(write: Write, include: s
     assert [plugin["name"] for plugin in get_config(str(path))["plugins"]] == ["plugin:circusplug"]
 
 
+def test_a_target_that_circusd_would_include_by_another_name_is_refused(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    path = write("[circus]\ninclude_dir = d\n[plugin:p]\nuse = a.B\n")
+    (problem,) = problems(lambda: plan(path, "link/p.ini"))
+    assert problem.startswith("link/p.ini: circusd would read it, as circus.ini includes ")
+
+
 @pytest.mark.parametrize("name", ["plugins.ini", BACKUP])
 def test_a_link_that_leads_nowhere_is_not_written_through(write: Write, name: str) -> None:
     path = write()
