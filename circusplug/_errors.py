@@ -228,7 +228,7 @@ def _mask(name: object, value: Any, depth: int) -> Any:
     if isinstance(name, str) and is_secret(name):
         return MASK
     if not isinstance(value, dict | list | tuple):
-        return value
+        return masked(value)
     if not depth:
         return ...
     if isinstance(value, dict):

@@ -29,7 +29,7 @@ def send(path: str, name: str | None) -> int:
     for spec in config.plugins:
         for to, error in _send(spec) if name in (None, spec.name) else ():
             outcome = f"not sent: {error}" if error else "sent"
-            print(f"[plugin:{spec.name}] {to}: {outcome}", flush=True)
+            print(f"[plugin:{spec.name}] {to}: {outcome}")
             sent += 1
             failed += bool(error)
     if not sent:

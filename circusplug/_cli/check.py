@@ -72,8 +72,7 @@ def _watchers_say(found: Findings) -> Iterator[tuple[str, str, str]]:
     for section in found.ini.sections.store:
         if section.startswith("watcher:"):
             for key, value in found.ini.sections.own(section).items():
-                if "." in key:
-                    yield found.ini.place(section, key), key, unquote(expand(value, known))
+                yield found.ini.place(section, key), key, unquote(expand(value, known))
 
 
 def _log_problem(output: str) -> str:
@@ -94,8 +93,6 @@ def _log_problem(output: str) -> str:
 
 
 def _print_json(found: Findings) -> None:
-    # A host's own section gives way to a plugin of its file that has the same name.
-    specs = sorted(found.plugins, key=lambda spec: spec.use != HOST_USE)
     plugins = {
         spec.name: {
             "use": spec.use_name,
@@ -103,7 +100,7 @@ def _print_json(found: Findings) -> None:
             "isolate": spec.isolate,
             "host": masked(spec.host.to_dict()),
         }
-        for spec in specs
+        for spec in found.plugins  # a host before its file's, one of which may have its name
     }
     report = {"plugins": plugins, "problems": found.problems, "warnings": found.warnings}
     print(json.dumps(report, indent=2))
@@ -121,7 +118,6 @@ def _print(path: str, found: Findings) -> None:
         plugins = _counted(len(found.plugins), "plugin")
         warned = f", {_counted(len(found.warnings), 'warning')}" if found.warnings else ""
         print(f"{path}: {plugins}, no problem{warned}")
-    sys.stdout.flush()
     for line in [*(f"warning: {warning}" for warning in found.warnings), *found.problems]:
         print(line, file=sys.stderr)
 

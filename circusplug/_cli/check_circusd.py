@@ -36,7 +36,7 @@ def circusd_problem(ini: Ini, known: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             [sys.executable, "-c", program],
-            input=flattened(ini).encode("utf-8", "surrogateescape"),
+            input=flattened(ini).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONUTF8": "1"},

@@ -39,7 +39,6 @@ def describe(use: str | None, *, as_json: bool, as_markdown: bool) -> int:
         print("\n".join(one.as_markdown() for one in about), end="")
     else:
         print("\n".join(one.as_text() for one in about), end="")
-    sys.stdout.flush()
     for line in problems:
         print(line, file=sys.stderr)
     return 1 if problems else 0
@@ -49,16 +48,12 @@ def _examine_all(problems: list[str]) -> Iterator[_About]:
     import circusplug.plugins as shelf
 
     uses = [f"{_SHELF}.{name}" for name in shelf.__all__]
-    uses += [name for name, values in sorted(registered().items()) if not _is_ours(values)]
+    uses += sorted(registered())
     for use in uses:
         try:
             yield examine(use)
         except PluginLoadError as error:
             problems.append(str(error))
-
-
-def _is_ours(values: list[str]) -> bool:
-    return all(value.startswith((f"{_SHELF}:", f"{_SHELF}.")) for value in values)
 
 
 def examine(use: str) -> _About:

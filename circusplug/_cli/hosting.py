@@ -233,11 +233,9 @@ def parse_plugin_config(text: str) -> dict[str, Any]:
     text = text.strip()
     if text.startswith("{"):
         try:
-            decoded = json.loads(text)
+            decoded: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"--config: not valid JSON: {error}") from None
-        if not isinstance(decoded, dict):
-            raise ConfigError('--config: the JSON must be an object, {"key": "value"}')
         return decoded
     options = {}
     for item in text.split(":::") if text else ():

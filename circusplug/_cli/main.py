@@ -296,15 +296,12 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
     _prepare_streams()
     find_plugins_here()
     try:
-        try:
-            return action()
-        except CircusPlugError as error:
-            priority = "<3>" if _logs.is_journal(sys.stderr) else ""
-            for line in str(error).splitlines():
-                print(f"{priority}{program}: {line}", file=sys.stderr)
-            return EXIT_FAILURE
-        finally:
-            sys.stdout.flush()
+        return action()
+    except CircusPlugError as error:
+        priority = "<3>" if _logs.is_journal(sys.stderr) else ""
+        for line in str(error).splitlines():
+            print(f"{priority}{program}: {line}", file=sys.stderr)
+        return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
@@ -312,8 +309,6 @@ def _guarded(program: str, action: Callable[[], int]) -> int:
             raise
         if error.errno != errno.EPIPE:
             print(f"{program}: cannot write the output: {error.strerror}", file=sys.stderr)
-        # Whoever read our output has left; keep Python from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILURE
 
 
@@ -327,7 +322,7 @@ def _prepare_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - stays open
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A line that a plugin prints is seen at once, and whatever its characters.
+        # A line that we or a plugin print is seen at once, and whatever its characters.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 

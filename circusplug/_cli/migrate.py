@@ -19,7 +19,7 @@ def migrate(path: str, target: str, *, undo: bool, yes: bool) -> int:
         print(f"{path} is as it was before; removed {', '.join(removed)}")
         return 0
     migration = plan(path, target)
-    print(migration.diff, end="", flush=True)
+    print(migration.diff, end="")
     for warning in migration.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not yes and not _confirmed():

@@ -45,7 +45,6 @@ def replay(given: argparse.Namespace) -> int:
         )
     except AssertionError as error:
         raise HostError(f"{given.use}: {error}") from None
-    sys.stdout.flush()
     for line in result.warnings:
         print(f"circusplug: warning: {line}", file=sys.stderr)
     print(f"{result.events} events in {result.seconds:.0f} s", file=sys.stderr)

@@ -201,7 +201,6 @@ def _status(host: ControlClient, *, as_json: bool, watch: bool) -> int:
             print(table(plugins))
         if not watch:
             return 1 if any(plugin["state"] in _BAD for plugin in plugins.values()) else 0
-        sys.stdout.flush()
         time.sleep(_EVERY)
 
 
@@ -306,4 +305,3 @@ def _print_event(topic: str, data: bytes, as_json: bool) -> None:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said.pop("time", 0.0)))
         more = " ".join(f"{key}={value}" for key, value in said.items())
         print(f"{moment} {name} {action} {more}".rstrip())
-    sys.stdout.flush()

@@ -145,7 +145,7 @@ def _written(path: str, config: HostConfig) -> list[str]:
     beside = os.path.dirname(path)
     files = [spec.host.stdout for spec in config.plugins]
     files += [spec.host.stderr for spec in config.plugins]
-    if config.logoutput not in ("-", "stdout") and not config.logoutput.startswith("syslog://"):
+    if not config.logoutput.startswith("syslog://"):
         files.append(os.path.expanduser(config.logoutput))
     places = [os.path.dirname(os.path.join(beside, file)) for file in files if file]
     return [place for place in dict.fromkeys([beside, *places]) if place != "/dev"]

@@ -37,7 +37,7 @@ def flattened(ini: Ini) -> str:
         parts.append(f"[{CIRCUS_SECTION}]\n" + "".join(f"{key} =\n" for key in INCLUDE_KEYS))
     for _, lines in ini.files:
         text = "".join(line.text for line in lines if not _is_left_out(line))
-        parts.append(text if text.endswith(("\n", "\r")) or not text else text + "\n")
+        parts.append(text if text.endswith("\n") or not text else text + "\n")
     return "".join(parts)
 
 

@@ -41,7 +41,7 @@ def unprefixed(keys: Iterable[str], isolated: bool) -> Iterator[tuple[str, str]]
         name = almost[1] if almost and almost[1] in OPTIONS else word
         if key in CIRCUS_PROCESS_OPTIONS or (isolated and key in CIRCUS_OPTIONS):
             continue
-        if key.startswith("host.") and name == key[5:]:
+        if key.startswith("host."):
             continue
         if name in OPTIONS:
             yield key, f"'{key}' goes to the plugin (did you mean 'host.{name}'?)"

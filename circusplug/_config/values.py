@@ -67,7 +67,7 @@ def number(value: Any) -> float:
     """Any number."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{value!r} is not a number") from None
 
 

@@ -63,6 +63,7 @@ class ControlServer(Server):
         self.watchers = PluginWatchers(host, endpoint, pubsub_endpoint)
         self._garbage = self._unread = self._subscriptions = 0
         self._conflicts: dict[str, int] = {}  # of each plugin, as far as published
+        self._looking = False  # whether conflicts are looked for, or will be once more
         self._sockets: dict[str, int] = {}  # the inode of each that was made here, by its path
 
     @classmethod
@@ -106,17 +107,16 @@ class ControlServer(Server):
     def unbind(self, linger: int = 0) -> None:
         """Close both sockets; see `Server`. libzmq leaves their files, which go, too."""
         super().unbind(linger)
-        for path, inode in self._sockets.items():
+        while self._sockets:
+            path, inode = self._sockets.popitem()
             with contextlib.suppress(OSError):
                 if os.lstat(path).st_ino == inode:  # else it is another host's by now
                     os.unlink(path)
-        self._sockets.clear()
 
     def close(self) -> None:
         """Let the last replies go, and close; may be called twice."""
-        if self.running:
-            with contextlib.suppress(CircusdError):
-                self.run(lambda: self.unbind(_FAREWELL))
+        with contextlib.suppress(CircusdError):  # it is closed already
+            self.run(lambda: self.unbind(_FAREWELL))
         super().close()
 
     def announce(self, name: str, action: str, **payload: Any) -> None:
@@ -126,7 +126,7 @@ class ControlServer(Server):
         topic = f"watcher.{to_res_name(PLUGIN_PREFIX + name)}.{action}".encode()
         data = json.dumps({"time": time.time(), **payload}).encode()
         with contextlib.suppress(CircusdError):  # it is closed, or about to be
-            self.post(lambda: self.publish(topic, data)).add_done_callback(Future.exception)
+            self.post(lambda: self.publish(topic, data))
 
     # On the serving thread.
 
@@ -156,17 +156,18 @@ class ControlServer(Server):
             send_back(reply_frame(outcome, request.id))
 
     def _answer_later(self, send_back: SendBack, request: Request, done: Future[Reply]) -> None:
-        def send() -> None:
-            if request.wants_reply:
-                error = done.exception()
-                reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
-                send_back(reply_frame(reply, request.id))
+        if request.wants_reply:
+            error = done.exception()
+            reply = done.result() if error is None else error_reply(str(error), SERVER_ERROR)
+            self.send_later(send_back, reply_frame(reply, request.id))
 
+    def send_later(self, send_back: SendBack, frame: bytes) -> None:
+        """Send a reply; from any thread."""
         if threading.current_thread() is self._thread:  # `close` may be what is next to be done
-            send()
+            send_back(frame)
             return
         with contextlib.suppress(CircusdError):  # it is closed: nobody waits any more
-            self.post(send).add_done_callback(Future.exception)
+            self.post(lambda: send_back(frame))
 
     def _count_garbage(self, size: int) -> None:
         self._garbage += 1
@@ -188,10 +189,13 @@ class ControlServer(Server):
         self._subscriptions += change
         if change > 0 and self._subscriptions == 1:
             self._conflicts = self._count_conflicts()
-            self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
+            if not self._looking:
+                self._looking = True
+                self.call_later(_CONFLICTS_EVERY, self._look_for_conflicts)
 
     def _look_for_conflicts(self) -> None:
-        if not self._subscriptions:
+        self._looking = bool(self._subscriptions)
+        if not self._looking:
             return
         before, self._conflicts = self._conflicts, self._count_conflicts()
         for name, count in self._conflicts.items():

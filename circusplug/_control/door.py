@@ -113,7 +113,7 @@ class Door(ControlServer):
                 super().respond(request, send_back)
             else:
                 self._merge(request, send_back, _either, time.monotonic() + _PATIENCE)
-        elif command in COMMANDS and self._is_ours(properties):
+        elif self._is_ours(properties):
             super().respond(request, send_back)
         else:
             self._pass_on(request, send_back, lambda reply: reply)
@@ -196,9 +196,7 @@ class Door(ControlServer):
             error = done.exception()
             if error is not None and merged.get("status") == "ok":
                 merged.update(status="error", reason=str(error), errno=MESSAGE_ERROR, tb=None)
-            self.post(
-                lambda: under_way.send_back(reply_frame(merged, under_way.request.id))
-            ).add_done_callback(Future.exception)
+            self.send_later(under_way.send_back, reply_frame(merged, under_way.request.id))
 
         under_way.ours.add_done_callback(send)
 

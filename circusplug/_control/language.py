@@ -78,7 +78,7 @@ def read_request(frame: bytes) -> Request | Reply | None:
         return None
     try:
         said = load_json(frame)
-    except (ValueError, RecursionError):
+    except ValueError:
         return {**error_reply("json invalid", INVALID_JSON), "time": time.time(), "id": None}
     name = said.get("command") if isinstance(said, dict) else None
     if not isinstance(name, str):

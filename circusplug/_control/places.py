@@ -133,7 +133,7 @@ def claimed(path: str) -> Iterator[None]:
     if directory in directories():
         make_private(directory)
     try:
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise HostError(f"control: cannot use {directory}: {error.strerror}") from None
     try:

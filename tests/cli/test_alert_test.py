@@ -45,10 +45,10 @@ def test_a_plugin_that_derives_from_alert_is_found_beside_the_file(tmp_path: Pat
     (tmp_path / "mine.py").write_text(
         "from circusplug.plugins import Alert\nclass Mine(Alert): pass\n"
     )
-    write_ini(tmp_path, *ENDS, section("a", "mine.Mine", command="true"))
-    assert (
-        run_here(tmp_path, "alert-test", "circus.ini").stdout == "[plugin:a] command 'true': sent\n"
-    )
+    path = write_ini(tmp_path, *ENDS, section("a", "mine.Mine", command="true"))
+    (tmp_path / "elsewhere").mkdir()
+    done = run_here(tmp_path / "elsewhere", "alert-test", path)
+    assert done.stdout == "[plugin:a] command 'true': sent\n"
 
 
 NOBODY = "alerts to anybody; use circusplug.plugins.Alert, and give it a 'command', 'notify' or "

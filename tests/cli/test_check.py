@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,6 +19,10 @@ from circusd_real import free_endpoints
 from command import environment, plugin, run, run_here, write_ini
 from patience import PATIENCE
 
+from circusplug._cli.hosting import refuse_hosts
+from circusplug._config.ini_file import load
+
+HOST = "circusplug.Host"
 PLUGIN = "from circusplug import CircusPlugin\nclass Mine(CircusPlugin):\n    handle_recv = print\n"
 
 
@@ -75,6 +81,38 @@ def test_without_circus_or_without_imports_circusd_is_not_asked(tmp_path: Path) 
     hidden += "from circusplug._cli.main import run; run()"
     assert run(tmp_path, "check", path, program=[sys.executable, "-c", hidden]).returncode == 0
     assert run_here(tmp_path, "check", "--no-import", path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        OSError(errno.EAGAIN, "Resource temporarily unavailable"),
+        subprocess.TimeoutExpired("circus", 60),
+        subprocess.CompletedProcess("circus", -9, b""),
+    ],
+)
+def test_a_circus_that_cannot_be_asked_is_no_problem_of_the_file(
+    refusal: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **options: object) -> object:
+        assert options["timeout"]
+        assert options["stderr"] == subprocess.DEVNULL  # Circus warns of itself
+        if isinstance(refusal, Exception):
+            raise refusal
+        return refusal
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    status, out, err = check(tmp_path, plugin("a"), "[watcher:w]\ncmd = x\nnumprocesses = two\n")
+    assert (status, err) == (0, "")
+    assert out.endswith("circus.ini: 1 plugin, no problem\n")
+
+
+def test_a_line_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
+    status, out, err = check(tmp_path, plugin("a", "tellers.Nobody"), "[watcher:w]\nnonsense\n")
+    assert (status, "[plugin:a] tellers.Nobody" in out) == (1, True)
+    first, second = err.splitlines()
+    assert "[watcher:w]: 'nonsense' is no option" in first
+    assert "module tellers has no 'Nobody'" in second
 
 
 # What is hardly meant.
@@ -165,12 +203,49 @@ def test_the_other_commands_refuse_what_a_thread_cannot_have(tmp_path: Path, com
     assert done.stderr.count("isolate = true") == 3
 
 
+# A file that a host under circusd reads.
+
+
+def test_the_file_of_a_host_is_looked_through_with_all_that_is_hardly_meant(tmp_path: Path) -> None:
+    (tmp_path / "plugins.ini").write_text(
+        "[circus]\nlogoutput = /no/such/log\n"
+        + plugin("circusplug", critical="yes")
+        + plugin("b", host_nice="99", isolate="yes")
+    )
+    write_ini(tmp_path, *free_endpoints(2), plugin("circusplug", HOST, config="~/plugins.ini"))
+    done = run_here(tmp_path, "check", "--no-import", "--json", "circus.ini", HOME=str(tmp_path))
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    # Of the two of one name the one that runs is shown.
+    assert {name: each["use"] for name, each in told["plugins"].items()} == {
+        "circusplug": "tellers.Teller"
+    }
+    assert [line.partition(": [")[2] for line in told["problems"]] == [
+        "plugin:b]: 'host.nice': '99' is more than 19",
+        "circus]: 'logoutput': cannot log to '/no/such/log': there is no directory /no/such",
+    ]
+    (warning,) = told["warnings"]
+    assert "'critical' goes to the plugin" in warning
+
+
+def test_a_host_that_is_off_is_not_looked_into_and_may_stay_where_it_is(tmp_path: Path) -> None:
+    section = plugin("circusplug", HOST, active="no", config="absent.ini")
+    path = write_ini(tmp_path, *free_endpoints(2), section)
+    done = run_here(tmp_path, "check", "--no-import", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    refuse_hosts(load(path))
+
+
 # The log.
 
 
 @pytest.mark.parametrize(
     ("output", "reason"),
-    [("/no/such/log", "there is no directory /no/such"), ("sub", "Is a directory")],
+    [
+        ("/no/such/log", "there is no directory /no/such"),
+        ("~/absent/log", f"there is no directory {Path.home()}/absent"),
+        ("sub", "Is a directory"),
+    ],
 )
 def test_a_log_that_cannot_be_written_is_a_problem(
     tmp_path: Path, output: str, reason: str
@@ -201,6 +276,7 @@ def test_a_log_of_somebody_else_is_a_problem(exists: bool) -> None:
 
 @pytest.mark.parametrize("output", ["-", "stdout", "syslog:///dev/log", "log", "/dev/stderr"])
 def test_a_log_that_can_be_written_is_fine_and_not_made(tmp_path: Path, output: str) -> None:
+    (tmp_path / "stdout").mkdir()
     assert check(tmp_path, plugin("a"), head=f"logoutput = {output}")[0] == 0
     assert not (tmp_path / "log").exists()
 
@@ -211,6 +287,7 @@ def test_a_log_that_can_be_written_is_fine_and_not_made(tmp_path: Path, output: 
 def test_a_plugin_s_own_path_is_no_other_plugin_s(tmp_path: Path) -> None:
     for directory in ("one", "two"):
         (tmp_path / directory).mkdir()
+        (tmp_path / directory / "tellers.py").write_text(PLUGIN)
         text = (
             PLUGIN + f"    @classmethod\n    def check_config(cls, config): raise {directory!r}\n"
         )
@@ -222,9 +299,11 @@ def test_a_plugin_s_own_path_is_no_other_plugin_s(tmp_path: Path) -> None:
         plugin("a", "same.Mine", isolate="yes", host_python_path="one"),
         plugin("b", "same.Mine", isolate="yes", host_python_path="two"),
         plugin("c", "same.Mine"),
+        plugin("d", isolate="yes", host_python_path="one"),
     )
     assert status == 1
-    first, second = err.splitlines()
+    first, second, third = err.splitlines()
+    assert "[plugin:d]: 'use' names tellers.Teller, but module tellers has no 'Teller'" in third
     assert first == "circus.ini: [plugin:a]: KeyError: 'one'"
     assert second.startswith("circus.ini: [plugin:c]: 'use' names same.Mine, but there is no mod")
 
@@ -233,7 +312,10 @@ def test_an_import_in_a_process_of_its_own_has_the_plugin_s_environment_and_prin
     tmp_path: Path,
 ) -> None:
     (tmp_path / "one").mkdir()
-    source = f"import os\nprint('printed', flush=True)\nassert os.environ['NEEDED']\n{PLUGIN}"
+    source = (
+        "import os, threading\nprint('printed', flush=True)\nassert os.environ['NEEDED']\n"
+        f"threading.Thread(target=threading.Event().wait).start()\n{PLUGIN}"
+    )
     (tmp_path / "one" / "same.py").write_text(source)
     section = plugin("a", "same.Mine", isolate="yes", host_python_path="one")
     status, out, err = check(tmp_path, f"{section}host.env.NEEDED = 1\n", run=run)

@@ -9,6 +9,8 @@ import pytest
 from circusd_real import free_endpoints
 from command import plugin, run_here, write_ini
 
+from circusplug._errors import declared_secrets
+
 MODULE = """
 from dataclasses import dataclass
 from circusplug import CircusPlugin
@@ -59,8 +61,17 @@ def test_all_that_is_wrong_in_all_sections_is_told_at_once(tmp_path: Path) -> No
     ]
 
 
+def test_a_watcher_s_options_are_read_as_a_host_reads_them(tmp_path: Path) -> None:
+    watcher = '[watcher:w]\ncmd = x\nprobe.period = "$(circus.env.EVERY)"\n'
+    sections = plugin("a", "probes.Probe", url="x"), watcher
+    assert check(tmp_path, *sections, EVERY="5 min")[::2] == (0, [])
+    (told,) = check(tmp_path, *sections, EVERY="often")[2]
+    assert "'probe.period': 'often' is not a number of seconds" in told
+
+
 @pytest.mark.parametrize("apart", ["", "host.python_path = .\n"])
 def test_a_declared_secret_is_not_shown_whatever_its_name(tmp_path: Path, apart: str) -> None:
+    declared_secrets.discard("dial_in")  # as in a process of its own
     section = plugin("a", "probes.Probe", url="seen", dial_in="hush")
     if apart:
         section += f"isolate = yes\n{apart}"

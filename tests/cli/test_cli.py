@@ -31,6 +31,8 @@ from hosts import circusd_on_unix_sockets
 from patience import PATIENCE
 
 import circusplug
+from circusplug import HostConfig, HostError
+from circusplug._cli import hosting
 from circusplug._cli import main as cli
 from circusplug._cli.hosting import parse_plugin_config
 from circusplug._errors import ConfigError
@@ -151,6 +153,7 @@ def test_circus_plugin_tells_its_version(tmp_path: Path) -> None:
         (["plugin", "a.B", "--endpoint", "foo"], "--endpoint: 'foo' is no ZMQ endpoint"),
         (["plugin", "a.B", "--check-delay", "soon"], "'soon' is not a number of seconds"),
         (["plugin", "a.B", "--check-delay", "nan"], "'nan' is not a number of seconds"),
+        (["plugin", "a.B", "--check-delay", "inf"], "'inf' is not a number of seconds"),
         (["plugin", "a.B", "--check-delay", "-1"], "argument --check-delay: "),
     ],
 )
@@ -447,6 +450,22 @@ def test_check_prints_what_the_terminal_cannot_show(
     assert r"greeting = 'gr\xfc\xdf'" in done.stdout
 
 
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), ("in words", 1), (None, 1)])
+def test_a_command_that_is_left_ends_with_its_status(
+    code: object, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OverError(Exception):
+        """The process has ended."""
+
+    def end(status: int) -> None:
+        raise OverError(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(cli.logging, "shutdown", lambda: None)
+    with pytest.raises(OverError, match=f"^{status}$"):
+        cli._end_process(lambda: sys.exit(code))  # type: ignore[arg-type]
+
+
 # The surroundings of a command.
 
 
@@ -610,6 +629,7 @@ def test_one_plugin_runs_with_circus_s_flags_and_log_lines(
         "Starting",
     ]
     assert "config {'name': 'teller', 'greeting': \"a: b 'c'\"}, delay 2.5" in command.output
+    assert "teller: switches each 0.0005 s" in command.output
     assert "[teller] teller: stop\n" in command.lines
 
 
@@ -943,6 +963,63 @@ def test_sighup_takes_another_log_level_and_restarts_nobody(tmp_path: Path) -> N
             command.signal(signal.SIGTERM)
             assert command.end() == 0
     assert command.output.count("plugin:one: init") == 1
+
+
+def test_what_circus_plugin_is_told_reaches_the_host(
+    main: Main, ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, ...]] = []
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        made.append((*arguments[1:], options))
+        raise HostError("enough")
+
+    ini()
+    monkeypatch.setattr(hosting, "Arbiter", refuse)
+    ends = ["--endpoint", "ipc:///a", "--pubsub", "ipc:///b", "--check-delay", "3"]
+    assert main("plugin", *ends, "--ssh", "me@there", "tellers.Teller")[0] == 1
+    assert main("plugin", "tellers.Teller")[0] == 1
+    here = ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556", 5.0, None)
+    rest = {"exit_when_done": True}
+    assert made == [("ipc:///a", "ipc:///b", 3.0, "me@there", rest), (*here, rest)]
+
+
+@pytest.mark.parametrize(("server", "looked"), [("", 1), ("ssh_server = me@there", 0)])
+def test_a_circusd_behind_ssh_is_not_looked_for_on_this_machine(
+    main: Main, ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, server: str, looked: int
+) -> None:
+    looks: list[HostConfig] = []
+
+    def look(config: HostConfig) -> contextlib.AbstractContextManager[None]:
+        looks.append(config)
+        return contextlib.nullcontext()
+
+    host = types.SimpleNamespace(start=lambda: None, plugins={}, config=HostConfig())
+    signals = types.SimpleNamespace(host_has_it=contextlib.nullcontext)
+    monkeypatch.setattr(hosting, "_warning_of_doubles", look)
+    monkeypatch.setattr(hosting, "signals_of_process", lambda _: contextlib.nullcontext(signals))
+    monkeypatch.setattr(hosting.Arbiter, "from_config", lambda *_, **__: host)
+    monkeypatch.setattr(hosting.sys, "setswitchinterval", lambda _: None)
+    for name in ("mark_output", "configure"):
+        monkeypatch.setattr(hosting._logs, name, lambda *_: None)
+    path = ini(plugin("one"))
+    path.write_text(path.read_text().replace("[circus]", f"[circus]\n{server}"))
+    assert main("run", path)[0] == 0
+    assert len(looks) == looked
+
+
+def test_where_the_log_goes_is_told_when_that_has_changed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "circusplug")
+    told = hosting._LogChanges()
+    changes = ({}, {}, {"loglevel": "debug"}, {"logoutput": "x"}, {"logoutput": "x"})
+    for fields in changes:
+        told.tell(HostConfig(**fields))
+    assert [record.getMessage() for record in caplog.records] == [
+        "logging debug and above to - from now on",
+        "logging info and above to x from now on",
+    ]
 
 
 # run: a circusd that is not there, or runs the same plugins

@@ -132,3 +132,21 @@ def test_a_signal_of_the_terminal_is_not_passed_on_as_the_command_gets_it_itself
     with pytest.raises(OverError):
         container_init._be_init(7, {signal.SIGCHLD})
     assert passed == [(7, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (signal.SIGTERM, 143)])
+def test_all_that_have_ended_are_reaped_and_the_end_of_the_command_is_its_own(
+    status: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OverError(Exception):
+        """It has ended."""
+
+    def end(status: int) -> NoReturn:
+        raise OverError(status)
+
+    ended = iter([(5, 1 << 8), (6, 0), (0, 0), (8, 0), (7, status)])
+    monkeypatch.setattr(os, "waitpid", lambda *_: next(ended))
+    monkeypatch.setattr(os, "_exit", end)
+    container_init._reap(7)  # the others are none of its business
+    with pytest.raises(OverError, match=f"^{code}$"):
+        container_init._reap(7)

@@ -25,6 +25,7 @@ class ProbeOptions:
     period: Seconds = option("1 min", above=0, meaning="how often", per_watcher=True)
     method: Literal["GET", "HEAD"] = option("GET", meaning="how to ask, GET | HEAD")
     password: Secret = option("hush", meaning="for the login")
+    pin: Secret = option("", meaning="for more")
     most: int | None = option(None, unit="failures", meaning="how many")
 
 class Probe(CircusPlugin):
@@ -61,6 +62,7 @@ probes.Probe
   period    60          how often (seconds, more than 0); also for single watchers
   method    GET         how to ask, GET | HEAD (one of GET, HEAD)
   password  ****        for the login (text, env:NAME or file:PATH)
+  pin                   for more (text, env:NAME or file:PATH)
   most                  how many (failures)
 
 [plugin:probe]
@@ -69,6 +71,7 @@ url = http://localhost/
 # period = 60
 # method = GET
 # password = ****
+# pin =
 # most =
 """
     )

@@ -17,6 +17,7 @@ from circusd_real import RealCircusd
 from command import Running
 from patience import PATIENCE
 
+from circusplug._cli import dev as dev_command
 from circusplug._cli.dev_keys import Keys, typed_keys
 from circusplug._cli.main import main
 
@@ -52,6 +53,7 @@ numprocesses = 3
 [plugin:mine]
 use = mine.Mine
 """
+ENDS = ("--endpoint", "tcp://127.0.0.1:1", "--pubsub", "tcp://127.0.0.1:2")
 
 
 def save(session: Running, path: Path, content: str, text: str) -> str:
@@ -76,6 +78,10 @@ def save(session: Running, path: Path, content: str, text: str) -> str:
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "circus.ini").write_text(INI)
+    (tmp_path / "several.ini").write_text(
+        f"{INI}x = 1\n[plugin:off]\nuse = a.B\nactive = no\n"
+        "[plugin:yours]\nuse = mine.Mine\nx = 2\nhost.restart = always\n"
+    )
     return tmp_path
 
 
@@ -180,6 +186,8 @@ def test_time_passes_at_a_key_and_commands_are_shown(play: Callable[..., list[st
     (command,) = (line for line in out if "command" in line)
     assert command.endswith("command start name='web' (cast)")
     assert out.index(command) < out.index("40 s have passed")
+    out = play("a\nA", "mine.Mine")
+    assert [line for line in out if "passed" in line] == ["60 s have passed", "3600 s have passed"]
 
 
 def test_the_wire_can_fail(play: Callable[..., list[str]]) -> None:
@@ -216,6 +224,50 @@ def test_options_are_the_plugin_s(play: Callable[..., list[str]], here: Path) ->
     assert play("e web reap", "mine.Mine", "--option", "x=12")[-1].endswith("log     12")
 
 
+def test_of_several_plugins_one_is_chosen_and_options_go_before_the_file_s(
+    play: Callable[..., list[str]], here: Path
+) -> None:
+    (here / "mine.py").write_text(
+        MINE.replace('"old %d", self.count', '"%s %s", self.config["x"], event.payload["what"]')
+    )
+    typed = "e front reap what=some"
+    assert play(typed, "several.ini", "--plugin", "mine")[-1].endswith("log     1 some")
+    chosen = play(typed, "several.ini", "--plugin", "yours", "--option", "x=3")
+    assert "yours is running" in chosen
+    assert chosen[-1].endswith("log     3 some")
+
+
+def test_a_plugin_that_fails_is_not_started_again_whatever_its_file_says(here: Path) -> None:
+    """Else who has written it would read the same traceback again and again."""
+    for target in (("several.ini", "yours"), ("mine.Mine", None)):
+        assert dev_command._Target(*target, {}).read().host.restart == "never"
+
+
+def test_signals_end_it_and_mean_what_they_did_afterwards() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        with dev_command._ended_by_signal() as over:
+            assert not over.is_set()
+            signal.raise_signal(number)
+            assert over.is_set()
+        assert signal.getsignal(number) is before
+
+
+def test_lines_that_come_in_parts_are_put_together_and_their_end_is_no_trouble() -> None:
+    read, write = os.pipe()
+    keys = Keys(read, None)
+    got = []
+    for part in (b"e web", b" reap\na", b" 3\n\n"):
+        os.write(write, part)
+        got.append(list(keys.read(PATIENCE)))
+    os.close(write)
+    got.append(list(keys.read(PATIENCE)))
+    os.close(read)
+    assert got == [[], ["e web reap"], ["a 3", ""], []]
+    assert list(keys.read(0)) == []  # of what is closed nothing is read any more
+    assert keys.ask("> ") == ""
+
+
 def test_files_are_not_watched_without_the_package(
     play: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +284,11 @@ def test_files_are_not_watched_without_the_package(
         (["mine.Mine", "--option", "x"], "'x' is not KEY=VALUE"),
         (["mine.Mine", "--plugin", "x"], "--plugin is for a file"),
         (["circus.ini", "--plugin", "x"], "has the plugins mine; give --plugin NAME"),
+        (["several.ini"], "has the plugins mine, yours; give --plugin NAME"),
+        (["mine.Mine", "--option", "=x"], "'=x' is not KEY=VALUE"),
         (["mine.Mine", "--endpoint", "tcp://127.0.0.1:1"], "give --endpoint and --pubsub"),
+        (["mine.Mine", "--pubsub", "tcp://127.0.0.1:1"], "give --endpoint and --pubsub"),
+        (["mine.Mine", "--fleet", "x", *ENDS], "--fleet is for the fake circusd"),
         (["mine.Mine", "--fleet", "nofile"], "nofile"),
         (["circusplug.plugins.Flapping", "--option", "x=1"], "no option 'x'"),
         (["mine.Mine", "--option", "isolate=yes"], "'isolate'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -59,6 +60,7 @@ def test_an_empty_directory_will_do_also_the_current_one(tmp_path: Path) -> None
         ("file", "new: file is there and is not empty; give another directory"),
         ("2fast", "new: '2fast' cannot be a package's name; take letters, digits and -"),
         ("a/b", "new: 'a/b' cannot be a package's name"),
+        ("winreg", "new: there is a module 'winreg' already; take another name"),
         ("json", "new: there is a module 'json' already; take another name"),
         ("circusplug", "new: there is a module 'circusplug' already; take another name"),
     ],
@@ -75,6 +77,24 @@ def test_what_cannot_be_made_is_told_and_nothing_is_changed(
     assert done.stderr.startswith(f"circusplug: {says}")
     assert done.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["probe", "."])
+def test_what_fails_half_way_leaves_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def full(self: Path, text: str, **options: str) -> int:
+        if self.name == "circus.ini":
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return write(self, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = run_here(tmp_path, "new", "probe", place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("circus.ini: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -121,3 +121,85 @@ def test_what_is_no_pid_file_is_left_as_it_is(path: str, ini: Path, tmp_path: Pa
         f"circusplug: --pidfile: {real} holds no process number, so it is left as it is\n"
     )
     assert ini.read_text() == before
+
+
+def test_a_file_of_this_process_s_own_number_was_another_s(tmp_path: Path) -> None:
+    """As process 1 of a container has the number that it had the last time."""
+    path = tmp_path / "host.pid"
+    path.write_text(f"{os.getpid()}\n")
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_the_file_of_another_user_s_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", forbid)
+    path = tmp_path / "host.pid"
+    path.write_text("7\n")
+    with pytest.raises(HostError, match="is of process 7, which runs"), pid_file(str(path)):
+        pass
+    assert path.read_text() == "7\n"
+
+
+@pytest.mark.parametrize("text", ["0", "-7", "7 8", "x", "9" * 32])
+def test_what_is_no_number_of_a_process_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "host.pid"
+    path.write_text(text)
+    if text.startswith("9"):
+        with pid_file(str(path)):
+            pass
+        return
+    with pytest.raises(HostError, match="holds no process number"), pid_file(str(path)):
+        pass
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("text", [None, "", "somebody's words"])
+def test_what_became_of_the_file_meanwhile_does_not_spoil_the_end(
+    text: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "host.pid"
+    with pid_file(str(path)):
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+    assert (path.read_text() if path.exists() else None) == text
+
+
+def test_a_file_that_cannot_be_removed_does_not_spoil_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pid_file(str(tmp_path / "host.pid")), monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pid_file(str(tmp_path / "other.pid")):
+            pass
+
+
+def test_a_link_stays_and_what_it_leads_to_goes_wherever_the_process_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run/host.pid")
+    monkeypatch.chdir(tmp_path)
+    with pid_file("link"):
+        monkeypatch.chdir("/")
+        assert (tmp_path / "run" / "host.pid").read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / "run" / "host.pid").exists()
+
+
+def test_no_file_is_asked_for_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pid_file(None):
+        assert list(tmp_path.iterdir()) == []

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from circusd_real import free_endpoints
 from command import COMMAND, Running, environment, plugin, run, write_ini
 from patience import PATIENCE
 
+from circusplug import _imports
 from circusplug.testing import FakeCircusd
 
 #: Modules that the commands use, whose names a file may have as well.
@@ -28,8 +30,11 @@ HOSTILE = "open('executed', 'w').close()\nraise SystemExit(99)\n"
 
 #: What a plugin may leave behind: a thread of an executor that is busy for long.
 EXECUTOR = """\
-import asyncio, threading
+import asyncio, logging.handlers, sys, threading
 from tellers import Teller
+
+kept = logging.handlers.MemoryHandler(100, target=logging.FileHandler("kept.log"))
+logging.getLogger("busy").addHandler(kept)
 
 class Busy(Teller):
     async def handle_init(self):
@@ -37,7 +42,8 @@ class Busy(Teller):
         self.loop.run_in_executor(None, lambda: (began.set(), threading.Event().wait(1000)))
         while not began.is_set():
             await asyncio.sleep(0)
-        self.say("init")
+        logging.getLogger("busy").warning("kept until the end")
+        self.say(f"init, switches each {sys.getswitchinterval()} s")
 """
 
 
@@ -45,12 +51,14 @@ def test_a_stray_thread_of_an_executor_does_not_keep_a_stopped_host(tmp_path: Pa
     (tmp_path / "busy.py").write_text(EXECUTOR)
     with FakeCircusd() as circusd:
         path = write_ini(
-            tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a", "busy.Busy")
-        )
+            tmp_path, circusd.endpoint, circusd.pubsub_endpoint,
+            "[circusplug]\nswitch_interval = 0.002\n", plugin("a", "busy.Busy"),
+        )  # fmt: skip
         with Running(tmp_path, "run", path) as command:
-            command.wait_for("plugin:a: init")
+            command.wait_for("plugin:a: init, switches each 0.002 s")
             command.interrupt()
             assert command.end() == 0
+    assert (tmp_path / "kept.log").read_text() == "kept until the end\n"
     assert "[a] plugin:a: stop\n" in command.lines
 
 
@@ -123,6 +131,29 @@ def test_a_module_of_somebody_else_that_runs_with_m_keeps_its_path(tmp_path: Pat
     assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", "")
 
 
+@pytest.mark.parametrize(
+    ("command", "safe", "stays"),
+    [
+        (["python", "-m", "circusplug", "run"], False, False),
+        (["python", "-mcircusplug", "run"], False, False),
+        (["python", "-m", "circusplug", "run"], True, True),  # -P: Python has not put it there
+        (["python", "-m", "circusplugs", "run"], False, True),
+    ],
+)
+def test_the_directory_that_python_puts_first_for_m_is_taken_away_and_no_other(
+    command: list[str], safe: bool, stays: bool
+) -> None:
+    code = compile(Path(_imports.__file__).read_text(), "imports", "exec")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", ["first", *sys.path])
+        patch.setattr(sys, "orig_argv", command)
+        patch.setattr(sys, "argv", ["-m", "run"])
+        patch.setattr(sys, "flags", SimpleNamespace(safe_path=safe))
+        exec(code, {"__name__": "imports"})
+        first = sys.path[0]
+    assert (first == "first") is stays
+
+
 def test_windows_is_told_in_one_line_what_is_supported(tmp_path: Path) -> None:
     program = "import sys; sys.platform = 'win32'\ntry:\n    import circusplug\n"
     program += "except ImportError as error:\n    print(error, 'resource' in sys.modules)"
@@ -135,7 +166,8 @@ def test_plugins_beside_the_file_are_found_from_any_directory(tmp_path: Path) ->
     elsewhere, place, more = tmp_path / "elsewhere", tmp_path / "place", tmp_path / "more"
     for directory in (elsewhere, place, more):
         directory.mkdir()
-    source = "from tellers import Teller\nclass Mine(Teller):\n    pass\n"
+    source = "import sys\nfrom tellers import Teller\nclass Mine(Teller):\n"
+    source += "    def handle_init(self): self.say(f'init {sys.getswitchinterval()}')\n"
     (place / "beside.py").write_text(source)
     (more / "further.py").write_text(source)
     with FakeCircusd() as circusd:
@@ -145,7 +177,7 @@ def test_plugins_beside_the_file_are_found_from_any_directory(tmp_path: Path) ->
             plugin("a", "beside.Mine"), plugin("b", "further.Mine"),
         )  # fmt: skip
         with Running(elsewhere, "run", os.path.relpath(place / path, elsewhere)) as command:
-            command.wait_for_all("plugin:a: init", "plugin:b: init")
+            command.wait_for_all("plugin:a: init 0.0005", "plugin:b: init 0.0005")
             command.interrupt()
             assert command.end() == 0
 
@@ -206,7 +238,7 @@ def test_a_host_that_shall_exit_when_done_does_and_says_that_all_have_failed(
         unborn = plugin("a", "tellers.Unborn", host_max_restarts=0)
         path = write_ini(
             tmp_path, circusd.endpoint, circusd.pubsub_endpoint,
-            "[circusplug]\nexit_when_done = yes\n", unborn,
+            "[circusplug]\nexit_when_done = yes\n", unborn, plugin("off", active="no"),
         )  # fmt: skip
         done = run(tmp_path, "run", path, timeout=PATIENCE)
     assert done.returncode == 1

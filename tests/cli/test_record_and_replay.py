@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from circusd_real import RealCircusd
@@ -12,7 +16,8 @@ from command import run
 from patience import wait_while
 from recordings import figures, reap, write
 
-from circusplug import Arbiter
+from circusplug import Arbiter, HostConfig, HostError, PluginStatus
+from circusplug._cli import record as record_command
 from circusplug._cli.main import main
 from circusplug.plugins import Flapping
 from circusplug.testing import FakeCircusd, replay
@@ -32,7 +37,9 @@ def ini(tmp_path: Path, fake_circusd: FakeCircusd) -> Path:
 
 def test_a_recording_for_a_while(ini: Path, fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("web")
-    done = run(ini.parent, "record", "circus.ini", "-o", "a.jsonl", "--seconds", "0.1")
+    ini.write_text("[circus]\nendpoint = ipc:///no/such\npubsub_endpoint = ipc:///no/such\n")
+    ends = ["--endpoint", fake_circusd.endpoint, "--pubsub", fake_circusd.pubsub_endpoint]
+    done = run(ini.parent, "record", "circus.ini", "-o", "a.jsonl", "--seconds", "0.1", *ends)
     assert (done.returncode, done.stdout) == (0, "0 events are in a.jsonl\n")
     lines = [json.loads(line) for line in (ini.parent / "a.jsonl").read_text().splitlines()]
     assert list(lines[1]["options"]) == ["web"]
@@ -59,6 +66,50 @@ def test_a_wrong_option_is_one_line(
     assert line.startswith("circusplug: ")
     assert says in line
     assert not (ini.parent / "x").exists()
+
+
+def test_what_is_asked_of_a_recording_and_what_the_file_says_reach_it(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[HostConfig, dict[str, Any]]] = []
+
+    class Refusing:
+        """Runs nothing."""
+
+        @classmethod
+        def from_config(cls, config: HostConfig, **options: Any) -> None:
+            made.append((config, options))
+            raise HostError("enough")
+
+    monkeypatch.setattr(record_command, "Arbiter", Refusing)
+    monkeypatch.setattr(record_command._logs, "configure", lambda *_: None)
+    ini.write_text(f"{ini.read_text()}check_delay = 7\nssh_server = me@there\n")
+    asked = ["--seconds", "2", "--stats", "3", "--rotate", "4M", "--keep", "6"]
+    assert main(["record", str(ini), "-o", str(ini.parent / "x"), *asked]) == 1
+    ((config, options),) = made
+    assert options == {"exit_when_done": True}
+    assert (config.check_delay, config.ssh_server) == (7, "me@there")
+    (spec,) = config.plugins
+    assert spec.host.restart == "never"
+    told = {"seconds": "2", "stats": "3", "rotate_size": "4M", "keep": "6"}
+    assert spec.config == {"name": "record", "filename": str(ini.parent / "x"), **told}
+
+
+def test_a_recording_that_has_failed_is_told(
+    ini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = PluginStatus("record", "m.C", "failed", last_error="no space is left")
+    arbiter = SimpleNamespace(start=lambda: None, plugins={"record": failed})
+    signals = SimpleNamespace(host_has_it=contextlib.nullcontext)
+    monkeypatch.setattr(record_command.Arbiter, "from_config", lambda *_, **__: arbiter)
+    monkeypatch.setattr(
+        record_command, "signals_of_process", lambda _: contextlib.nullcontext(signals)
+    )
+    monkeypatch.setattr(record_command._logs, "configure", lambda *_: None)
+    assert main(["record", str(ini), "-o", str(ini.parent / "x")]) == 1
+    told = capsys.readouterr()
+    assert told.err == "circusplug: nothing is recorded any more: no space is left\n"
+    assert told.out == ""
 
 
 @pytest.fixture
@@ -112,6 +163,26 @@ def test_a_wrong_speed(traffic: Path, speed: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["replay", str(traffic), FLAPPING, f"--speed={speed}"])
     assert f"'{speed}' is neither a number more than 0 nor max" in capsys.readouterr().err
+
+
+def test_what_is_asked_of_a_replay_reaches_it_and_a_plugin_that_does_not_rest_is_one_line(
+    traffic: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def fail(path: object, use: object, **options: Any) -> None:
+        del options["on_deed"]
+        asked.append((path, use, options))
+        raise AssertionError("it does not come to rest")
+
+    monkeypatch.setattr("circusplug.testing.replay", fail)
+    arguments = ["--speed", "2.5", "--strict", "--option", "attempts=3"]
+    assert main(["replay", str(traffic), FLAPPING, *arguments]) == 1
+    told = {"speed": 2.5, "strict": True, "attempts": "3"}
+    assert asked == [(str(traffic), Flapping, told)]
+    assert capsys.readouterr().err == f"circusplug: {FLAPPING}: it does not come to rest\n"
+    assert main(["replay", str(traffic), FLAPPING]) == 1
+    assert asked[1] == (str(traffic), Flapping, {"speed": math.inf, "strict": False})
 
 
 def test_errors_and_readers_of_the_clock_fail_a_replay(traffic: Path) -> None:

@@ -231,6 +231,9 @@ def test_reload_reads_the_file_again_or_says_why_not(host: Scene) -> None:
     file.write_text(file.read_text() + plugin("d", "tellers.Absent"))
     done = host.type("reload", status=1)
     assert "module tellers has no 'Absent'" in done.stderr
+    file.write_text("[circus\n")
+    assert "is no section" in host.type("reload", "one.ini", status=1).stderr
+    assert "\na " in host.type("status", "one.ini").stdout  # the host has read a better one
     assert re.search(r"^c +running", host.type("status").stdout, re.MULTILINE)
 
 

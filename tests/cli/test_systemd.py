@@ -19,6 +19,7 @@ from circusd_real import free_endpoints
 from command import PATIENT, Running, environment, plugin, run, run_here, write_ini
 from patience import PATIENCE
 
+from circusplug import HostConfig, HostOptions, PluginSpec
 from circusplug._cli import systemd_unit
 from circusplug.testing import FakeCircusd
 
@@ -257,6 +258,9 @@ def test_each_line_to_the_journal_has_its_priority_and_no_time(
 # The unit
 
 
+_TIMES = ("TimeoutStart", "TimeoutStop", "Watchdog")
+
+
 def settings(text: str) -> dict[str, str]:
     lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
@@ -304,9 +308,49 @@ def test_the_unit_says_what_to_run_and_how_long_it_may_take(
     assert said["WorkingDirectory"] == str(ini.parent).replace("%", "%%")
     assert (said["Type"], said["NotifyAccess"]) == ("notify", "main")
     assert said["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert 20.5 < int(said["TimeoutStopSec"]) < int(said["WatchdogSec"])
+    assert (said["KillMode"], said["Restart"]) == ("mixed", "on-failure")
+    assert (said["WatchdogSignal"], said["OOMPolicy"]) == ("SIGQUIT", "continue")
+    after = "network-online.target" + " circusd.service" * (command == "run")
+    assert (said["After"], said["Wants"]) == (after, "network-online.target")
+    # Each has to last longer than what it ends: 20.5 s for the plugins, 30 for circusd's start.
+    start, stop, watchdog = (int(said[f"{what}Sec"]) for what in _TIMES)
+    assert (start, stop) == ((120, 56) if command == "up" else (90, 36))
+    assert watchdog == 60 + 2 * 20.5
     assert said["ReadWritePaths"].endswith(f" -{tmp_path}/logs")
     assert ("NoNewPrivileges" in said) == (command == "run")
+
+
+def test_what_may_last_for_ever_has_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "[circusplug]\nstop_timeout = inf\ncircusd_timeout = inf\n"
+    path = write_ini(tmp_path, *free_endpoints(2), own)
+    assert systemd_unit.print_unit(str(path), with_circusd=True) == 0
+    said = settings(capsys.readouterr().out)
+    assert [said[f"{what}Sec"] for what in _TIMES] == ["infinity"] * 3
+
+
+@pytest.mark.parametrize(
+    ("output", "written"),
+    [
+        ("-", "-/a"),
+        ("stdout", "-/a"),
+        ("syslog:///dev/log", "-/a"),
+        ("/dev/stderr", "-/a"),
+        ("/var/log/x/host.log", "-/a -/var/log/x"),
+        ("logs/host.log", "-/a -/a/logs"),
+        ("~/host.log", "-/a -/home/me"),
+    ],
+)
+def test_the_directories_of_all_logs_may_be_written(
+    output: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = HostConfig(logoutput=output)
+    assert " ".join(f"-{place}" for place in systemd_unit._written("/a/b.ini", config)) == written
+    files = HostOptions(stdout="/o/out", stderr="/e/err")
+    config = HostConfig((PluginSpec("p", "a.B", isolate=True, host=files),))
+    assert systemd_unit._written("/a/b.ini", config) == ["/a", "/o", "/e"]
 
 
 def test_the_unit_is_for_the_user_who_asks_but_root(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
+from circus.config import watcher_defaults
+from circus.watcher import Watcher
 
 from circusplug import CircusPlugin, SpecError
 from circusplug._config.declared import declared_by
 from circusplug._errors import masked
 from circusplug.options import Names, Seconds, Secret, declare, option
+
+#: What Circus hands a watcher besides what its section says.
+_INNER = {"loop", "options", "prereload_fn"}
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,17 @@ def test_what_concerns_several_options_is_told_beside_unknown_ones() -> None:
 
 def test_what_circusd_or_a_host_reads_in_the_section_is_nobody_s_mistake() -> None:
     keys = ["use", "isolate", "name", "active", "host.restart", "priority", "rlimit_core"]
-    keys += ["stdout_stream.class", "hooks.before_start", "uid", "__name__"]
-    assert read(url="x", **dict.fromkeys(keys, "1")).url == "x"
+    keys += ["stdout_stream.class", "stderr_stream.class", "hooks.before_start", "__name__"]
+    keys += ["check_flapping"]  # which Circus once had
+    known = {*watcher_defaults(), *inspect.signature(Watcher).parameters} - _INNER
+    assert read(url="x", **dict.fromkeys([*keys, *known], "1")).url == "x"
+
+
+def test_only_what_stands_behind_its_name_and_a_dot_is_a_plugin_s_in_a_watcher_s_section() -> None:
+    declared = declared_by(Probe)
+    assert declared is not None
+    given = {"probes.period": "x", "probe_period": "x", "probe": "x", "period": "x"}
+    assert declared.read_for_watcher(None, "probe", given) == (None, [])
 
 
 def test_a_secret_is_shown_nowhere() -> None:
@@ -112,8 +127,22 @@ def test_a_login_in_a_url_is_not_shown_either() -> None:
         "url": "redis://me:hush@host:6379/0",
         "other": "http://host:80/a@b",
         "end": "tcp://a:1",
+        "nobody": "redis://:hush@host/0",
+        "odd": "amqp://me:hu@sh@host",
     }
-    assert masked(given) == {**given, "url": "redis://****@host:6379/0"}
+    assert masked(given) == {
+        **given,
+        "url": "redis://****@host:6379/0",
+        "nobody": "redis://****@host/0",
+        "odd": "amqp://****@host",
+    }
+
+
+def test_a_problem_that_says_where_it_is_keeps_its_place() -> None:
+    there, nowhere = SpecError("no", where="there", key="a"), SpecError("nor this")
+    joined = SpecError.of([there, nowhere], "here")
+    assert [str(problem) for problem in joined.problems] == ["there: no", "here: nor this"]
+    assert SpecError.of([there], "here") is there
 
 
 # A declaration that is wrong.

@@ -413,6 +413,12 @@ def test_an_isolated_plugins_circus_options_win_over_the_defaults(write: Write) 
     assert load(write(text), {}).plugins[0].host.graceful_timeout == 1
 
 
+def test_quotes_are_taken_off_the_hosts_own_options_as_off_a_plugins(write: Write) -> None:
+    text = "[circusplug]\nstop_timeout = '2.5'\nhost.loglevel = \"error\"\n[plugin:p]\nuse = a.B"
+    host = load(write(text), {})
+    assert (host.stop_timeout, host.plugins[0].host.loglevel) == (2.5, "error")
+
+
 def test_the_default_section_says_nothing_to_the_circusplug_section(write: Write) -> None:
     assert load(write("[DEFAULT]\nx = 1\n[circusplug]\nstop_timeout = 1"), {}).stop_timeout == 1
 
@@ -564,6 +570,11 @@ def test_all_problems_of_all_files_are_raised_at_once(write: Write) -> None:
         "circus.ini:15: [plugin:typo]: 'isolate': 'ture' is not yes or no",
         "extra.ini:3: [plugin:x]: 'host.max_errors': '0' is less than 1",
     )
+
+
+def test_a_problem_of_the_default_section_is_placed_there(write: Write) -> None:
+    path = write("[DEFAULT]\nactive = perhaps\n[plugin:p]\nuse = a.B\n")
+    assert problems(path) == ("circus.ini:2: [plugin:p]: 'active': 'perhaps' is not yes or no",)
 
 
 def test_two_sections_that_end_up_with_one_name_are_a_problem(write: Write) -> None:

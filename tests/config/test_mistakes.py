@@ -142,6 +142,15 @@ def test_options_of_plugins_and_of_circus_are_not_taken_for_the_host_s(look: Loo
     assert (found.problems, found.warnings) == ([], [])
 
 
+def test_an_option_with_its_prefix_in_another_case_is_told_once(look: Look) -> None:
+    found = look("[plugin:a]\nuse = a.B\nhost.Critical = yes\n")
+    assert found.problems == [
+        "circus.ini:3: [plugin:a]: 'host.Critical' is no host option (did you mean "
+        "'host.critical'?)"
+    ]
+    assert found.warnings == []
+
+
 # What needs a process of its own.
 
 PROCESS_OPTIONS = {
@@ -188,14 +197,15 @@ def test_all_that_is_wrong_in_one_section_is_told(look: Look) -> None:
 
 def test_an_env_section_is_an_isolated_plugin_s_environment(look: Look) -> None:
     found = look(
+        "[circusplug]\nhost.env.A = all\nhost.env.E = all\n"
         "[plugin:a]\nuse = a.B\nisolate = yes\nhost.env.C = mine\n"
         "[plugin:b]\nuse = a.B\nisolate = yes\n"
         "[env:plugin:a]\nA = 1\nC = 2\n[env:web, plugin:*]\nB = x y\n[env:*]\nD = watchers'\n"
     )
     assert found.problems == []
     assert [dict(spec.host.env) for spec in found.plugins] == [
-        {"A": "1", "B": "x y", "C": "mine"},
-        {"B": "x y"},
+        {"A": "1", "B": "x y", "C": "mine", "E": "all"},
+        {"A": "all", "B": "x y", "E": "all"},
     ]
     assert "A" not in found.plugins[0].config
 
@@ -209,6 +219,15 @@ def test_an_env_section_of_a_plugin_on_a_thread_says_isolate(look: Look, pattern
     ]
     with pytest.raises(ConfigError, match="isolate = true"):
         load("circus.ini", {})
+
+
+def test_an_env_section_without_a_variable_asks_for_nothing(look: Look) -> None:
+    assert look("[plugin:a]\nuse = a.B\n[env:plugin:a]\n").problems == []
+
+
+def test_a_plugin_whose_isolate_is_misspelt_is_not_told_to_isolate(look: Look) -> None:
+    found = look("[plugin:a]\nuse = a.B\nisolate = ture\nuid = 0\n[env:plugin:a]\nA = 1\n")
+    assert found.problems == ["circus.ini:3: [plugin:a]: 'isolate': 'ture' is not yes or no"]
 
 
 @pytest.mark.parametrize("pattern", ["*", "web", "plugin:b", "p*"])

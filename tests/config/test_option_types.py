@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circusplug._config import option_types
 from circusplug._config.option_types import bounded, kind_of
 from circusplug.options import (
     Amount,
@@ -69,7 +70,10 @@ KINDS: dict[str, Any] = {
         ("Seconds", "1.5 min", 90.0),
         ("Seconds", "2h", 7200.0),
         ("Seconds", "250 ms", 0.25),
-        ("Seconds", "3 Days", 3 * 86400.0),
+        *(("Seconds", f"2 {unit}", 2.0) for unit in ("s", "sec", "second", "seconds")),
+        *(("Seconds", f"2{unit}", 120.0) for unit in ("m", "min", "minute", "Minutes")),
+        *(("Seconds", f"2 {unit}", 7200.0) for unit in ("h", "hour", "hours")),
+        *(("Seconds", f"3 {unit}", 3 * 86400.0) for unit in ("d", "day", "Days")),
         ("Seconds", 0.5, 0.5),
         ("Bytes", "16k", 16384),
         ("Bytes", 5, 5),
@@ -179,6 +183,10 @@ def test_bounds_are_told_and_kept() -> None:
         kind.read("2 min")
     with pytest.raises(TypeError, match="can have no minimum"):
         bounded(kind_of(str), 1, None, None)
+    some = bounded(kind_of(int), 1, 3, None)
+    assert [some.read(text) for text in "123"] == [1, 2, 3]
+    with pytest.raises(ValueError, match="'0' is less than 1"):
+        some.read("0")
 
 
 class TestSecret:
@@ -188,13 +196,28 @@ class TestSecret:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PASSWORD", "from env")
+        monkeypatch.setenv("EMPTY", "")
+        with pytest.raises(ValueError, match="no environment variable EMPTY, or it is empty"):
+            self.read("env:EMPTY")
         (tmp_path / "secret").write_text("from file\n")
         found = map(self.read, ("plain", "env:PASSWORD", f"file:{tmp_path / 'secret'}"))
         assert list(found) == ["plain", "from env", "from file"]
 
+    def test_its_file_may_be_at_home_and_no_more_than_so_much_of_it_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(option_types, "_LONGEST_SECRET", 6)
+        (tmp_path / "secret").write_text("secret and what is no end of it")
+        assert self.read("file:~/secret") == "secret"
+
     def test_it_is_not_shown(self) -> None:
         assert repr(self.read("hush")) == "'****'"
         assert "hush" not in repr({"a": (self.read("hush"),)})
+        several = kind_of(tuple[Secret, ...])
+        assert several.secret
+        assert "hush" not in repr(several.read("hush, more"))
+        assert several.show(several.read("hush, more")) == "****, ****"
 
     @pytest.mark.parametrize(
         ("given", "told"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from circusplug import CircusPlugError, HostConfig, HostOptions, PluginSpec, SpecError
 from circusplug._config.host_options import ISOLATED_ONLY, OPTIONS
-from circusplug._config.values import is_secret, to_bool
+from circusplug._config.values import did_you_mean, is_secret, to_bool
 
 
 def host_options(isolate: bool = True, **options: Any) -> HostOptions:
@@ -92,6 +92,7 @@ def test_a_host_option_is_read_from_text_or_given_as_it_is(key: str, text: Any, 
         ("start_timeout", "soon", "'soon' is not a number of seconds"),
         ("start_timeout", "-1", "'-1' is not a number of seconds of 0 or more"),
         ("start_timeout", "nan", "'nan' is not a number of seconds of 0 or more"),
+        ("start_timeout", 10**400, "is not a number of seconds"),
         ("start_timeout", None, "None is not a number of seconds"),
         ("restart", "sometimes", "'sometimes' is none of on-failure, always, never"),
         ("restart", "allways", "(did you mean 'always'?)"),
@@ -146,11 +147,29 @@ def test_a_time_without_end_is_one_that_every_wait_can_take(value: Any) -> None:
 
 def test_environment_and_limits_are_collected() -> None:
     options = host_options(
-        env__PATH="/bin", env__N=7, rlimit_nofile="100", rlimit_CORE="unlimited", rlimit_as=-1
+        env__PATH="/bin",
+        env__N=7,
+        rlimit_nofile="100",
+        rlimit_CORE="unlimited",
+        rlimit_as=-1,
+        rlimit_data=None,
     )
     assert options.env == {"PATH": "/bin", "N": "7"}
     endless = resource.RLIM_INFINITY
-    assert options.rlimits == {"nofile": 100, "core": endless, "as": endless}
+    assert options.rlimits == {
+        "nofile": 100, "core": endless, "as": endless, "data": endless,
+    }  # fmt: skip
+
+
+def test_code_may_be_imported_from_a_zip_file(tmp_path: Path) -> None:
+    (tmp_path / "code.zip").touch()
+    path = str(tmp_path / "code.zip")
+    assert host_options(python_path=path).python_path == (path,)
+
+
+def test_a_word_that_nobody_would_type_is_not_compared_with_others() -> None:
+    assert did_you_mean("restrat", ["restart"]) == " (did you mean 'restart'?)"
+    assert did_you_mean("restart" * 20, ["restart" * 20]) == ""
 
 
 def test_a_misspelt_option_gets_a_hint_and_an_unknown_one_the_list() -> None:
@@ -193,6 +212,34 @@ def test_a_value_that_needs_a_process_is_refused_without_one_in_any_case(value: 
     assert host_options(on_stall=value).on_stall == "restart"
     spec = PluginSpec.from_options({"use": "a.B", "host.on_stall": "REPORT"})
     assert spec.host.on_stall == "report"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("nice", 3, "host.nice"),
+        ("env.A", "1", "host.env.A"),
+        ("on_stall", "restart", "host.on_stall = restart"),
+    ],
+)
+def test_what_needs_a_process_is_named_as_it_is_written(key: str, value: Any, shown: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        PluginSpec.from_options({"use": "a.B", f"host.{key}": value}, where="x")
+    assert str(caught.value) == f"x: '{shown}' needs a process of its own; add 'isolate = true'"
+    assert caught.value.key == f"host.{key}"
+
+
+def test_an_environment_variable_needs_a_name() -> None:
+    with pytest.raises(SpecError, match=r"'host\.env\.' is no host option"):
+        PluginSpec.from_options({"use": "a.B", "isolate": True, "host.env.": "1"})
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = host_options(working_dir="~", stdout="~/out", python_path="~")
+    home = str(tmp_path)
+    assert (options.working_dir, options.stdout) == (home, f"{home}/out")
+    assert options.python_path == (home,)
 
 
 def test_sizes_and_levels_are_for_threads_too() -> None:
@@ -391,7 +438,11 @@ def test_an_endpoint_that_cannot_be_is_refused(key: str, endpoint: str, message:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "ipc:///tmp/circus.sock", "inproc://x"]
+    "endpoint",
+    [
+        *("tcp://127.0.0.1:5555", "tcp://[::1]:5555", "tcp://h:1", "tcp://h:65535"),
+        *("ipc:///tmp/circus.sock", "inproc://x"),
+    ],
 )
 def test_every_kind_of_endpoint_is_accepted(endpoint: str) -> None:
     assert HostConfig(endpoint=endpoint).endpoint == endpoint
@@ -435,7 +486,18 @@ def test_a_thread_cannot_be_killed_for_a_stall_however_that_is_written(value: st
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("switch_interval", 0), ("exit_when_done", "perhaps"), ("log_format", "xml")],
+    [
+        ("switch_interval", 0),
+        ("exit_when_done", "perhaps"),
+        ("log_format", "xml"),
+        ("stop_timeout", -1),
+        ("check_delay", 10**400),
+        ("circusd_timeout", "soon"),
+        ("python_path", "/no/such"),
+        ("control", "yes"),
+        ("control_pubsub", "yes"),
+        ("door", "perhaps"),
+    ],
 )
 def test_a_value_of_the_host_that_does_not_fit_is_refused(key: str, value: Any) -> None:
     with pytest.raises(SpecError, match=f"'{key}': "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from circusplug import HostConfig
 from circusplug._control import client as control_client
 from circusplug._control.client import ControlClient
 from circusplug._errors import HostError
@@ -16,6 +17,11 @@ def test_what_is_no_reply_to_what_was_asked_is_passed_over(fake_circusd: FakeCir
         assert client.ask("list")["id"] == 1
         fake_circusd.garbage("list", instead=False)
         assert client.ask("list")["id"] == 2
+
+
+def test_a_person_is_not_kept_and_a_slow_stop_is_waited_for() -> None:
+    assert 1 <= control_client.REPLY_TIMEOUT <= 10
+    assert 3 * HostConfig().stop_timeout <= control_client.WAITING_TIMEOUT <= 600
 
 
 def test_what_is_answered_when_it_is_done_may_take_longer(

@@ -344,6 +344,18 @@ def test_a_host_that_ends_leaves_the_socket_of_another_that_has_come_there(
         assert os.path.exists(path)
 
 
+def test_a_host_whose_sockets_somebody_has_removed_ends_as_others_do(
+    fake_circusd: FakeCircusd,
+) -> None:
+    with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        for end in host.ends:
+            os.unlink(end.removeprefix("ipc://"))
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        host.arbiter.stop()
+    assert server is not None
+    assert server.errors == []
+
+
 def test_a_host_that_cannot_publish_does_not_start_and_leaves_nothing(
     fake_circusd: FakeCircusd,
 ) -> None:
@@ -413,6 +425,7 @@ def test_what_a_command_makes_the_endpoint_trip_over_ends_nothing(
 def test_the_last_replies_leave_before_the_endpoint_is_closed(
     fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert control_server._FAREWELL > 100  # milliseconds
     monkeypatch.setattr(control_server, "_FAREWELL", int(PATIENCE * 1000))
     large = bytes(1_000_000)  # more than is on its way at a time
     with steered(fake_circusd) as host, host.wire.context.socket(zmq.DEALER) as client:

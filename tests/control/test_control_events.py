@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,6 +179,23 @@ def test_nothing_is_looked_for_while_nobody_listens(
         host.wire.sub.unsubscribe(b"watcher.")
         host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
         host.arbiter.wait(lambda _: server.run(lambda: not server._timers), PATIENCE)
+
+
+def test_who_comes_and_leaves_often_does_not_have_conflicts_looked_for_more_often(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 1000)
+    with steered(fake_circusd) as host:
+        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        assert server is not None
+        host.wire.sub.unsubscribe(b"watcher.")
+        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        changes = iter([b"\x01watcher.", b"\x01", b"\x00", b"\x00watcher.", b"\x01", b"?", b""])
+        publisher: Any = SimpleNamespace(recv=lambda: next(changes))
+        for listeners in (1, 2, 1, 0, 1, 1, 1):
+            server.run(lambda: server._take_subscription(publisher))
+            assert server._subscriptions == listeners
+        assert len(server._timers) == 1
 
 
 def test_without_a_place_to_publish_a_host_publishes_nothing(fake_circusd: FakeCircusd) -> None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from patience import PATIENCE
 
+from circusplug._control import figures as figures_module
 from circusplug._control.figures import Figures
 
 
@@ -25,6 +26,8 @@ def test_a_process_has_the_figures_that_psutil_tells_too() -> None:
     assert told["age"] == pytest.approx(time.time() - known.create_time(), abs=5)
     assert told["mem"] == pytest.approx(known.memory_percent(), rel=0.5)
     assert told["mem_info1"].endswith("M")
+    virtual = float(told["mem_info2"][:-1]) * {"M": 2**20, "G": 2**30}[told["mem_info2"][-1]]
+    assert virtual == pytest.approx(known.memory_info().vms, rel=0.2)
     assert told["children"] == []
 
 
@@ -99,3 +102,42 @@ def test_figures_of_processes_long_gone_are_forgotten() -> None:
     for number in range(20_000):
         figures._percent((number, 0), 1.0, 0.0)
     assert len(figures._last) <= 10_001
+
+
+def test_cpu_is_first_what_was_used_since_the_start_and_never_less_than_nothing() -> None:
+    figures, now = Figures(), time.time()
+    assert figures._percent((1, 0), 500.0, now - 1000) == pytest.approx(50, abs=5)
+    assert figures._percent((2, 0), 7.0, now + 100) > 0  # the clock was set back
+    assert figures._percent((1, 0), 1.0, now) == 0  # the number is another process's by now
+
+
+def test_figures_that_are_asked_for_stay() -> None:
+    figures = Figures()
+    figures._percent((1, 0), 1.0, 0.0)
+    for number in range(2, 15_000):
+        figures._percent((number, 0), 1.0, 0.0)
+        if number % 1000 == 0:
+            assert (1, 0) in figures._last
+            figures._percent((1, 0), 1.0, 0.0)
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(figures_module.pwd, "getpwuid", absent)
+    assert Figures().of(os.getpid(), None, "")["username"] == str(os.getuid())
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (1023, "1023B"),
+        (1024, "1.00K"),
+        (1536 * 1024, "1.50M"),
+        (5 * 1024**3, "5.00G"),
+        (2048 * 1024**3, "2048.00G"),
+    ],
+)
+def test_a_size_has_the_unit_that_fits(size: int, shown: str) -> None:
+    assert figures_module._size(size) == shown

@@ -78,6 +78,15 @@ def test_without_a_runtime_directory_of_ones_own_there_is_one_in_tmp(
     assert places.directories() == [f"/tmp/circusplug-{os.geteuid()}"]
 
 
+def test_a_runtime_directory_that_depends_on_where_one_stands_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    assert places.directories() == [f"/tmp/circusplug-{os.geteuid()}"]
+
+
 def test_a_directory_is_made_for_this_user_alone(runtime: Path) -> None:
     places.make_private(str(runtime / "new"))
     assert stat.S_IMODE(os.stat(runtime / "new").st_mode) == 0o700
@@ -139,13 +148,30 @@ def test_a_socket_whose_queue_is_full_is_alive(runtime: Path) -> None:
 
 def test_running_finds_the_control_sockets_that_answer_and_nothing_else(runtime: Path) -> None:
     directory = runtime / "circusplug"
-    with listener(directory / "a.sock"), listener(directory / "a.events.sock"):
+    with (
+        listener(directory / "a.sock"),
+        listener(directory / "a.events.sock"),
+        listener(directory / "a.circusd.sock"),
+    ):
         listener(directory / "stale.sock").close()
         (directory / "notes.txt").touch()
         assert f"ipc://{directory}/a.sock" in places.running()
         assert [found for found in places.running() if str(runtime) in found] == [
             f"ipc://{directory}/a.sock"
         ]
+
+
+def test_where_no_host_has_ever_run_none_is_found(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_WITHOUT_RUNTIME", str(runtime / "none"))
+    assert places.running() == []
+
+
+def test_circusds_place_is_beside_the_hosts_in_a_directory_that_is_private(runtime: Path) -> None:
+    endpoint = places.circusd_endpoint_of("/a/b.ini")
+    assert endpoint == places.endpoint_of("/a/b.ini").removesuffix(".sock") + ".circusd.sock"
+    assert stat.S_IMODE(os.stat(runtime / "circusplug").st_mode) == 0o700
 
 
 def test_a_path_where_a_host_listens_is_not_claimed(runtime: Path) -> None:
@@ -237,6 +263,9 @@ def test_an_endpoint_on_this_machine_is_taken(endpoint: str) -> None:
         ("yes", "is none of"),
         ("", "is none of"),
         ("ipc:///" + "x" * 107, "is too long for a socket; 107 bytes at most"),
+        ("ipc:///" + "é" * 60, "is too long for a socket; 107 bytes at most"),
+        ("tcp://127.0.0.1:123456", "is none of"),
+        ("tcp://127.0.0.1:80/x", "is none of"),
     ],
 )
 def test_an_endpoint_that_others_could_reach_is_refused(endpoint: str, says: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from circusplug._config.ini_file import load
 from circusplug._errors import ConfigError
 from circusplug._migrate import ini_edit
+from circusplug._migrate import plan as plan_module
 from circusplug._migrate.plan import Migration, apply, plan
 from circusplug._migrate.undo import undo
 from circusplug._plugin.load import load_plugin_class
@@ -417,6 +419,16 @@ def test_a_target_that_circusd_would_include_is_refused(write: Write, include: s
     assert [plugin["name"] for plugin in get_config(str(path))["plugins"]] == ["plugin:circusplug"]
 
 
+def test_a_target_that_circusd_would_include_by_another_name_is_refused(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    path = write("[circus]\ninclude_dir = d\n[plugin:p]\nuse = a.B\n")
+    (problem,) = problems(lambda: plan(path, "link/p.ini"))
+    assert problem.startswith("link/p.ini: circusd would read it, as circus.ini includes ")
+
+
 @pytest.mark.parametrize("name", ["plugins.ini", BACKUP])
 def test_a_link_that_leads_nowhere_is_not_written_through(write: Write, name: str) -> None:
     path = write()
@@ -721,6 +733,109 @@ def test_a_path_that_is_not_utf_8_is_refused(write: Write) -> None:
     os.mkdir(b"caf\xe9")
     with pytest.raises(ConfigError, match="this path is not UTF-8"):
         plan(path, os.fsdecode(b"caf\xe9/plugins.ini"))
+
+
+def test_a_file_whose_stamp_is_gone_is_not_undone(write: Write, tmp_path: Path) -> None:
+    path = write()
+    migrate(path)
+    plugins = Path("plugins.ini")
+    plugins.write_text("".join(plugins.read_text().splitlines(keepends=True)[3:]))
+    assert [problem.partition(": ")[0] for problem in problems(lambda: undo(path))] == [
+        "circus.ini",
+        f"{tmp_path}/plugins.ini",
+    ]
+    assert files() == {"circus.ini", BACKUP, "plugins.ini"}
+
+
+def test_without_the_file_of_the_plugins_nothing_is_undone(write: Write) -> None:
+    path = write()
+    migrate(path)
+    os.unlink("plugins.ini")
+    (problem,) = problems(lambda: undo(path))
+    assert problem.startswith("circus.ini: was edited since the migration, so it is not undone")
+    assert files() == {"circus.ini", BACKUP}
+
+
+def test_a_file_that_cannot_be_put_back_is_told_and_all_stays(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    migrate(path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert problems(lambda: undo(path)) == (
+        "circus.ini: it, or a file beside it, cannot be written: Read-only file system",
+    )
+    assert files() == {"circus.ini", BACKUP, "plugins.ini"}
+
+
+# -- how a file is written --------------------------------------------------------------------
+
+
+def test_a_file_is_whole_on_the_disk_before_it_is_put_in_place(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    seen: list[object] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(os.fstat(fd).st_size))
+    monkeypatch.setattr(os, "replace", lambda *what: (seen.append("put"), replace(*what)))
+    ini_edit.write(str(path), b"12345", like=str(path))
+    assert seen == [5, "put"]
+    assert path.read_bytes() == b"12345"
+
+
+def test_who_may_not_give_a_file_away_keeps_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path = write()
+    path.chmod(0o640)
+    migrate(path)
+    assert stat.S_IMODE(Path("plugins.ini").stat().st_mode) == 0o640
+
+
+# -- a plan that is checked -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("_target_text", "[plugin:p]\nuse = a.B\n", "plugins.ini would not give the same plugins"),
+        ("_target_text", MIXED.replace("= 2", "= 3"), "would not give the same plugins"),
+        ("_target_text", MIXED.replace("= 3", "= 4"), "would not give the same plugins"),
+    ],
+)
+def test_a_plan_that_would_change_the_plugins_is_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, text: str, told: str
+) -> None:
+    path = write()
+    monkeypatch.setattr(plan_module, name, lambda *_: text)
+    (problem,) = problems(lambda: plan(path))
+    assert told in problem
+    assert problem.endswith("nothing was done")
+
+
+def test_a_plan_that_would_change_other_sections_is_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    cut = ini_edit.cut
+
+    def torn(*arguments: Any) -> tuple[list[str], str]:
+        moved, rest = cut(*arguments)
+        return moved, rest.replace("sleep 1", "sleep 2")
+
+    monkeypatch.setattr(ini_edit, "cut", torn)
+    assert problems(lambda: plan(path)) == (
+        "circus.ini: its other sections would not stay; nothing was done",
+    )
 
 
 # -- any file ---------------------------------------------------------------------------------

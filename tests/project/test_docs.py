@@ -6,10 +6,12 @@ import ast
 import functools
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +20,12 @@ from command import run_here
 from test_readme import FILE, README, running, with_ports
 
 import circusplug
-from circusplug import testing
-from circusplug._cli.docs import topics
+from circusplug import HostConfig, testing
+from circusplug._cli.docs import print_page, topics
+from circusplug._cli.hosting import SWITCH_INTERVAL
+from circusplug._config.control import AUTO
 from circusplug._config.host_options import OPTIONS
+from circusplug._config.ini_file import OWN_OPTIONS
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 PAGES = Path(circusplug.__file__).parent / "docs"
@@ -82,12 +87,42 @@ def test_docs_lists_the_pages_and_prints_one(tmp_path: Path) -> None:
     printed = run_here(tmp_path, "docs", "Options").stdout
     assert "<!--" in page("options")
     assert printed == re.sub(r"(?m)^<!--.*-->\n", "", page("options"))
+    assert printed == run_here(tmp_path, "docs", "options.md").stdout
+
+
+def test_a_page_is_shown_a_screen_at_a_time_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("pydoc.pager", shown.append)
+        patch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+        assert print_page("operating") == 0
+    assert shown == [re.sub(r"(?m)^ *<!--.*-->\n", "", page("operating"))]
 
 
 def test_a_page_that_there_is_not_is_one_line(tmp_path: Path) -> None:
     done = run_here(tmp_path, "docs", "optoins")
     assert done.returncode == 1
     assert done.stderr == "circusplug: docs: there is no page 'optoins' (did you mean 'options'?)\n"
+
+
+def test_the_tables_of_options_say_what_is_declared() -> None:
+    tables = runpy.run_path(str(PAGES.parent.parent / "scripts" / "option_tables.py"))
+    for topic in ("options", "plugins"):
+        blocks = list(tables["_BLOCK"].finditer(page(topic)))
+        assert blocks
+        for block in blocks:
+            assert tables["table"](block[2]) in block[0], topic
+
+
+def test_the_defaults_of_the_host_itself_are_those_on_the_page() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\S*) ?\|", page("options"), re.MULTILINE)
+    told = dict(rows)
+    # What is not said is so small, and `auto`, for the commands alone.
+    values = {"switch_interval": SWITCH_INTERVAL, "control": AUTO, "python_path": ""}
+    for name in OWN_OPTIONS:
+        value = values.get(name, getattr(HostConfig(), name))
+        shown = {True: "yes", False: "no"}.get(value, value)
+        assert told[name] == (f"{shown:g}" if isinstance(shown, float) else shown), name
 
 
 def test_every_option_of_the_host_is_on_its_page() -> None:

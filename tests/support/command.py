@@ -62,6 +62,7 @@ class Teller(CircusPlugin):
 class Shower(Teller):
     def handle_init(self):
         self.say(f"config {dict(self.config)!r}, delay {self.check_delay}")
+        self.say(f"switches each {sys.getswitchinterval()} s")
 
 
 class Caller(Teller):

@@ -150,6 +150,12 @@ def test_secrets_are_masked_in_the_text_of_an_error_and_kept_in_its_properties(n
     assert error.properties == properties
 
 
+def test_a_login_in_a_url_is_masked_in_the_text_of_an_error() -> None:
+    env = {"DB": "postgres://me:hush@db/x"}
+    text = describe_command("set", {"url": "redis://:hush@host", "options": {"env": env}})
+    assert text == ("set url='redis://****@host' options={'env': {'DB': 'postgres://****@db/x'}}")
+
+
 def test_the_keys_that_get_asks_for_are_no_secrets() -> None:
     text = describe_command("get", {"name": "web", "keys": ["numprocesses"]})
     assert text == "get name='web' keys=['numprocesses']"
