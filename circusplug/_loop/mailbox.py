@@ -48,10 +48,6 @@ class Mailbox(Generic[T]):
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._write_fd, b".")
 
-    def holds(self, item: T) -> bool:
-        """Whether such an item waits to be taken; to be asked by the reader."""
-        return item in self._items.copy()
-
     def get(self, timeout: float | None = None) -> T | None:
         """Take the oldest item; None if there is none after `timeout` seconds (None: for ever)."""
         deadline = None if timeout is None else time.monotonic() + timeout

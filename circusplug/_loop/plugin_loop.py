@@ -252,7 +252,7 @@ class PluginLoop(asyncio.SelectorEventLoop):
             return
         if isinstance(fd, zmq.Socket):
             self.watch_socket(fd, None)
-        elif not self.is_closed():
+        else:
             self.remove_reader(key)
             self.remove_writer(key)
 
