@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from circusplug._logging.printing import LINE_LIMIT, WholeFile
-from circusplug._logs import configure, logger, mark_output, speaking
+from circusplug._logs import configure, end_lines, logger, mark_output, speaking
 
 
 class Output:
@@ -114,6 +114,38 @@ def test_a_line_without_an_end_is_ended_when_its_speaker_falls_silent() -> None:
                 print("more", end="")
             assert output.writes == [b"[two] more\n"]
         assert output.writes == []
+
+
+def test_what_threads_have_begun_is_shown_when_the_process_ends() -> None:
+    def begin(name: str) -> None:
+        with speaking(name):
+            begun.wait()
+            print(f"last of {name}", end="")
+            begun.wait()
+            ended.wait()
+
+    begun, ended = threading.Barrier(3), threading.Event()
+    threads = [threading.Thread(target=begin, args=(name,)) for name in ("one", "two")]
+    with Output() as output:
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        begun.wait()
+        assert output.writes == []
+        end_lines()
+        assert sorted(output.writes) == [b"[one] last of one\n", b"[two] last of two\n"]
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert output.writes == []
+
+
+def test_what_cannot_be_shown_at_the_end_is_no_error() -> None:
+    with Output() as output, speaking("one"):
+        print("unheard", end="")
+        output._far.close()
+        print("also unheard", end="", file=sys.stderr)
+        end_lines()
 
 
 def test_a_prompt_of_nobodys_is_shown_when_it_is_flushed() -> None:
