@@ -30,6 +30,7 @@ from troublemakers import Talker
 from circusplug import Arbiter, HostError, PluginSpec
 from circusplug._logs import logger
 from circusplug._wire.endpoints import Link
+from circusplug._wire.ssh_command import ssh_command, target
 from circusplug._wire.ssh_tunnel import Tunnel, open_tunnel
 
 DAEMON, NOBODY, SOMEBODY, STRANGER = 1, 65534, 54321, 54322
@@ -439,6 +440,71 @@ def test_an_ssh_that_cannot_be_started_is_tried_again(
         ssh.wait_started().kill()
         ssh.wait_started()
     assert caplog.text.count("ssh cannot be run: Resource temporarily unavailable; next try") == 4
+
+
+def test_the_tries_grow_rarer_while_none_succeeds(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.RETRY_DELAY_MAX", 0.005)
+    delays: queue.SimpleQueue[float] = queue.SimpleQueue()
+    monkeypatch.setattr(logger, "warning", lambda *said: delays.put(said[-1]))
+    no_processes = NoProcesses(monkeypatch)
+    with Opening() as opening:
+        opening.tunnel.wait(PATIENCE)
+        no_processes.left = 5
+        ssh.wait_started().kill()
+        ssh.wait_started()
+    assert [delays.get() for _ in range(6)] == [0.001, 0.002, 0.004, 0.005, 0.005, 0.005]
+
+
+def test_of_what_ssh_says_without_end_the_last_is_told() -> None:
+    tunnel = Tunnel("host", *ENDS)
+    for said, words in (
+        (b"x" * 1500 + b"end", "x" * 997 + "end"),
+        (b"begin" + b"x" * 1500 + b"\n \n", "begin" + "x" * 995),
+        (b"circusplug-tunnel-is-up\nlast words \xff", "last words \ufffd"),
+    ):
+        read, write = os.pipe()
+        os.write(write, said)
+        os.close(write)
+        with open(read, "rb") as output:
+            process: Any = SimpleNamespace(stdout=output)
+            assert tunnel._attend(process) == (said.startswith(b"circus"), words)
+
+
+def test_ssh_is_told_never_to_ask_and_to_end_when_it_cannot_forward() -> None:
+    told = ssh_command("/bin/ssh", ["--", "host"], {"/d/commands": "127.0.0.1:5555"}, "/d")
+    assert told[:2] == ["/bin/sh", "-c"]
+    assert told[3:7] == ["/d", "/bin/ssh", "-N", "-T"]
+    assert told[-4:] == ["-L", "/d/commands:127.0.0.1:5555", "--", "host"]
+    options = set(told)
+    assert options >= {
+        "BatchMode=yes",
+        "ControlMaster=no",
+        "ControlPath=none",
+        "ExitOnForwardFailure=yes",
+        "ServerAliveCountMax=2",
+        "ServerAliveInterval=2",
+        "StreamLocalBindMask=0177",
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "far"),
+    [
+        ("tcp://*:5555", "127.0.0.1:5555"),
+        ("tcp://db:5555", "db:5555"),
+        ("ipc:///run/circusd", "/run/circusd"),
+    ],
+)
+def test_an_endpoint_is_seen_from_the_ssh_server(endpoint: str, far: str) -> None:
+    assert target(endpoint) == far
+
+
+@pytest.mark.parametrize("endpoint", ["ipc://relative", "inproc://x", "pgm://x:1"])
+def test_an_endpoint_that_ssh_cannot_reach_is_refused(endpoint: str) -> None:
+    with pytest.raises(HostError, match="cannot be tunnelled by ssh"):
+        Tunnel("host", ENDS[0], endpoint)
 
 
 def test_one_that_cannot_be_started_for_too_long_is_a_failure(
