@@ -131,6 +131,22 @@ def test_a_host_that_does_not_read_is_not_taken_for_one_that_is_gone(
         assert child._stop_by is None
 
 
+@pytest.mark.parametrize("is_set_up", [False, True])
+def test_one_that_is_busy_when_its_host_dies_lets_go_of_it_or_ends_if_it_has_nothing_to_clean_up(
+    is_set_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr(os, "killpg", lambda *what: done.append(what))
+    monkeypatch.setattr(child_main, "let_go_of_host", done.append)
+    near, far = socket.socketpair()
+    with near, child_of(near) as child:
+        child._is_set_up = is_set_up
+        far.close()
+        child._outlive_host()
+        killed = [] if is_set_up else [(0, signal.SIGKILL)]
+        assert done == [*killed, child._launch.host]
+
+
 # What the host asks for, and what it is told.
 
 

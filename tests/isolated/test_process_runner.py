@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import queue
 import signal
 import threading
@@ -19,6 +20,7 @@ from circusplug import HostConfig, HostOptions, PluginSpec
 from circusplug._isolated import messages, process_runner
 from circusplug._isolated.pipes import Pipes
 from circusplug._isolated.process_runner import ProcessRunner
+from circusplug._logs import set_plugin_level
 from circusplug._runners.runner import Kind, Notice, Surroundings
 from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
@@ -170,6 +172,16 @@ def test_without_its_host_a_process_may_go_on_for_as_long_as_its_longest_stop(
     monkeypatch.setattr(runner._child, "launch", lambda _, longest: launched.append(longest))
     runner._launch()
     assert launched == [30.0 + 2 * process_runner.LAST_WAIT]
+
+
+def test_the_host_lets_through_what_its_plugin_is_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = threading.Event()
+    runner = new_runner([], loglevel="debug")
+    monkeypatch.setattr(runner, "_launch", launched.set)
+    runner.start()
+    assert launched.wait(PATIENCE)
+    assert logging.getLogger("circusplug.plugin.one").level == logging.DEBUG
+    set_plugin_level("one", None)
 
 
 # What it tells of its process.

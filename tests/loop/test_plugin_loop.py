@@ -407,6 +407,27 @@ def test_a_callback_may_be_a_coroutine_function_and_its_failure_is_reported(
     assert [type(error) for error in reported] == [ZeroDivisionError]
 
 
+def test_a_cancelled_coroutine_is_no_failure(loop: PluginLoop) -> None:
+    reported: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+
+    async def cancel() -> None:
+        loop.add_callback(loop.stop)
+        raise asyncio.CancelledError
+
+    loop.add_callback(cancel)
+    run(loop)
+    assert reported == []
+
+
+def test_a_later_call_may_have_arguments_of_any_kind(loop: PluginLoop) -> None:
+    seen: list[Any] = []
+    loop.call_later(0, lambda *args, **named: seen.append((args, named)), 1, word="word")
+    loop.call_later(0.001, loop.stop)
+    run(loop)
+    assert seen == [((1,), {"word": "word"})]
+
+
 @pytest.mark.parametrize(
     "deadline",
     [

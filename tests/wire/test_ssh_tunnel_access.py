@@ -525,6 +525,20 @@ def test_a_directory_that_cannot_be_made_is_an_error(
         Opening().tunnel.start()
 
 
+def test_without_a_thread_left_there_is_no_tunnel_and_nothing_of_it(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "bin"))
+    before = set(os.listdir(tmp_path / "bin"))
+    with pytest.raises(HostError, match="no ssh tunnel through host: can't start new thread"):
+        Opening().tunnel.start()
+    assert set(os.listdir(tmp_path / "bin")) == before
+
+
 # What is left
 
 
