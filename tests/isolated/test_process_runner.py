@@ -375,6 +375,16 @@ def test_one_whose_handle_stop_has_its_turn_has_all_the_time_but_that_for_signal
     assert stopping.done[1:5] == [3.5, 19.0, "SIGTERM", 20.0]
 
 
+def test_its_grace_counts_from_the_first_time_that_it_was_asked_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = Stopping(monkeypatch, graceful_timeout=3.0)
+    stopping.runner.begin_stop(1020.0)
+    stopping.now = 1002.0
+    stopping.runner.finish_stop(1020.0)
+    assert stopping.done[2] == 3.5
+
+
 def test_one_whose_time_is_over_has_a_moment_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     stopping = Stopping(monkeypatch)
     stopping.runner.finish_stop(999.0)
