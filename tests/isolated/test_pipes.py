@@ -157,7 +157,7 @@ def test_what_a_callback_raises_is_logged_and_the_other_pipes_are_read(
     os.close(write_other)
 
 
-def test_timers_come_in_the_order_of_their_moments() -> None:
+def test_timers_come_in_the_order_of_their_moments(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     done = threading.Event()
 
@@ -170,6 +170,7 @@ def test_timers_come_in_the_order_of_their_moments() -> None:
         reader.call(set_them)
         assert done.wait(PATIENCE)
     assert told == ["first", "second", "third"]
+    assert caplog.records == []
 
 
 def test_a_pipe_is_read_again_after_its_rest() -> None:
