@@ -78,7 +78,6 @@ class LogFile(_CountsLoss, logging.handlers.WatchedFileHandler):
                 self.stream = None
             with contextlib.suppress(OSError):
                 self.stream = self._open()
-                self._statstream()
         finally:
             self.release()
 

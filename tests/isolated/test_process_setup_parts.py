@@ -197,13 +197,24 @@ def test_what_it_forks_can_print_whoever_printed_at_that_moment() -> None:
 
 
 def test_a_stream_of_the_plugins_own_is_left_alone_in_what_it_forks(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    own, raw = io.StringIO(), io.TextIOWrapper(io.BytesIO())
-    monkeypatch.setattr(sys, "stdout", own)
-    monkeypatch.setattr(sys, "stderr", raw)
-    process_setup._renew_streams()
-    assert (sys.stdout, sys.stderr) == (own, raw)
+    with (
+        open(tmp_path / "own", "w") as own,
+        open(own.fileno(), "w", closefd=False) as other,
+        open(1, "w", closefd=False) as ours,
+    ):
+        streams: tuple[Any, Any]
+        for streams in ((io.StringIO(), None), (own, other), (other, own)):
+            monkeypatch.setattr(sys, "stdout", streams[0])
+            monkeypatch.setattr(sys, "stderr", streams[1])
+            process_setup._renew_streams()
+            assert (sys.stdout, sys.stderr) == streams
+        monkeypatch.setattr(process_setup, "_locked", locked := [])
+        monkeypatch.setattr(sys, "stdout", ours)
+        process_setup._renew_streams()
+        assert sys.stdout is not ours
+        assert locked == [ours]  # or its end would close the descriptor
 
 
 def test_a_file_that_is_in_its_place_is_not_opened_anew(

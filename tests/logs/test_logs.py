@@ -241,6 +241,8 @@ def test_a_plugin_may_have_a_level_of_its_own_and_lose_it_again(tmp_path: Path) 
 
 def test_a_level_that_somebody_else_has_set_stays() -> None:
     logger = logging.getLogger("circusplug.plugin.theirs")
+    set_plugin_level("theirs", "debug")
+    set_plugin_level("theirs", None)
     logger.setLevel(logging.ERROR)
     set_plugin_level("theirs", None)
     assert logger.level == logging.ERROR

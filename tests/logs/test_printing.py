@@ -131,21 +131,29 @@ def test_what_threads_have_begun_is_shown_when_the_process_ends() -> None:
             thread.start()
         begun.wait()
         begun.wait()
-        assert output.writes == []
-        end_lines()
-        assert sorted(output.writes) == [b"[one] last of one\n", b"[two] last of two\n"]
-        ended.set()
-        for thread in threads:
-            thread.join()
+        try:
+            assert output.writes == []
+            end_lines()
+            assert sorted(output.writes) == [b"[one] last of one\n", b"[two] last of two\n"]
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
         assert output.writes == []
 
 
-def test_what_cannot_be_shown_at_the_end_is_no_error() -> None:
+def test_what_cannot_be_shown_at_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with Output() as output, speaking("one"):
         print("unheard", end="")
         output._far.close()
         print("also unheard", end="", file=sys.stderr)
         end_lines()
+    below = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", below)
+    mark_output()
+    print("begun", end="")
+    below.close()
+    end_lines()
 
 
 def test_a_prompt_of_nobodys_is_shown_when_it_is_flushed() -> None:
