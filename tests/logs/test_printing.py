@@ -154,6 +154,7 @@ def test_what_cannot_be_shown_at_the_end_is_no_error(monkeypatch: pytest.MonkeyP
     print("begun", end="")
     below.close()
     end_lines()
+    sys.stdout.flush()  # as Python does at its end
 
 
 def test_a_prompt_of_nobodys_is_shown_when_it_is_flushed() -> None:
@@ -204,6 +205,33 @@ def test_output_is_marked_once_and_what_waited_before_is_not_lost(
         print("é")
     assert below.getvalue() == "[one] é\n"
     assert sys.stderr is None
+
+
+def test_what_is_printed_to_somebodys_own_stream_does_not_wait_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Bare:
+        """As much of a stream as `print` needs."""
+
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    with io.TextIOWrapper(io.BytesIO()) as below:
+        bare = Bare()
+        monkeypatch.setattr(sys, "stdout", below)
+        monkeypatch.setattr(sys, "stderr", bare)
+        mark_output()
+        with speaking("one"):
+            print("hello")
+            print("complaint", file=sys.stderr)
+        assert below.buffer.getvalue() == b"[one] hello\n"  # type: ignore[attr-defined]
+        assert bare.text == "[one] complaint\n"
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def test_what_is_in_the_streams_buffer_comes_first() -> None:

@@ -113,6 +113,17 @@ def test_a_stop_is_at_once_and_a_start_after_it_begins_anew(bench: Bench) -> Non
     assert bench.called == [114.0]
 
 
+def test_a_start_that_another_thread_is_heard_of_before_a_stop_counts(bench: Bench) -> None:
+    bench.start()
+    bench.periodic.stop()
+    bench.periodic.start()
+    bench.loop.posted.reverse()
+    bench.loop.take_posted()
+    assert bench.periodic.running
+    bench.loop.pass_on()
+    assert bench.called == [110.0]
+
+
 def test_one_that_stops_before_the_loop_hears_of_its_start_is_not_called(bench: Bench) -> None:
     bench.periodic.start()
     bench.periodic.stop()
@@ -191,3 +202,7 @@ def test_a_coroutine_is_awaited_before_the_next_call_is_due(loop: PluginLoop) ->
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     assert periodic._timer is None
+    periodic.start()
+    loop.run_until_complete(asyncio.sleep(0))
+    assert periodic._timer is not None
+    periodic._timer.cancel()
