@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import gc
 import os
 import selectors
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -405,6 +407,25 @@ def test_a_callback_may_be_a_coroutine_function_and_its_failure_is_reported(
     loop.add_callback(fail)
     run(loop)
     assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+def test_a_coroutine_that_nobody_else_keeps_is_finished(loop: PluginLoop) -> None:
+    awaited: list[weakref.ref[asyncio.Future[None]]] = []
+
+    async def wait() -> None:
+        future = loop.create_future()
+        awaited.append(weakref.ref(future))
+        loop.stop()
+        await future
+        loop.stop()
+
+    loop.add_callback(wait)
+    run(loop)
+    gc.collect()
+    future = awaited[0]()
+    assert future is not None
+    future.set_result(None)
+    run(loop)
 
 
 def test_a_cancelled_coroutine_is_no_failure(loop: PluginLoop) -> None:
