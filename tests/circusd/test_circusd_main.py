@@ -118,15 +118,18 @@ def test_what_is_logged_while_something_is_logged_comes_after_it() -> None:
             if record.getMessage() == "first":
                 logger.error("second")
                 other.error("third")
-            seen.append(record.getMessage())
+            seen.append((self.name, record.getMessage()))
 
-    seen: list[str] = []
+    seen: list[tuple[str | None, str]] = []
     logger, other = OrderlyLogger("orderly"), OrderlyLogger("other")
     for each in (logger, other):
-        each.addHandler(Interrupted())
+        handler = Interrupted()
+        handler.name = each.name
+        each.addHandler(handler)
     logger.error("first")
     logger.error("fourth")
-    assert seen == ["first", "second", "third", "fourth"]
+    ours = [("orderly", text) for text in ("first", "second", "fourth")]
+    assert seen == [*ours[:2], ("other", "third"), ours[2]]
 
 
 class ConflictError(Exception):
@@ -307,11 +310,12 @@ def test_what_circus_refuses_is_told_with_its_place(circus: Circus) -> None:
         run_watchers(plan("good", "bad"))
     with pytest.raises(PlanError, match=r"^'sockets': KeyError: 'name'$"):
         run_watchers(plan(sockets=[{}]))
-    sys.modules["circus"].__dict__["get_arbiter"] = fail_after_all
-    with pytest.raises(PlanError, match=r"^ValueError: endpoint$"):
-        run_watchers(plan("good"))
+    for looks in (list, iter):
 
+        def fail(watchers: Any, looks: Callable[[Any], Any] = looks, **options: Any) -> None:
+            looks(watchers)
+            raise ValueError("endpoint")
 
-def fail_after_all(watchers: Any, **options: Any) -> None:
-    list(watchers)
-    raise ValueError("endpoint")
+        sys.modules["circus"].__dict__["get_arbiter"] = fail
+        with pytest.raises(PlanError, match=r"^ValueError: endpoint$"):
+            run_watchers(plan("good"))
