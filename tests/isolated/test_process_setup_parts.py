@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import multiprocessing
 import os
 import pwd
 import resource
@@ -23,6 +24,7 @@ from circusplug._isolated.process_setup import (
     _OutputFile,
     _PipeHandler,
     environment_for,
+    import_main,
     let_go_of_host,
     log_to,
     open_output,
@@ -173,9 +175,49 @@ def test_any_text_can_be_printed_and_a_line_is_written_at_once() -> None:
         print("é \udcff")
         said = os.read(pipes[1][0], 100).decode()
         print("complaint", file=sys.stderr)
-        return said, os.read(pipes[2][0], 100).decode()
+        held = [is_open(write) for _, write in pipes[1:]]
+        return said, os.read(pipes[2][0], 100).decode(), held
 
-    assert in_a_fork(look) == ["é ?\n", "complaint\n"]
+    assert in_a_fork(look) == ["é ?\n", "complaint\n", [False, False]]
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_a_file_that_is_opened_anew_costs_no_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    fd = open_output(str(path))
+    with _OutputFile(fd, str(path)) as file:
+        free = os.dup(fd)
+        os.close(free)
+        path.rename(tmp_path / "rotated")
+        file.write(b"said")
+        assert not is_open(free)
+    assert path.read_bytes() == b"said"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("body", ["", "raise ValueError('on purpose')"])
+def test_a_plugin_of_the_hosts_script_may_start_processes_of_its_own(
+    body: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "hosting.py"
+    script.write_text(f"names = [__name__]\n{body}\n")
+
+    def look() -> Any:
+        try:
+            import_main({"init_main_from_path": str(script)})
+        except ValueError:
+            return hasattr(multiprocessing.current_process(), "_inheriting")
+        assert sys.modules["__mp_main__"].names == ["__mp_main__"]
+        return hasattr(multiprocessing.current_process(), "_inheriting")
+
+    assert in_a_fork(look) is False
 
 
 def test_what_it_forks_can_print_whoever_printed_at_that_moment() -> None:
