@@ -264,6 +264,19 @@ def test_who_is_not_root_lets_nobody_in_and_runs_nobody_else(
         assert len(list(directory.iterdir())) == 2
 
 
+def test_nothing_but_the_sockets_themselves_is_given_to_others(tmp_path: Path) -> None:
+    as_root()
+    tunnel = Tunnel("host", *ENDS, uids=[NOBODY])
+    tunnel._directory = str(tmp_path)
+    victim = tmp_path / "victim"
+    victim.touch()
+    for end in ("commands", "events"):
+        (tmp_path / f"{end}-{NOBODY}").symlink_to(victim)
+    tunnel._stand()
+    assert victim.stat().st_uid == 0
+    assert (tmp_path / f"commands-{NOBODY}").lstat().st_uid == NOBODY
+
+
 # Opening, without waiting for it
 
 
@@ -382,6 +395,29 @@ def test_a_silent_ssh_keeps_nobody_from_closing(
         assert psutil.wait_procs([process], PATIENCE)[1] == []
         assert not paths(opening.tunnel.link())[0].parent.exists()
     assert opening.calls.empty()
+
+
+def test_a_tunnel_that_is_closed_starts_no_ssh_and_tells_nobody_that_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it is started"))
+    opening = Opening()
+    opening.tunnel.close()
+    assert opening.tunnel._run() == (False, "")
+    opening.tunnel._stand()
+    assert opening.calls.empty()
+
+
+def test_the_first_word_of_how_it_went_counts() -> None:
+    for first, words in (("why", "host: why$"), (None, None)):
+        tunnel = Tunnel("host", *ENDS)
+        tunnel._tell(first)
+        tunnel.close()
+        if words is None:
+            tunnel.wait()
+        else:
+            with pytest.raises(HostError, match=words):
+                tunnel.wait()
 
 
 def test_an_opening_may_be_waited_for_for_some_time(ssh: StandIn) -> None:
