@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -563,6 +564,22 @@ def test_start_and_stop_may_alternate_and_close_may_be_repeated(loop: PluginLoop
     loop.stop_threadsafe()
     assert loop.post(print) is False
     loop.remove_handler(0)
+
+
+def test_what_was_handled_is_let_go_after_the_end_too(
+    pair: tuple[Any, Any], pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[object] = []
+    monkeypatch.setattr(
+        "circusplug._loop.plugin_loop.relay", SimpleNamespace(forget=forgotten.append)
+    )
+    loop = PluginLoop()
+    for each in (pair[0], pipe[0]):
+        loop.add_handler(each, print, loop.READ)
+    loop.close()
+    for each in (pair[0], pipe[0]):
+        loop.remove_handler(each)
+    assert forgotten == [loop]  # and with it the signals that it has asked for
 
 
 def test_closing_a_running_loop_stops_it(loop: PluginLoop) -> None:
