@@ -152,6 +152,17 @@ def test_a_zmq_socket_closed_while_registered_is_dropped(
     assert len(selector.get_map()) == 1
 
 
+def test_a_poll_that_fails_for_another_reason_is_an_error(
+    selector: PollerSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(wait: int) -> Any:
+        raise zmq.ContextTerminated
+
+    monkeypatch.setattr(selector._poller, "poll", fail)
+    with pytest.raises(zmq.ContextTerminated):
+        selector.select(0)
+
+
 def test_a_pipe_whose_other_end_is_closed_is_readable(
     selector: PollerSelector, pipe: tuple[int, int]
 ) -> None:
