@@ -241,7 +241,6 @@ def start_circusd(program: str, ini: str, grace: float, report: int, hold: str) 
         finally:
             os._exit(127)
     os.close(life)
-    os.set_inheritable(ours, False)
     return pid, ours
 
 

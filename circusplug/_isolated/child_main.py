@@ -111,8 +111,6 @@ class _Child:
             handed_over = None if state is None else json.loads(state)
             self._runner = ThreadRunner(spec, around, Counters(), handed_over)
             self._runner.start()
-        except EOFError:
-            return 1
         except Exception as error:  # noqa: BLE001 - told to the host, which logs it
             error_text = f"its process cannot {doing}: {describe(error)}"
             self._say(messages.Ended(error_text, permanent=False, retry=False))

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from . import messages
 from .child_output import ChildOutput
 from .forkserver import FORKSERVER
-from .forkserver_main import ANSWER, CLOEXEC, CONTINUED, ENDED, FAILED, STOPPED
+from .forkserver_main import ANSWER, CONTINUED, ENDED, FAILED, STOPPED, receive
 from .messages import Launch, decode, encode, send_launch
 from .pipe_reader import Action, OnData
 from .pipes import Pipes
@@ -119,7 +119,7 @@ class ChildProcess:
             undo.enter_context(answers)
             with far:
                 FORKSERVER.request([far.fileno(), *fds], grace)
-            data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1, CLOEXEC)
+            data, handles = receive(answers, ANSWER.size, 1)
             if len(data) < ANSWER.size:
                 raise ConnectionError("the forkserver died")
             kind, number = ANSWER.unpack(data)

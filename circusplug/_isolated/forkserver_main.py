@@ -43,9 +43,6 @@ ENDED = b"e"
 #: The descriptors of a request: where the answers go, the control socket, and four pipes.
 DESCRIPTORS = 6
 
-#: The flag with which descriptors are received that no program inherits.
-CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-
 #: The signals that come to the whole group of a terminal or a service: only the host decides then.
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -101,15 +98,18 @@ class ForkServer:
             self._end_what_outlives_host()
 
     def _take_request(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._requests, REQUEST.size, DESCRIPTORS, CLOEXEC)
+        data, fds = receive(self._requests, REQUEST.size, DESCRIPTORS)
         if not data:
             self._host_ended_at = time.monotonic()
             self._poll.unregister(self._requests)
             return
         try:
-            if len(fds) == DESCRIPTORS:  # else there was no room for them here
+            if len(fds) == DESCRIPTORS:
                 (grace,) = REQUEST.unpack(data)
                 self._fork(fds, grace)
+            elif fds:  # there was no room here for the rest; without any the host sees an end
+                with socket.socket(fileno=fds[0]) as answers:
+                    Process(0, answers, 0.0).tell(FAILED, errno.EMFILE)
         finally:
             for fd in fds[1:]:
                 os.close(fd)
@@ -188,6 +188,14 @@ class ForkServer:
         return min(due) * 1000 + 1 if due else None
 
 
+def receive(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Receive bytes, and up to so many descriptors that no program will inherit."""
+    data, fds, _, _ = socket.recv_fds(sock, size, most)  # which passes over its `flags`
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, fds
+
+
 def _open_handle(pid: int) -> list[int]:
     """A descriptor of a process, by which it can be signalled whoever reaps it."""
     if hasattr(os, "pidfd_open"):
@@ -206,5 +214,4 @@ def main(fd: int) -> None:
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=fd) as requests:
-        requests.set_inheritable(False)
         ForkServer(requests).serve()

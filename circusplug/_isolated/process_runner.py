@@ -268,7 +268,6 @@ class ProcessRunner:
             if self._life.stop_asked_at:
                 self._child.send(self._stop_order())
             given_up = self._life.given_up
-            self._changed.notify_all()
         if given_up:
             self._child.kill()
 

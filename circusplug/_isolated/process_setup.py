@@ -180,7 +180,7 @@ def _renew_streams() -> None:
     for name, fd in _STREAMS:
         locked = getattr(sys, name)
         raw = getattr(getattr(locked, "buffer", None), "raw", None)
-        if isinstance(raw, io.FileIO) and not raw.closefd and raw.fileno() == fd:
+        if isinstance(raw, io.FileIO) and raw.fileno() == fd:
             _locked.append(locked)  # its end would close `raw`, and wait for the lock
             buffered = io.BufferedWriter(raw)
             stream = io.TextIOWrapper(buffered, "utf-8", "replace", line_buffering=True)

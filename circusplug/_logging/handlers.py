@@ -42,7 +42,7 @@ class _CountsLoss(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Count a record that could not be written; called while the error is handled."""
         self._lost += 1
-        if sys.stderr is None or not is_milestone(self._lost):
+        if not is_milestone(self._lost):
             return
         error = sys.exc_info()[1]
         why = f"cannot log to {self.place}: {getattr(error, 'strerror', None) or error}"
@@ -78,7 +78,6 @@ class LogFile(_CountsLoss, logging.handlers.WatchedFileHandler):
                 self.stream = None
             with contextlib.suppress(OSError):
                 self.stream = self._open()
-                self._statstream()
         finally:
             self.release()
 

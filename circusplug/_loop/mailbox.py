@@ -28,7 +28,6 @@ class Mailbox(Generic[T]):
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
         self._poll = select.poll()
-        self._others = False
         self._poll.register(self._read_fd, select.POLLIN)
 
     @property
@@ -39,7 +38,6 @@ class Mailbox(Generic[T]):
     def also_watch(self, fd: int) -> None:
         """Let `get` return None as soon as `fd` can be read from, too."""
         self._poll.register(fd, select.POLLIN)
-        self._others = True
 
     def put(self, item: T) -> None:
         """Add an item and wake the reader; from any thread, or a signal handler."""
@@ -47,10 +45,6 @@ class Mailbox(Generic[T]):
         # A full pipe has woken the reader already; a closed one has no reader any more.
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._write_fd, b".")
-
-    def holds(self, item: T) -> bool:
-        """Whether such an item waits to be taken; to be asked by the reader."""
-        return item in self._items.copy()
 
     def get(self, timeout: float | None = None) -> T | None:
         """Take the oldest item; None if there is none after `timeout` seconds (None: for ever)."""
@@ -65,7 +59,7 @@ class Mailbox(Generic[T]):
                 with contextlib.suppress(BlockingIOError):
                     while len(os.read(self._read_fd, 512)) == 512:
                         pass
-            elif ready and self._others:
+            elif ready:
                 return None
         return self._items.popleft()
 

@@ -47,7 +47,7 @@ class Periodic:
         self._loop.post(self._cancel)
 
     def _begin(self) -> None:
-        if self._running and self._timer is None and self._task is None:
+        if self._timer is None and self._task is None:
             self._due = self._loop.time()
             self._schedule()
 

@@ -187,7 +187,6 @@ class PluginLoop(asyncio.SelectorEventLoop):
         if self.is_running():
             self.stop()
             return
-        self._handlers.clear()
         relay.forget(self)
         tornado_loop = getattr(sys.modules.get("tornado.ioloop"), "IOLoop", None)
         if tornado_loop is not None:
@@ -217,7 +216,6 @@ class PluginLoop(asyncio.SelectorEventLoop):
             handler: Takes what was given as `fd`, and READ or WRITE.
             events: READ, WRITE or both, added.
         """
-        self._drop_handler(fd)
         self._watch(fd, handler, events)
 
     def update_handler(self, fd: Any, events: int) -> None:
@@ -227,7 +225,14 @@ class PluginLoop(asyncio.SelectorEventLoop):
 
     def remove_handler(self, fd: Any) -> None:
         """Forget a handler; nothing happens if there is none."""
-        self._drop_handler(fd)
+        key = _handler_key(fd)
+        if self._handlers.pop(key, None) is None:
+            return
+        if isinstance(fd, zmq.Socket):
+            self.watch_socket(fd, None)
+        else:
+            self.remove_reader(key)
+            self.remove_writer(key)
 
     def _watch(self, fd: Any, handler: Callable[..., object], events: int) -> None:
         reads = functools.partial(handler, fd, self.READ) if events & self.READ else None
@@ -244,17 +249,6 @@ class PluginLoop(asyncio.SelectorEventLoop):
             self.add_writer(fd, writes)
         else:
             self.remove_writer(fd)
-
-    def _drop_handler(self, fd: Any) -> None:
-        key = _handler_key(fd)
-        entry = self._handlers.pop(key, None)
-        if entry is None:
-            return
-        if isinstance(fd, zmq.Socket):
-            self.watch_socket(fd, None)
-        elif not self.is_closed():
-            self.remove_reader(key)
-            self.remove_writer(key)
 
     def add_callback(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Call back on the loop's thread soon; safe from any thread, also when it is closed."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
-from circusplug._isolated import child_process
+from circusplug._isolated import child_process, messages
 from circusplug._isolated.child_process import ChildProcess
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._isolated.forkserver_main import (
@@ -24,6 +24,7 @@ from circusplug._isolated.forkserver_main import (
     DESCRIPTORS,
     ENDED,
     FAILED,
+    FORKED,
     STOPPED,
 )
 from circusplug._isolated.messages import Ended, encode
@@ -39,6 +40,9 @@ class Listener:
 
     def heard(self, report: Any) -> None:
         self.told.append(report)
+
+    def keeps_still(self, stack: str) -> None:
+        self.told.append(stack)
 
     def paused(self, is_paused: bool) -> None:
         self.told.append(is_paused)
@@ -68,6 +72,7 @@ def test_what_it_has_said_last_comes_before_its_end() -> None:
         assert listener.over.wait(PATIENCE)
     os.close(write)
     assert listener.told == [last, 1]
+    assert process._watched == []  # by now those numbers may be other ones'
 
 
 def test_what_the_forkserver_says_is_put_together_of_pieces_of_any_size() -> None:
@@ -147,3 +152,89 @@ def test_when_the_forkserver_dies_over_a_request_the_next_process_has_other_sock
     first, second = asked
     assert len(first) == len(second) == DESCRIPTORS
     assert first.isdisjoint(second)
+
+
+def test_a_process_that_is_dead_before_it_was_told_anything_has_an_end_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener: Any = Listener()
+    looks: list[bool] = []
+
+    def request(fds: list[int], grace: float) -> None:
+        with socket.socket(fileno=os.dup(fds[0])) as answers:
+            own = os.pidfd_open(os.getpid())
+            socket.send_fds(answers, [ANSWER.pack(FORKED, os.getpid())], [own])
+            os.close(own)
+            answers.send(ANSWER.pack(ENDED, -9))
+
+    monkeypatch.setattr(FORKSERVER, "request", request)
+    launch: Any = None
+    with Pipes() as pipes:
+        process = ChildProcess("one", pipes, listener)
+        process.send(messages.AskState())  # there is no process yet
+        watch_all = process._watch_all
+
+        def look_and_watch_all(control: int, answers: int, ends: list[int]) -> None:
+            assert process._control is not None
+            assert process._handle is not None
+            looks.append(process._control.getblocking())
+            looks.append(os.get_inheritable(process._handle))
+            watch_all(control, answers, ends)
+
+        monkeypatch.setattr(process, "_watch_all", look_and_watch_all)
+        process.launch(launch, 1.0)
+        assert listener.over.wait(PATIENCE)
+        process.send(messages.AskState())  # it is gone
+    assert looks == [False, False]  # who does not read makes nobody wait; no program inherits it
+    assert (listener.told, process.pid) == ([-9], os.getpid())
+
+
+def test_where_there_are_no_handles_only_one_that_has_not_ended_is_signalled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *what: killed.append(what))
+    process = ChildProcess("one", Pipes(), Listener())
+    process.signal(signal.SIGTERM)  # there is none yet
+    process.pid = 12
+    process.signal(signal.SIGTERM)
+    process._take_answer(ANSWER.pack(ENDED, 0))
+    process.kill()
+    assert killed == [(12, signal.SIGTERM)]
+
+
+def test_a_signal_for_one_that_is_gone_or_anothers_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = ChildProcess("one", Pipes(), Listener())
+    process.pid = 12
+    for error in (ProcessLookupError, PermissionError):
+
+        def refuse(pid: int, number: int, error: type[OSError] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "kill", refuse)
+        process.signal(signal.SIGTERM)
+
+
+def test_the_stack_that_its_watchdog_writes_is_told_once_it_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener: Any = Listener()
+    process = ChildProcess("one", Pipes(), listener)
+    timers: list[Any] = []
+    monkeypatch.setattr(process._reader, "call_at", lambda _, action: timers.append(action))
+    for data in (b"Thread 1\n", b'  File "\xff\x1b"', b"x" * messages.TEXT_LIMIT):
+        process._take_stack(data)
+    (tell,) = timers
+    tell()
+    (stack,) = listener.told
+    assert stack.startswith('Thread 1\n  File "\ufffd?"xxx')
+    assert len(stack) == messages.TEXT_LIMIT
+    process._take_stack(b"again")
+    timers[1]()
+    assert listener.told[1:] == ["again"]
+    process._take_stack(b"late")
+    process._take_answer(ANSWER.pack(ENDED, 0))
+    timers[2]()
+    assert listener.told[2:] == [0]

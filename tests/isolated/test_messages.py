@@ -194,3 +194,13 @@ def test_every_counter_that_a_process_keeps_is_told_to_its_host() -> None:
     hosts_own = {"restarts", "stalls"}
     counters = {field.name for field in dataclasses.fields(Counters)}
     assert {*messages.COUNTED, "lag", "lag_sum", "lag_counts"} == counters - hosts_own
+
+
+def test_the_largest_state_that_can_be_handed_over_gets_across_whole() -> None:
+    state = '"' * ((messages.STATE_LIMIT - 2) // 2)  # of which JSON makes twice as much, twice
+    line = messages.encode_state(state)
+    assert len(line) <= LINE_LIMIT
+    saved: Any = decode(line, REPORTS)
+    assert json.loads(saved.state) == state
+    with pytest.raises(ValueError, match=f"{messages.STATE_LIMIT} are the limit"):
+        messages.encode_state(state + "xx")

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import queue
+import signal
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from patience import PATIENCE
 
-from circusplug import HostConfig, PluginSpec
+from circusplug import HostConfig, HostOptions, PluginSpec
 from circusplug._isolated import messages, process_runner
 from circusplug._isolated.pipes import Pipes
 from circusplug._isolated.process_runner import ProcessRunner
+from circusplug._logs import set_plugin_level
 from circusplug._runners.runner import Kind, Notice, Surroundings
 from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
 
 
-def new_runner(told: list[Notice], counters: Counters | None = None) -> ProcessRunner:
-    spec = PluginSpec("one", "troublemakers.Talker", isolate=True)
+def new_runner(
+    told: list[Notice], counters: Counters | None = None, **options: Any
+) -> ProcessRunner:
+    host = HostOptions(**options)
+    spec = PluginSpec("one", "troublemakers.Talker", isolate=True, host=host)
     return ProcessRunner(
         spec, Surroundings(HostConfig(), Link(), told.append), counters or Counters(), Pipes()
     )
@@ -140,3 +150,328 @@ def test_a_process_that_was_asked_to_stop_before_it_was_there_is_told_so(
         assert orders.empty()
         asked.set()
         assert isinstance(orders.get(timeout=PATIENCE), messages.Stop)
+
+
+def test_a_process_that_ended_while_it_was_launched_stays_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = new_runner([])
+    monkeypatch.setattr(runner._child, "launch", lambda *_: runner.ended(1))
+    runner._launch()
+    assert runner._life.is_over
+
+
+@pytest.mark.parametrize(("grace", "stop_timeout"), [(2.0, 30.0), (30.0, 2.0)])
+def test_without_its_host_a_process_may_go_on_for_as_long_as_its_longest_stop(
+    grace: float, stop_timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = new_runner([], graceful_timeout=grace)
+    config = HostConfig(stop_timeout=stop_timeout)
+    runner._around = dataclasses.replace(runner._around, config=config)
+    launched: list[float] = []
+    monkeypatch.setattr(runner._child, "launch", lambda _, longest: launched.append(longest))
+    runner._launch()
+    assert launched == [30.0 + 2 * process_runner.LAST_WAIT]
+
+
+def test_the_host_lets_through_what_its_plugin_is_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = threading.Event()
+    runner = new_runner([], loglevel="debug")
+    monkeypatch.setattr(runner, "_launch", launched.set)
+    runner.start()
+    assert launched.wait(PATIENCE)
+    assert logging.getLogger("circusplug.plugin.one").level == logging.DEBUG
+    set_plugin_level("one", None)
+
+
+# What it tells of its process.
+
+
+def test_what_its_process_has_said_holds_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = new_runner([])
+    monkeypatch.setattr(runner._child, "pid", 12)
+    assert (runner.running, runner.connected, runner.awaits_circusd) == (False, False, False)
+    assert (runner.last_error, runner.busy_since) == (None, 0.0)
+    runner.heard(state(awaits_circusd=True, connected=False))
+    assert (runner.connected, runner.awaits_circusd) == (False, True)
+    runner.heard(state(awaits_circusd=True, last_error="an error", busy_since=7.5))
+    runner.heard(messages.Running())
+    assert (runner.running, runner.connected, runner.awaits_circusd) == (True, True, True)
+    assert (runner.last_error, runner.busy_since, runner.pid) == ("an error", 7.5, 12)
+    runner.ended(-9)
+    assert (runner.running, runner.connected, runner.awaits_circusd) == (False, False, False)
+    assert (runner.last_error, runner.pid) == ("its process was killed by SIGKILL", None)
+    assert runner.failure == runner.last_error
+
+
+def test_its_state_is_asked_for_only_while_there_is_a_plugin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = new_runner([])
+    orders: list[Any] = []
+    monkeypatch.setattr(runner._child, "send", orders.append)
+    assert runner.refresh() is None
+    assert runner.busy_since == 0.0  # it is being imported, and cannot answer
+    runner.heard(messages.Begun())
+    first = runner.refresh()
+    assert first is not None
+    assert orders == [messages.AskState()]
+    runner.heard(state())
+    assert first.is_set()
+    assert runner.busy_since == 0.0
+    again = runner.refresh()
+    assert again is not None
+    assert not again.is_set()
+    runner.ended(0)
+    assert runner.refresh() is None
+    assert len(orders) == 2
+
+
+def test_the_log_level_of_the_host_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = new_runner([])
+    orders: list[Any] = []
+    monkeypatch.setattr(runner._child, "send", orders.append)
+    monkeypatch.setattr(process_runner, "lowest_level", lambda spec: 17)
+    runner.log_level_changed()
+    assert orders == [messages.LogLevel(17)]
+
+
+def test_a_stack_of_before_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_runner, "_ANSWER_WAIT", 0.0)
+    runner = new_runner([], stall_timeout=0.0)
+    monkeypatch.setattr(runner._child, "send", lambda order: runner.heard(messages.Stack("old")))
+    assert runner.stack() == "old"
+    monkeypatch.setattr(runner._child, "send", lambda order: None)
+    assert runner.stack().startswith("  (its process does not answer")
+    runner.paused(True)
+    assert runner.stack() == "  (its process is stopped by a signal)"
+    runner.ended(0)
+    assert runner.stack() == ""
+
+
+ENDED = messages.Ended("why", permanent=True, retry=True)
+CLEAN = messages.Ended(None, permanent=False, retry=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_asked", "status", "error"),
+    [
+        (ENDED, False, 1, "why"),
+        (CLEAN, False, 0, None),
+        (CLEAN, True, -9, "its process was killed by SIGKILL"),
+        (None, True, 0, "its process ended without a word, exit status 0"),
+        (None, False, -40, "its process was killed by signal 40"),
+        (CLEAN, True, None, None),  # nobody knows how it has ended
+        (CLEAN, False, None, "the forkserver died"),
+        (None, True, None, "the forkserver died"),
+        (ENDED, False, None, "why"),
+    ],
+)
+def test_why_it_has_ended_is_what_it_said_or_how_it_ended(
+    said: messages.Ended | None, is_asked: bool, status: int | None, error: str | None
+) -> None:
+    told: list[Notice] = []
+    runner = new_runner(told)
+    if said is not None:
+        runner.heard(said)
+    runner._life.stop_asked_at = float(is_asked)
+    runner.ended(status)
+    runner.ended(-11)  # it ends once
+    last = said or CLEAN
+    assert told == [Notice(runner, Kind.ENDED, error, last.permanent, last.retry)]
+
+
+def test_a_stall_is_told_again_when_it_can_be_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Notice] = []
+    runner = new_runner(told, stall_timeout=10.0)
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(process_runner, "time", clock)
+    for now in (100.0, 109.9, 110.0, 119.9):
+        runner.keeps_still(str(now))
+    assert [notice.error for notice in told] == ["100.0", "110.0"]
+
+
+def test_only_who_is_still_stopped_by_the_same_signal_when_it_is_time_is_stalled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Notice] = []
+    runner = new_runner(told, stall_timeout=10.0)
+    now = 100.0
+    monkeypatch.setattr(process_runner, "time", SimpleNamespace(monotonic=lambda: now))
+    timers: list[tuple[float, Callable[[], object]]] = []
+    monkeypatch.setattr(runner._reader, "call_at", lambda *timer: timers.append(timer))
+    runner.paused(True)
+    assert runner.busy_since == 100.0
+    timers[0][1]()
+    assert told == []  # it does not even run yet
+    runner.heard(messages.Running())
+    told.clear()
+    runner.paused(False)
+    timers[0][1]()
+    now = 105.0
+    runner.paused(True)
+    timers[0][1]()
+    assert told == []
+    timers[1][1]()
+    assert [notice.kind for notice in told] == [Kind.STALLED]
+    assert [moment for moment, _ in timers] == [110.0, 115.0]
+
+
+def test_one_that_is_not_watched_for_stalls_is_not_when_it_is_stopped_by_a_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = new_runner([], stall_timeout=0.0)
+    monkeypatch.setattr(runner._reader, "call_at", lambda *_: pytest.fail("it is watched"))
+    runner.paused(True)
+
+
+# Stopping it.
+
+
+class Stopping:
+    """A runner whose process runs, at a moment of the test's, and what it does to stop it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.runner = new_runner([], **options)
+        self.now = 1000.0
+        self.done: list[Any] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+        self.runner._life.stage = process_runner._Stage.ALIVE
+        child, note = self.runner._child, self.done.append
+        monkeypatch.setattr(process_runner, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(self.runner._reader, "call_at", lambda *it: self.timers.append(it))
+        monkeypatch.setattr(child, "send", note)
+        monkeypatch.setattr(child, "signal", lambda number: note(signal.Signals(number).name))
+        monkeypatch.setattr(child, "kill", lambda: note("killed"))
+        monkeypatch.setattr(self.runner, "_wait", self._wait)
+
+    def _wait(self, predicate: Callable[[], bool], until: float) -> bool:
+        self.done.append(round(until - 1000.0, 6))
+        self.now = max(self.now, until)
+        return predicate()
+
+
+def test_one_that_does_not_stop_gets_its_signal_and_is_killed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping = Stopping(monkeypatch, graceful_timeout=3.0, stop_signal=int(signal.SIGUSR1))
+    assert stopping.runner.finish_stop(1020.0) is False
+    # Its grace and an answer; a second for the signal; and for its end when it is killed.
+    order = messages.Stop(19.0)
+    assert stopping.done == [order, 3.5, "SIGUSR1", 4.5, "killed", 6.5]
+    assert [record.getMessage() for record in caplog.records] == [
+        "one is still busy after 3.5 s; sending SIGUSR1",
+        "one does not end; killing it",
+    ]
+    assert [moment for moment, _ in stopping.timers] == [1003.5]
+
+
+def test_one_whose_handle_stop_has_its_turn_has_all_the_time_but_that_for_signals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = Stopping(monkeypatch, graceful_timeout=3.0)
+    stopping.runner.heard(messages.Parked())
+    assert stopping.runner.finish_stop(1020.0) is False
+    assert stopping.done[1:5] == [3.5, 19.0, "SIGTERM", 20.0]
+
+
+def test_its_grace_counts_from_the_first_time_that_it_was_asked_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = Stopping(monkeypatch, graceful_timeout=3.0)
+    stopping.runner.begin_stop(1020.0)
+    stopping.now = 1002.0
+    stopping.runner.finish_stop(1020.0)
+    assert stopping.done[2] == 3.5
+
+
+def test_one_whose_time_is_over_has_a_moment_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = Stopping(monkeypatch)
+    stopping.runner.finish_stop(999.0)
+    least = process_runner._SIGNAL_LEAST
+    assert stopping.done[:3] == [messages.Stop(0.0), -0.5, "SIGTERM"]
+    assert stopping.done[3] == pytest.approx(least, abs=1e-6)
+    stopping = Stopping(monkeypatch)
+    stopping.runner.finish_stop(1000.4)
+    assert stopping.done[:4] == [messages.Stop(pytest.approx(0.3)), 0.5, "SIGTERM", 0.6]
+
+
+@pytest.mark.parametrize("by", ["signal", "kill"])
+def test_one_that_ends_at_last_is_not_left_behind(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = Stopping(monkeypatch)
+    monkeypatch.setattr(stopping.runner._child, by, lambda *_: stopping.runner.ended(-15))
+    assert stopping.runner.finish_stop(1020.0) is True
+    assert ("SIGTERM" in stopping.done, "killed" in stopping.done) == (by == "kill", False)
+    assert stopping.runner.finish_stop(1020.0) is True
+
+
+def test_one_that_was_never_started_has_nothing_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = Stopping(monkeypatch)
+    stopping.runner._life.stage = process_runner._Stage.NEW
+    assert stopping.runner.finish_stop(1020.0) is True
+    assert stopping.done == stopping.timers == []
+
+
+def test_one_that_says_that_it_is_the_turn_of_its_handle_stop_is_no_silent_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Notice] = []
+    stopping = Stopping(monkeypatch)
+    stopping.runner._around = dataclasses.replace(stopping.runner._around, notify=told.append)
+    stopping.runner.begin_stop(1020.0)
+    stopping.runner.begin_stop(1019.0)
+    ((_, look),) = stopping.timers  # the second asks for no second look
+    stopping.runner.heard(messages.Parked())
+    look()
+    assert told == []
+
+
+def test_an_orphan_is_asked_to_stop_and_killed_if_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = Stopping(monkeypatch, graceful_timeout=3.0)
+    stopping.runner.orphaned()
+    ((moment, kill),) = stopping.timers
+    assert (stopping.done, moment) == ([messages.Stop(3.0)], 1004.0)
+    kill()
+    assert stopping.done[1:] == ["killed"]
+
+
+class Announcing(threading.Condition):
+    """A condition that says when somebody begins to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        self.waits.set()  # its lock is held: nothing changes before the wait
+        return super().wait_for(predicate, timeout)
+
+
+@pytest.mark.parametrize(
+    "report", [messages.Stack("at work"), messages.Parked(), None], ids=["stack", "parked", "ended"]
+)
+def test_who_waits_for_a_word_of_its_process_hears_it_at_once(report: Any) -> None:
+    runner = new_runner([])
+    runner._changed = changed = Announcing()
+    life = runner._life
+    found: Future[bool] = Future()
+
+    def wait() -> None:
+        found.set_result(
+            runner._wait(
+                lambda: life.stack is not None or life.parked or life.is_over,
+                time.monotonic() + 1000.0 * PATIENCE,
+            )
+        )
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    assert changed.waits.wait(PATIENCE)
+    if report is None:
+        runner.ended(0)
+    else:
+        runner.heard(report)
+    assert found.result(PATIENCE)
+    waiter.join(PATIENCE)

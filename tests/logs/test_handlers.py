@@ -98,6 +98,16 @@ def test_without_standard_error_the_log_is_empty(monkeypatch: pytest.MonkeyPatch
     LOGGER.info("unheard")
 
 
+def test_what_is_lost_without_standard_error_to_tell_it_is_lost_quietly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "host.log"
+    log.symlink_to(FULL)
+    configure("info", str(log))
+    monkeypatch.setattr(sys, "stderr", None)
+    LOGGER.info("unheard")
+
+
 def test_a_syslog_that_has_gone_is_told_on_standard_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

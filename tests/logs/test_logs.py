@@ -119,11 +119,9 @@ def test_the_home_directory_is_understood(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_warnings_are_logged(tmp_path: Path) -> None:
-    configure("info", str(tmp_path / "host.log"))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
+        configure("info", str(tmp_path / "host.log"))
         warnings.warn("careful", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
     assert "careful" in (tmp_path / "host.log").read_text()
@@ -142,13 +140,31 @@ def test_the_log_goes_to_syslog_with_its_facility(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "host", "port"),
-    [("syslog://127.0.0.1:5140", "127.0.0.1", 5140), ("syslog://127.0.0.1?user", "127.0.0.1", 514)],
+    [
+        ("syslog://127.0.0.1:5140", "127.0.0.1", 5140),
+        ("syslog://127.0.0.1?user", "127.0.0.1", 514),
+        ("syslog://:5140", "localhost", 5140),
+    ],
 )
 def test_syslog_may_be_another_machines(url: str, host: str, port: int) -> None:
     configure("info", url)
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, logging.handlers.SysLogHandler)
     assert handler.address == (host, port)
+    assert handler.facility == handler.LOG_USER
+
+
+def test_syslog_without_a_place_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look(path: str) -> None:
+        looked.append(path)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("circusplug._logging.handlers._look_for_syslog", look)
+    with pytest.raises(ConfigError, match="cannot log to 'syslog://': No such file"):
+        configure("info", "syslog://")
+    assert looked == ["/dev/log"]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +237,15 @@ def test_a_plugin_may_have_a_level_of_its_own_and_lose_it_again(tmp_path: Path) 
     ]
     with pytest.raises(ConfigError, match="'loud' is none of"):
         set_plugin_level("chatty", "loud")
+
+
+def test_a_level_that_somebody_else_has_set_stays() -> None:
+    logger = logging.getLogger("circusplug.plugin.theirs")
+    set_plugin_level("theirs", "debug")
+    set_plugin_level("theirs", None)
+    logger.setLevel(logging.ERROR)
+    set_plugin_level("theirs", None)
+    assert logger.level == logging.ERROR
 
 
 def test_the_log_file_is_opened_anew_at_once_when_that_is_asked_for(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from circusplug._logging.printing import LINE_LIMIT, WholeFile
-from circusplug._logs import configure, logger, mark_output, speaking
+from circusplug._logs import configure, end_lines, logger, mark_output, speaking
 
 
 class Output:
@@ -116,6 +116,47 @@ def test_a_line_without_an_end_is_ended_when_its_speaker_falls_silent() -> None:
         assert output.writes == []
 
 
+def test_what_threads_have_begun_is_shown_when_the_process_ends() -> None:
+    def begin(name: str) -> None:
+        with speaking(name):
+            begun.wait()
+            print(f"last of {name}", end="")
+            begun.wait()
+            ended.wait()
+
+    begun, ended = threading.Barrier(3), threading.Event()
+    threads = [threading.Thread(target=begin, args=(name,)) for name in ("one", "two")]
+    with Output() as output:
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        begun.wait()
+        try:
+            assert output.writes == []
+            end_lines()
+            assert sorted(output.writes) == [b"[one] last of one\n", b"[two] last of two\n"]
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        assert output.writes == []
+
+
+def test_what_cannot_be_shown_at_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Output() as output, speaking("one"):
+        print("unheard", end="")
+        output._far.close()
+        print("also unheard", end="", file=sys.stderr)
+        end_lines()
+    below = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", below)
+    mark_output()
+    print("begun", end="")
+    below.close()
+    end_lines()
+    sys.stdout.flush()  # as Python does at its end
+
+
 def test_a_prompt_of_nobodys_is_shown_when_it_is_flushed() -> None:
     with Output() as output:
         print("name? ", end="")
@@ -164,6 +205,33 @@ def test_output_is_marked_once_and_what_waited_before_is_not_lost(
         print("é")
     assert below.getvalue() == "[one] é\n"
     assert sys.stderr is None
+
+
+def test_what_is_printed_to_somebodys_own_stream_does_not_wait_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Bare:
+        """As much of a stream as `print` needs."""
+
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    with io.TextIOWrapper(io.BytesIO()) as below:
+        bare = Bare()
+        monkeypatch.setattr(sys, "stdout", below)
+        monkeypatch.setattr(sys, "stderr", bare)
+        mark_output()
+        with speaking("one"):
+            print("hello")
+            print("complaint", file=sys.stderr)
+        assert below.buffer.getvalue() == b"[one] hello\n"  # type: ignore[attr-defined]
+        assert bare.text == "[one] complaint\n"
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def test_what_is_in_the_streams_buffer_comes_first() -> None:

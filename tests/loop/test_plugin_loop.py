@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import gc
 import os
 import selectors
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +150,17 @@ def test_a_zmq_socket_closed_while_registered_is_dropped(
         os.dup2(stdin, 0)
         os.close(stdin)
     assert len(selector.get_map()) == 1
+
+
+def test_a_poll_that_fails_for_another_reason_is_an_error(
+    selector: PollerSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(wait: int) -> Any:
+        raise zmq.ContextTerminated
+
+    monkeypatch.setattr(selector._poller, "poll", fail)
+    with pytest.raises(zmq.ContextTerminated):
+        selector.select(0)
 
 
 def test_a_pipe_whose_other_end_is_closed_is_readable(
@@ -407,6 +421,46 @@ def test_a_callback_may_be_a_coroutine_function_and_its_failure_is_reported(
     assert [type(error) for error in reported] == [ZeroDivisionError]
 
 
+def test_a_coroutine_that_nobody_else_keeps_is_finished(loop: PluginLoop) -> None:
+    awaited: list[weakref.ref[asyncio.Future[None]]] = []
+
+    async def wait() -> None:
+        future = loop.create_future()
+        awaited.append(weakref.ref(future))
+        loop.stop()
+        await future
+        loop.stop()
+
+    loop.add_callback(wait)
+    run(loop)
+    gc.collect()
+    future = awaited[0]()
+    assert future is not None
+    future.set_result(None)
+    run(loop)
+
+
+def test_a_cancelled_coroutine_is_no_failure(loop: PluginLoop) -> None:
+    reported: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+
+    async def cancel() -> None:
+        loop.add_callback(loop.stop)
+        raise asyncio.CancelledError
+
+    loop.add_callback(cancel)
+    run(loop)
+    assert reported == []
+
+
+def test_a_later_call_may_have_arguments_of_any_kind(loop: PluginLoop) -> None:
+    seen: list[Any] = []
+    loop.call_later(0, lambda *args, **named: seen.append((args, named)), 1, word="word")
+    loop.call_later(0.001, loop.stop)
+    run(loop)
+    assert seen == [((1,), {"word": "word"})]
+
+
 @pytest.mark.parametrize(
     "deadline",
     [
@@ -521,6 +575,22 @@ def test_start_and_stop_may_alternate_and_close_may_be_repeated(loop: PluginLoop
     loop.stop_threadsafe()
     assert loop.post(print) is False
     loop.remove_handler(0)
+
+
+def test_what_was_handled_is_let_go_after_the_end_too(
+    pair: tuple[Any, Any], pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[object] = []
+    monkeypatch.setattr(
+        "circusplug._loop.plugin_loop.relay", SimpleNamespace(forget=forgotten.append)
+    )
+    loop = PluginLoop()
+    for each in (pair[0], pipe[0]):
+        loop.add_handler(each, print, loop.READ)
+    loop.close()
+    for each in (pair[0], pipe[0]):
+        loop.remove_handler(each)
+    assert forgotten == [loop]  # and with it the signals that it has asked for
 
 
 def test_closing_a_running_loop_stops_it(loop: PluginLoop) -> None:

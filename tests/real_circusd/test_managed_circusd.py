@@ -264,8 +264,11 @@ stream = sys.stderr
 Held = tuple[CircusdProcess, Callable[[], object]]
 #: Keeps circusd from being ready until somebody writes into the FIFO.
 HELD = """
-import sys
+import os, sys
 
+assert not [path for path in sys.path if path.endswith("_circusd")], "it imports what is ours"
+held = [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{{fd}}")]
+assert not [fd for fd in held if os.get_inheritable(fd)], "its watchers would inherit what is ours"
 with open({fifo!r}) as fifo:
     fifo.read(1)
 stream = sys.stderr

@@ -74,7 +74,26 @@ class Stuck:
             web(rlimit_nofile=9),
             "watcher 'web': 'rlimit_nofile': write 'rlimits': {'nofile': ...}",
         ),
+        *(
+            (
+                web(**{f"{group}.x": "y"}),
+                f"watcher 'web': '{group}.x': write '{group}': {{'x': ...}}",
+            )
+            for group in ("stdout_stream", "stderr_stream", "hooks", "env", "rlimits")
+        ),
         (web(env={"PORT": 80}), "watcher 'web': 'env': 80 is not text"),
+        (web(env={80: "PORT"}), "watcher 'web': 'env': 80 is not text"),
+        (web(rlimits={1: 2}), "watcher 'web': 'rlimits': 1 is not text"),
+        (web(hooks=["a"]), "watcher 'web': 'hooks': ['a'] is no mapping"),
+        (
+            web(hooks={"before_start": ("a.b",)}),
+            "watcher 'web': 'hooks': 'before_start' is ('a.b',); write ('module.function', False)",
+        ),
+        (web(cmd="  "), "watcher 'web': 'cmd' is '  '; give the command to run as text"),
+        (
+            web(args=["a", (Stuck(),)]),
+            f"watcher 'web': 'args': <stuck> is no text, number, list or mapping; {NOT_HERE}",
+        ),
         (web(env="PORT=80"), "watcher 'web': 'env': 'PORT=80' is no mapping"),
         (
             web(graceful_timeout="soon"),
@@ -140,6 +159,8 @@ def test_a_watcher_is_named_after_its_command_as_in_circus() -> None:
     ("arguments", "told"),
     [
         ({"watchers": {"cmd": "a"}}, "'watchers' is a list; write watchers=[{"),
+        ({"watchers": "serve"}, "'watchers' is a list; write watchers=[{"),
+        ({"watchers": [], "circusd": {"httpd": Stuck()}}, "'httpd': <stuck> is no text, number"),
         ({"circusd": {"debug": True}}, "'circusd' is for one that is started here; give 'watch"),
         (
             {"watchers": [], "circusd": {"loglvl": "info"}},
@@ -195,6 +216,29 @@ def test_circusd_gets_the_time_that_its_slowest_watcher_needs() -> None:
     assert grace(web(graceful_timeout=2), web(graceful_timeout="60")) == 65
     assert grace(web(graceful_timeout=2), web()) == 35
     assert grace() == 5
+    assert plan_circusd(HostConfig(circusd_timeout=7.0), (), {}).start_timeout == 7.0
+
+
+def test_circusd_is_told_where_the_host_will_look_for_it() -> None:
+    config = HostConfig(
+        endpoint="tcp://127.0.0.1:1", pubsub_endpoint="tcp://127.0.0.1:2", check_delay=3.0
+    )
+    options = {"umask": 7, "controller": "tcp://127.0.0.1:9"}
+    with pytest.raises(SpecError, match="circusd has no option 'controller'"):
+        plan_circusd(config, (), options)
+    del options["controller"]
+    assert json.loads(plan_circusd(config, (), options).text)["options"] == {
+        "umask": 7,
+        "controller": "tcp://127.0.0.1:1",
+        "pubsub_endpoint": "tcp://127.0.0.1:2",
+        "check_delay": 3.0,
+    }
+
+
+def test_what_a_watcher_leaves_empty_stays_empty() -> None:
+    (watcher,) = plan(web(hooks=None, env=None, args=("a", 1), stdout_stream=None))["watchers"]
+    assert (watcher["hooks"], watcher["env"]) == ({}, {})
+    assert (watcher["args"], watcher["stdout_stream"]) == (["a", 1], None)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from troublemakers import Talker
 from circusplug import Arbiter, HostError, PluginSpec
 from circusplug._logs import logger
 from circusplug._wire.endpoints import Link
+from circusplug._wire.ssh_command import ssh_command, target
 from circusplug._wire.ssh_tunnel import Tunnel, open_tunnel
 
 DAEMON, NOBODY, SOMEBODY, STRANGER = 1, 65534, 54321, 54322
@@ -263,6 +264,19 @@ def test_who_is_not_root_lets_nobody_in_and_runs_nobody_else(
         assert len(list(directory.iterdir())) == 2
 
 
+def test_nothing_but_the_sockets_themselves_is_given_to_others(tmp_path: Path) -> None:
+    as_root()
+    tunnel = Tunnel("host", *ENDS, uids=[NOBODY])
+    tunnel._directory = str(tmp_path)
+    victim = tmp_path / "victim"
+    victim.touch()
+    for end in ("commands", "events"):
+        (tmp_path / f"{end}-{NOBODY}").symlink_to(victim)
+    tunnel._stand()
+    assert victim.stat().st_uid == 0
+    assert (tmp_path / f"commands-{NOBODY}").lstat().st_uid == NOBODY
+
+
 # Opening, without waiting for it
 
 
@@ -383,6 +397,29 @@ def test_a_silent_ssh_keeps_nobody_from_closing(
     assert opening.calls.empty()
 
 
+def test_a_tunnel_that_is_closed_starts_no_ssh_and_tells_nobody_that_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it is started"))
+    opening = Opening()
+    opening.tunnel.close()
+    assert opening.tunnel._run() == (False, "")
+    opening.tunnel._stand()
+    assert opening.calls.empty()
+
+
+def test_the_first_word_of_how_it_went_counts() -> None:
+    for first, words in (("why", "host: why$"), (None, None)):
+        tunnel = Tunnel("host", *ENDS)
+        tunnel._tell(first)
+        tunnel.close()
+        if words is None:
+            tunnel.wait()
+        else:
+            with pytest.raises(HostError, match=words):
+                tunnel.wait()
+
+
 def test_an_opening_may_be_waited_for_for_some_time(ssh: StandIn) -> None:
     ssh.will("silent")
     with Opening() as opening, pytest.raises(HostError, match=r"not ready after 0\.01 s"):
@@ -441,6 +478,71 @@ def test_an_ssh_that_cannot_be_started_is_tried_again(
     assert caplog.text.count("ssh cannot be run: Resource temporarily unavailable; next try") == 4
 
 
+def test_the_tries_grow_rarer_while_none_succeeds(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel.RETRY_DELAY_MAX", 0.005)
+    delays: queue.SimpleQueue[float] = queue.SimpleQueue()
+    monkeypatch.setattr(logger, "warning", lambda *said: delays.put(said[-1]))
+    no_processes = NoProcesses(monkeypatch)
+    with Opening() as opening:
+        opening.tunnel.wait(PATIENCE)
+        no_processes.left = 5
+        ssh.wait_started().kill()
+        ssh.wait_started()
+    assert [delays.get() for _ in range(6)] == [0.001, 0.002, 0.004, 0.005, 0.005, 0.005]
+
+
+def test_of_what_ssh_says_without_end_the_last_is_told() -> None:
+    tunnel = Tunnel("host", *ENDS)
+    for said, words in (
+        (b"x" * 1500 + b"end", "x" * 997 + "end"),
+        (b"begin" + b"x" * 1500 + b"\n \n", "begin" + "x" * 995),
+        (b"circusplug-tunnel-is-up\nlast words \xff", "last words \ufffd"),
+    ):
+        read, write = os.pipe()
+        os.write(write, said)
+        os.close(write)
+        with open(read, "rb") as output:
+            process: Any = SimpleNamespace(stdout=output)
+            assert tunnel._attend(process) == (said.startswith(b"circus"), words)
+
+
+def test_ssh_is_told_never_to_ask_and_to_end_when_it_cannot_forward() -> None:
+    told = ssh_command("/bin/ssh", ["--", "host"], {"/d/commands": "127.0.0.1:5555"}, "/d")
+    assert told[:2] == ["/bin/sh", "-c"]
+    assert told[3:7] == ["/d", "/bin/ssh", "-N", "-T"]
+    assert told[-4:] == ["-L", "/d/commands:127.0.0.1:5555", "--", "host"]
+    options = set(told)
+    assert options >= {
+        "BatchMode=yes",
+        "ControlMaster=no",
+        "ControlPath=none",
+        "ExitOnForwardFailure=yes",
+        "ServerAliveCountMax=2",
+        "ServerAliveInterval=2",
+        "StreamLocalBindMask=0177",
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "far"),
+    [
+        ("tcp://*:5555", "127.0.0.1:5555"),
+        ("tcp://db:5555", "db:5555"),
+        ("ipc:///run/circusd", "/run/circusd"),
+    ],
+)
+def test_an_endpoint_is_seen_from_the_ssh_server(endpoint: str, far: str) -> None:
+    assert target(endpoint) == far
+
+
+@pytest.mark.parametrize("endpoint", ["ipc://relative", "inproc://x", "pgm://x:1"])
+def test_an_endpoint_that_ssh_cannot_reach_is_refused(endpoint: str) -> None:
+    with pytest.raises(HostError, match="cannot be tunnelled by ssh"):
+        Tunnel("host", ENDS[0], endpoint)
+
+
 def test_one_that_cannot_be_started_for_too_long_is_a_failure(
     ssh: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +559,20 @@ def test_a_directory_that_cannot_be_made_is_an_error(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(HostError, match=r"no ssh tunnel through host: .*No such file"):
         Opening().tunnel.start()
+
+
+def test_without_a_thread_left_there_is_no_tunnel_and_nothing_of_it(
+    ssh: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "bin"))
+    before = set(os.listdir(tmp_path / "bin"))
+    with pytest.raises(HostError, match="no ssh tunnel through host: can't start new thread"):
+        Opening().tunnel.start()
+    assert set(os.listdir(tmp_path / "bin")) == before
 
 
 # What is left
