@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -145,3 +147,17 @@ def test_one_that_is_to_stop_waits_no_longer_and_leaves_the_line() -> None:
     assert turn.take(place) is False
     holder.give()
     assert (turn._holder, list(turn._line)) == (None, [])
+
+
+def test_a_forked_process_finds_the_turn_free() -> None:
+    place = Place()
+    assert turns.turn.take(place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads may be there
+            child = os.fork()
+        if not child:
+            os._exit(0 if turns.turn._holder is None else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        turns.turn.give(place)

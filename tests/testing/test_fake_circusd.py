@@ -198,6 +198,17 @@ class TestCommands:
         with pytest.raises(AssertionError):
             fake.wait_command("list", timeout=0)
 
+    def test_what_a_test_has_got_is_not_changed_by_what_comes_later(
+        self, fake: FakeCircusd, wire: Wire
+    ) -> None:
+        before = fake.commands
+        wire.call("list")
+        assert (before, len(fake.commands)) == ([], 1)
+        properties = {"name": "web"}
+        command = Command("incr", properties)
+        properties["name"] = "other"
+        assert command.properties == {"name": "web"}
+
     def test_a_command_cannot_be_changed(self) -> None:
         command = Command("incr", {"name": "web"})
         with pytest.raises(TypeError):
@@ -237,6 +248,11 @@ class TestReplies:
         fake.reply("status", {"status": "starting"})
         fake.reply("status", {"status": "stopping"}, count=1)
         assert [wire.call("status")["status"] for _ in range(2)] == ["stopping", "starting"]
+
+    @pytest.mark.parametrize("wrong", ["ok", None, 7, [{}]])
+    def test_a_reply_that_is_none_is_refused_at_once(self, fake: FakeCircusd, wrong: Any) -> None:
+        with pytest.raises(TypeError, match="reply to 'list' must be a dict or a function, not "):
+            fake.reply("list", wrong)
 
     def test_a_computed_reply_may_publish(self, fake: FakeCircusd, wire: Wire) -> None:
         def publish(properties: Any) -> dict[str, Any]:
@@ -291,9 +307,12 @@ class TestFaults:
         other = wire.request("status")
         hold.wait(2)
         assert wire.receive()["id"] == other
+        assert hold.count == 2
+        hold.release()
         hold.release()
         assert [wire.receive()["id"] for _ in held] == held
         assert wire.call("list")["status"] == "ok"
+        assert (hold.count, wire.drain()) == (0, [])
 
     def test_a_hold_can_be_for_one_reply_only(self, fake: FakeCircusd, wire: Wire) -> None:
         hold = fake.hold("list", count=1)
@@ -473,6 +492,34 @@ class TestLife:
     def test_the_error_of_the_test_itself_is_not_lost(self) -> None:
         with pytest.raises(KeyError), FakeCircusd():
             raise KeyError("of the test")
+
+    def test_an_error_on_its_thread_goes_before_one_of_the_test_but_not_before_ctrl_c(
+        self,
+    ) -> None:
+        def use(fake: FakeCircusd, error: BaseException) -> None:
+            fake._core.server.errors.append(ZeroDivisionError("on its thread"))
+            raise error
+
+        fake = FakeCircusd()
+        for error, raised in (
+            (KeyError("of the test"), ZeroDivisionError),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ):
+            with pytest.raises(raised), fake:
+                use(fake, error)
+        with fake:
+            pass  # the errors of earlier times are over
+
+    def test_a_place_that_is_taken_is_an_error(self, fake: FakeCircusd) -> None:
+        taken = FakeCircusd(endpoint=fake.endpoint)
+        with pytest.raises(CircusdError, match=f"cannot bind {fake.endpoint}"), taken:
+            pytest.fail("the block is not to run")
+
+    def test_it_keeps_as_many_events_as_it_is_told_to_and_tells_its_check_delay(self) -> None:
+        with FakeCircusd(check_delay=7.5, sndhwm=12) as fake, Wire(fake) as wire:
+            server = fake._core.server
+            assert server.run(lambda: server.publisher().sndhwm) == 12
+            assert wire.call("globaloptions")["options"]["check_delay"] == 7.5
 
     def test_the_kit_says_what_it_offers(self) -> None:
         assert all(hasattr(testing, name) for name in testing.__all__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Any
 
 import pytest
@@ -243,9 +244,13 @@ def test_mistakes_get_one_clear_line() -> None:
             plugin.advance(-1)
         with pytest.raises(ValueError, match=r"at 9 s is too late, the clock says 10 s"):
             plugin.at(9, print)
+        for no_number in (lambda: plugin.advance(math.nan), lambda: plugin.at(math.nan, print)):
+            with pytest.raises(ValueError, match="nan"):
+                no_number()
         plugin.at(11, plugin.advance, 1)
         with pytest.raises(PluginStateError, match="being advanced already"):
             plugin.advance(1)
+        plugin.advance(1)  # it can go on
         refused = pytest.raises(HostError, match="one plugin with a virtual clock")
         with refused, run_plugin(Diary, circusd, clock="virtual"):
             pass
