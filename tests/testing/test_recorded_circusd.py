@@ -91,12 +91,12 @@ def test_each_process_has_a_number_and_an_age_of_its_own() -> None:
         (b"watcher.web.reap", b'{"process_pid": [1]}'),
         (b"watcher.web.reap", b'{"process_pid": "x"}'),
         (b"watcher.web.reap", b"[" * 100_000),
-        (b"watcher.\xff.updated", b"{}"),
     ],
 )
 def test_what_makes_no_sense_changes_nothing(topic: bytes, payload: bytes) -> None:
     circusd = Circusd(spawn(0, 1), Event(0, topic, payload))
     assert circusd.pids() == [1]
+    assert circusd.ask("list")["watchers"] == ["web"]
 
 
 # Options.
@@ -138,6 +138,8 @@ def test_figures_put_everything_in_its_place() -> None:
     assert {pid: (one["wid"], one["age"], one["cpu"]) for pid, one in info.items()} == {
         "1": (4, 3.0, 5)
     }
+    circusd._recorded.coming.append(spawn(5, 2))
+    assert circusd.ask("stats", name="web")["info"]["2"]["wid"] == 5
 
 
 def test_a_process_that_is_told_of_oddly_is_left_out_or_has_what_there_is() -> None:

@@ -227,6 +227,9 @@ def test_a_plugin_that_does_not_end_is_an_error() -> None:
     options = {"host.graceful_timeout": 0.1}
     with pytest.raises(HostError, match="does not end"), run_plugin(Stuck, **options) as running:
         use(running)
+    with run_plugin(Stuck, raise_errors=False, **options) as running:
+        use(running)
+    assert running.status.state == "abandoned"
     hang.set()
 
 
