@@ -18,6 +18,8 @@ from patience import PATIENCE
 
 from circusplug import CircusPlugin, HostConfig, HostOptions
 from circusplug._plugin import standalone
+from circusplug._plugin.plugin_thread import PluginThread
+from circusplug._plugin.stop_guard import StopGuard
 from circusplug.testing import FakeCircusd
 
 #: Says which thread each hook runs on. What it hangs in, it says before.
@@ -118,6 +120,7 @@ def test_a_handle_stop_that_waits_for_ever_is_ended(
         command.signal(signal.SIGTERM)
         assert command.end() == 0
     assert "stop on main\n" in command.lines
+    assert "it did not return within" in command.output
 
 
 def test_ctrl_c_stops_one_started_by_hand_cleanly(
@@ -233,6 +236,13 @@ class Lives(CircusPlugin):
         self.config.get("end", lambda _: None)(self)
 
 
+class NotForOneself(threading.Event):
+    """An end that nobody is to wait for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise AssertionError("it waits for its own end")
+
+
 def live(circusd: FakeCircusd, **config: Any) -> Lives:
     return Lives(circusd.endpoint, circusd.pubsub_endpoint, **config)
 
@@ -291,11 +301,43 @@ def test_a_signal_that_somebody_else_handles_is_left_to_them(fake_circusd: FakeC
         plugin = live(
             fake_circusd, begin=lambda it: it.noted.extend(map(signal.getsignal, numbers))
         )
+        plugin._circusplug_worker.ended = NotForOneself()
         plugin.start()
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     assert plugin.noted == [ours, ours, "stop"]
+    assert plugin._circusplug_worker.counters.errors == 0  # it did not wait for its own end
+
+
+def test_a_signal_handler_of_the_program_s_may_stop_it(fake_circusd: FakeCircusd) -> None:
+    def signalled(plugin: Lives) -> None:
+        plugin.loop.add_signal_handler(signal.SIGWINCH, print)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    plugin = live(fake_circusd, begin=signalled, then=lambda _: None)
+    plugin._circusplug_worker.ended = NotForOneself()
+    before = signal.signal(signal.SIGTERM, lambda *_: plugin.stop())
+    try:
+        plugin.start()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert plugin.noted == ["stop"]
+
+
+def test_each_ctrl_c_counts_and_is_raised_when_it_has_stopped(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(plugin: Lives) -> None:
+        plugin.loop.add_signal_handler(signal.SIGWINCH, print)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    heard: list[str] = []
+    monkeypatch.setattr(standalone, "SecondInterrupt", lambda: lambda: heard.append("SIGINT"))
+    plugin = live(fake_circusd, begin=signalled, then=lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        plugin.start()
+    assert (heard, plugin.noted, plugin.loop.is_closed()) == (["SIGINT"], ["stop"], True)
 
 
 def test_what_somebody_else_s_signal_handler_raises_stops_it_first(
@@ -317,6 +359,27 @@ def test_what_somebody_else_s_signal_handler_raises_stops_it_first(
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert (plugin.noted, plugin.loop.is_closed()) == (["stop"], True)
+
+
+def test_the_event_in_hand_and_handle_stop_share_one_deadline(
+    fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Guard(StopGuard):
+        def begin(self, deadline: float) -> None:
+            told.append(deadline)
+            super().begin(deadline)
+
+    def finish_stop(self: PluginThread, deadline: float, run_handle_stop: Any) -> bool:
+        told.append(deadline)
+        return PluginThread.finish_stop(self, deadline, run_handle_stop)
+
+    told: list[float] = []
+    monkeypatch.setattr(standalone, "StopGuard", Guard)
+    thread = type("Thread", (PluginThread,), {"finish_stop": finish_stop})
+    monkeypatch.setattr(standalone, "PluginThread", thread)
+    live(fake_circusd).start()
+    assert len(told) == 2
+    assert told[0] == told[1]
 
 
 def test_a_stop_has_the_time_that_a_host_gives() -> None:

@@ -125,7 +125,7 @@ def test_the_turn_is_lost_after_its_limit(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     turn, holder, following, results = Turn(), Place(), Place(), []
     assert turn.take(holder)
-    clock[0] += turns.LIMIT
+    clock[0] += 0.01
     waiting = threading.Thread(target=lambda: results.append(turn.take(following)), daemon=True)
     waiting.start()
     waiting.join(PATIENCE)

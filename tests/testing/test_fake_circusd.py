@@ -17,6 +17,7 @@ from wire import Wire
 from circusplug import testing
 from circusplug._errors import CircusdError
 from circusplug.testing import Command, FakeCircusd
+from circusplug.testing._server import _PORTS, part_of
 
 
 @pytest.fixture
@@ -523,6 +524,15 @@ class TestLife:
 
     def test_the_kit_says_what_it_offers(self) -> None:
         assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+def test_processes_side_by_side_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+    for pid in range(1000, 1064):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        parts.append(part_of(_PORTS))
+    ports = [port for part in parts for port in part]
+    assert sorted(ports) == [*_PORTS]
 
 
 def test_it_stands_where_it_is_told_to_and_keeps_that_place() -> None:

@@ -335,6 +335,17 @@ def test_what_is_looked_at_outside_is_told_of(path: Path) -> None:
     assert "a recording does not hold that" in warning
 
 
+def test_what_is_done_on_another_thread_is_told_of_as_well(path: Path) -> None:
+    class Looks(CircusPlugin):
+        async def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            await self.loop.run_in_executor(None, int)
+
+    write(path, reap(1))
+    assert ["does not hold that" in line for line in replay(path, Looks).warnings] == [True]
+    write(path)
+    assert replay(path, Looks).warnings == []
+
+
 # Comparing
 
 
