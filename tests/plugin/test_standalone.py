@@ -17,6 +17,7 @@ from command import COMMAND, Running, environment
 from patience import PATIENCE
 
 from circusplug import CircusPlugin, HostConfig, HostOptions
+from circusplug._logging.speaker import speaker
 from circusplug._plugin import standalone
 from circusplug._plugin.plugin_thread import PluginThread
 from circusplug._plugin.stop_guard import StopGuard
@@ -308,6 +309,16 @@ def test_a_signal_that_somebody_else_handles_is_left_to_them(fake_circusd: FakeC
             signal.signal(number, handler)
     assert plugin.noted == [ours, ours, "stop"]
     assert plugin._circusplug_worker.counters.errors == 0  # it did not wait for its own end
+
+
+def test_what_it_says_is_known_as_its_own_on_both_threads(fake_circusd: FakeCircusd) -> None:
+    def speaks(plugin: Lives) -> None:
+        plugin.noted.append(speaker.name)
+
+    plugin = live(fake_circusd, name="it", begin=speaks, end=speaks)
+    plugin.start()
+    assert plugin.noted == ["it", "stop", "it"]
+    assert speaker.name is None
 
 
 def test_a_signal_handler_of_the_program_s_may_stop_it(fake_circusd: FakeCircusd) -> None:

@@ -52,6 +52,19 @@ def test_one_that_overruns_in_good_time_costs_the_next_ones_nothing(
             guard.run(threading.Event().wait)
 
 
+def test_those_that_behave_cost_the_next_ones_nothing_however_late_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert stop_guard._LEAST == 1.0  # "one second at least"
+    monkeypatch.setattr(stop_guard, "_LEAST", 0.2)
+    guard = StopGuard(600.0)
+    guard.begin(0.0)
+    for _ in range(3):
+        guard.run(lambda: None)
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s$"):
+        guard.run(threading.Event().wait)
+
+
 def test_no_time_at_all_is_not_time_without_end() -> None:
     with pytest.raises(TimeoutError, match="did not return"):
         StopGuard(0.0).run(threading.Event().wait)
