@@ -452,3 +452,14 @@ def test_what_a_system_has_installed_is_nobody_s_to_edit(
     edited_code.remember("edited_one")
     files.write(f"{library}/edited_system.py", "1")
     assert find_edited(["edited_one"], []) == set()
+
+
+def test_where_nothing_is_imported_anew_nothing_is_remembered(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write("edited_once.py", "")
+    module = importlib.import_module("edited_once")
+    monkeypatch.setattr(edited_code, "_is_on", True)
+    edited_code.turn_off()
+    edited_code.remember("edited_once")
+    assert module not in edited_code._hashes

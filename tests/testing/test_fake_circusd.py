@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from wire import Wire
 
 from circusplug import testing
@@ -455,6 +456,24 @@ class TestLife:
         wire.poll_until(lambda: fake.subscribers == 1)
         assert set(fake.pids("My App.v1")).isdisjoint(before)
 
+    def test_what_happens_while_it_is_down_is_told_to_nobody(self, fake: FakeCircusd) -> None:
+        before = fake.pids("my app.v1")
+        fake.stop()
+        fake.exit_process("my app.v1")
+        assert set(fake.pids("my app.v1")).isdisjoint(before)
+
+    def test_after_a_restart_of_circusd_as_a_whole_it_is_as_new(
+        self, fake: FakeCircusd, wire: Wire
+    ) -> None:
+        before = wire.call("dstats")["info"]["create_time"]
+        wire.call("restart")
+        fake.run_script('"My App.v1" takes 1 h to stop')  # when it is up again
+        with Wire(fake) as anew:
+            assert anew.call("dstats")["info"]["create_time"] > before
+            anew.call("stop", name="My App.v1")
+            busy = anew.call_raw("incr", name="My App.v1")
+        assert busy["reason"] == "arbiter is already running watcher_stop command"
+
     def test_one_can_be_used_again(self) -> None:
         fake = FakeCircusd(["web"])
         with fake:
@@ -485,7 +504,7 @@ class TestLife:
             server = fake._core.server
             server.run(lambda: server.call_later(0, fail))
             with pytest.raises(CircusdError, match="a defect of the fake"):
-                fake.wait_subscribed()
+                fake.wait_subscribed(timeout=10 * PATIENCE)
 
         with pytest.raises(ZeroDivisionError), FakeCircusd() as fake:
             use(fake)

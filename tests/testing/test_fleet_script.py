@@ -274,6 +274,15 @@ def test_a_script_runs_in_real_time(tmp_path: Path) -> None:
             pass
 
 
+def test_a_script_begins_with_the_block() -> None:
+    script = "web has 1 process\nweb crashes with 3 every 20 ms"
+    with FakeCircusd(script=script) as circusd, Wire(circusd) as wire:
+        topic, payload = wire.event()
+        while topic != "watcher.web.reap":
+            topic, payload = wire.event()
+        assert payload["exit_code"] == 3
+
+
 def test_a_script_changes_watchers_that_are_there(fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("web")
     fake_circusd.run_script("web has 3 processes\nweb has flapping.window 7")
