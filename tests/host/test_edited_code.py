@@ -16,9 +16,9 @@ import pytest
 from members import Acts, Journal, MakeHost, Member, in_thread, member, state_is
 from patience import PATIENCE
 
-from circusplug import Arbiter, ConfigError, HostConfig, HostError
+from circusplug import Arbiter, ConfigError, HostConfig, HostError, PluginSpec
 from circusplug._host.engine import Engine
-from circusplug._plugin import edited_code
+from circusplug._plugin import edited_code, load
 from circusplug._plugin.edited_code import find_edited, importing_anew, wait_until_imported
 from circusplug.testing import FakeCircusd
 
@@ -463,3 +463,15 @@ def test_where_nothing_is_imported_anew_nothing_is_remembered(
     edited_code.turn_off()
     edited_code.remember("edited_once")
     assert module not in edited_code._hashes
+
+
+def test_whoever_loads_a_plugin_waits_for_its_module_first(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        load, "wait_until_imported", lambda name: waited.append((name, name in sys.modules))
+    )
+    files.write("edited_first.py", plugin("1") + "    handle_recv = print\n")
+    load.load_checked(PluginSpec("a", "edited_first.Plugin"))
+    assert waited == [("edited_first", False)]

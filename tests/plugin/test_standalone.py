@@ -260,6 +260,7 @@ def test_what_the_plugin_raises_is_raised_when_all_of_it_is_closed(
     with pytest.raises(ZeroDivisionError, match="of the plugin"):
         plugin.start()
     assert (plugin.noted, plugin.running, plugin.loop.is_closed()) == (stopped, False, True)
+    assert not plugin._circusplug_worker.connected
 
 
 def test_what_has_ended_its_life_is_raised_when_it_has_stopped(fake_circusd: FakeCircusd) -> None:

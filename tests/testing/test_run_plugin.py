@@ -103,7 +103,7 @@ def test_a_plugin_can_be_stopped_within_the_block() -> None:
     with run_plugin(Recorder) as running:
         running.stop()
         assert running.plugin.seen == ["init", "stop"]
-        assert running.status.state == "stopped"
+        assert (running.status.state, running.status.connected) == ("stopped", False)
 
 
 def test_several_plugins_can_share_a_circusd() -> None:
