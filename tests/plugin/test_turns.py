@@ -161,3 +161,50 @@ def test_a_forked_process_finds_the_turn_free() -> None:
         assert os.waitpid(child, 0)[1] == 0
     finally:
         turns.turn.give(place)
+
+
+class Gate:
+    """A place's gate whose every wait does something, and then finds it as it was before that."""
+
+    def __init__(self, *happens: Callable[[], object]) -> None:
+        self._happens = [*happens]
+        self.is_open = False
+        self.waits: list[float] = []
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits.append(round(timeout, 6))
+        was_open = self.is_open
+        if self._happens:
+            self._happens.pop(0)()
+        return was_open
+
+    def release(self) -> None:
+        self.is_open = True
+
+
+def test_the_turn_is_taken_only_from_one_that_has_had_it_for_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    turn, holder, other, place = Turn(), Place(), Place(), Place()
+    assert turn.take(holder)
+    turn._line.append(other)
+    gate = Gate(
+        lambda: clock.append(clock.pop() + 0.02),  # the other one is to take it
+        lambda: (turn.cancel(other), setattr(turn, "_since", clock[0])),  # it is another's
+        lambda: clock.append(clock.pop() + 0.01),
+    )
+    place.gate = gate  # type: ignore[assignment]
+    assert turn.take(place)
+    assert gate.waits == [0.02, 0.02, 0.01]
+    assert (turn.give(holder), turn.give(place), turn._holder) == (False, True, None)
+
+
+def test_one_that_gets_the_turn_in_the_moment_when_its_wait_ends_has_it() -> None:
+    turn, holder, place = Turn(), Place(), Place()
+    assert turn.take(holder)
+    place.gate = gate = Gate(lambda: turn.give(holder))  # type: ignore[assignment]
+    assert turn.take(place)
+    assert gate.waits == [0.01, 0.01]
+    assert turn._holder is place
