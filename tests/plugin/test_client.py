@@ -1037,10 +1037,18 @@ def test_parked_without_a_descriptor_left_it_refuses_calls_at_once(
         Client.refuse(bench.client, why)
         refused.set()
 
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.set()
+            return super().wait(timeout)
+
+    waits = threading.Event()
     monkeypatch.setattr(bench.client, "refuse", refuse)
+    monkeypatch.setattr(bench.client, "_parked_over", Over())
     monkeypatch.setattr("circusplug._plugin.client.PluginLoop", none_left)
     bench.park()
     assert refused.wait(PATIENCE)
+    assert waits.wait(PATIENCE)  # it keeps its sockets as long as handle_stop runs
     with pytest.raises(PluginStateError, match="no descriptor is left"):
         bench.call("list")
 

@@ -48,10 +48,21 @@ class Plugin:
         return {command: self.given}
 
 
-def made(plugin: Plugin) -> WatcherOptions:
-    declared: Any = declare(LimitOptions)
+@dataclass(frozen=True)
+class PlainOptions:
+    most: int = option(3, meaning="how many")
+
+
+def made(plugin: Plugin, of: type = LimitOptions) -> WatcherOptions:
+    declared: Any = declare(of)
     assert isinstance(declared, Declared)
-    return WatcherOptions(plugin, declared, LimitOptions())
+    return WatcherOptions(plugin, declared, of())
+
+
+def test_circusd_is_not_asked_for_what_no_watcher_can_have() -> None:
+    plugin = Plugin({"limit.most": "5"})
+    assert made(plugin, PlainOptions).of("web") == PlainOptions()
+    assert plugin.asked == []
 
 
 @pytest.mark.parametrize(
