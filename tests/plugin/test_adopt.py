@@ -329,12 +329,15 @@ def test_what_tornado_logs_elsewhere_is_logged_as_ever(loop: PluginLoop) -> None
     assert (passes, told) == ([True, False], [error])
 
 
-def test_an_adopted_plugin_has_its_own_stop_of_the_loop_and_no_cast_before_its_start() -> None:
+@pytest.mark.parametrize("way", ["close", "stop"])
+def test_an_adopted_plugin_may_end_by_its_loop_and_casts_nothing_before_its_start(
+    way: str,
+) -> None:
     class Once(CircusBase):  # type: ignore[misc]
         """Of which Circus knows."""
 
         def handle_init(self) -> None:
-            self.loop.add_callback(self.loop.close)  # as some do in the place of a stop
+            self.loop.add_callback(getattr(self.loop, way))  # as some do in the place of a stop
 
         def handle_recv(self, data: object) -> None:
             pass
