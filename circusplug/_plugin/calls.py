@@ -22,7 +22,8 @@ UNREACHABLE = "circusd cannot be reached"
 #: Why a command is not sent before a plugin's start and after its end.
 NOT_CONNECTED = "the plugin is not connected (not started yet, or stopped)"
 
-#: The longest deadline in seconds; longer ones are cut: libzmq counts milliseconds in 31 bits.
+#: The longest deadline, or patience, in seconds; longer ones are cut: libzmq counts milliseconds in
+#: 31 bits, and a thread cannot wait for as long as one likes.
 _LONGEST_TIMEOUT = 24 * 86400.0
 
 
@@ -69,10 +70,10 @@ class Call:
         self.command = command
         self.properties = properties
         self.is_cast = is_cast
-        self.patience = patience
+        self.patience = None if patience is None else min(patience, _LONGEST_TIMEOUT)
         # A cast with "waiting" or without need only be sent.
-        self._limit({} if is_cast else properties, timeout, patience)
-        self.last_moment = self.deadline + (patience or 0.0)
+        self._limit({} if is_cast else properties, timeout, self.patience)
+        self.last_moment = self.deadline + (self.patience or 0.0)
 
     def _limit(
         self, properties: Mapping[str, Any], timeout: float | None, patience: float | None

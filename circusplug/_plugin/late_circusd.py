@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from .._errors import CallTimeout
 from .._loop.plugin_loop import PluginLoop
 from .calls import UNREACHABLE
@@ -40,7 +38,6 @@ class Wait:
 
     def until_up(self, connection: Connection) -> None:
         """Wait until it stands, or `give_up` was called."""
-        before = asyncio.get_event_loop()
         loop = self._loop = PluginLoop()
         try:
             connection.watch(loop, lambda up: loop.stop() if up else None)
@@ -51,7 +48,6 @@ class Wait:
         finally:
             connection.unwatch()
             loop.close()
-            asyncio.set_event_loop(before)
 
     def give_up(self) -> None:
         """End the wait, be it that of before or after; from any thread."""

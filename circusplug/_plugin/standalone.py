@@ -104,7 +104,6 @@ class Standalone(Owner):
         except BaseException as error:  # noqa: BLE001 - raised on the main thread
             self._ended_by = self._ended_by or error
         finally:
-            self._worker.parked.set()
             self._news.put("ended")
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:

@@ -82,7 +82,7 @@ class WatcherOptions:
 
     def _hears_of_changes(self) -> bool:
         topics, _ = self._plugin._subscription()
-        return PREFIX in topics or b"" in topics
+        return PREFIX in topics
 
     def observe(self, topic: bytes) -> None:
         """Look at an event's topic, and forget what it may have changed; an empty one: all."""

@@ -56,10 +56,7 @@ class ClockReaders:
     def _look(self, frame: FrameType, event: str, function: Any) -> None:
         if event != "c_call":
             return
-        try:
-            instead = _INSTEAD.get(function) or _instead_of_date(function)
-        except TypeError:  # it cannot be hashed
-            return
+        instead = _INSTEAD.get(function) or _instead_of_date(function)
         if not instead:
             return
         module = str(frame.f_globals.get("__name__"))

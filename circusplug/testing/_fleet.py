@@ -97,7 +97,9 @@ class Fleet:
         """Have something done without an event, and without pauses."""
         self._quiet = True
         try:
-            run(steps)
+            done = run(steps)
+            if done.done():
+                done.result()  # raises what it has tripped over
         finally:
             self._quiet = False
 

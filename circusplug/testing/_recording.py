@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import json
 import re
@@ -186,8 +185,6 @@ class Recording:
                 self._offset = self._head(found)[0] - self.started
                 return None
             return _record(found)
-        except RecordingError:
-            raise
         except (AttributeError, KeyError, TypeError, ValueError):
             self._bad += 1
             if self._bad == 1:
@@ -213,10 +210,7 @@ def _record(found: Mapping[str, Any]) -> Record | None:
     if "event" in found:
         return Event(at, found["event"].encode(), json.dumps(found["payload"]).encode())
     if "frames" in found:
-        try:
-            topic, payload = (base64.b64decode(part, validate=True) for part in found["frames"])
-        except binascii.Error as error:
-            raise ValueError(str(error)) from None
+        topic, payload = (base64.b64decode(part, validate=True) for part in found["frames"])
         return Event(at, topic, payload)
     if "options" in found:
         options = {name: _object(one) for name, one in found["options"].items()}

@@ -68,7 +68,7 @@ class FakeServer(Server):
 
     def publish(self, *frames: bytes) -> None:
         """See `Server`."""
-        self.note_published(frames[0] if frames else b"")
+        self.note_published(frames[0])
         if len(frames) == 2:
             self.on_publish(*frames)
         super().publish(*frames)

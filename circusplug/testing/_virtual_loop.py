@@ -76,7 +76,6 @@ class VirtualLoop(PluginLoop):
         self.clock = None
         if clock is not None and self._left is not None:
             self._left()
-            self.wake()
 
     def wake(self) -> None:
         """Have the loop look at its clock again; from any thread."""

@@ -117,7 +117,6 @@ class _AtFake(Workbench):
 
     def advance(self, seconds: float) -> None:
         self._clock.advance(seconds)
-        self._last = time.monotonic()
 
     def publish(self, watcher: str, action: str, payload: Mapping[str, Any]) -> None:
         self._circusd.publish(watcher, action, **payload)

@@ -173,7 +173,11 @@ def frozen(annotation: Any, made: Any, name: str = "it") -> type:
             "O.it: 'it': 'many' is not a whole number",
         ),
         (lambda: frozen(str, option("", maximum=4, meaning="x")), "text: this can have no minimum"),
-        (lambda: frozen(str, option("", meaning="x"), "name"), "every plugin's section has 'name'"),
+        *(
+            (lambda name=name: frozen(str, option("", meaning="x"), name), f"section has '{name}'")
+            for name in ("name", "use", "isolate")
+        ),
+        (lambda: ProbeOptions(url="x"), "is no dataclass"),
         (lambda: frozen("Nowhere", option("", meaning="x")), "'Nowhere' is not defined; import it"),
     ],
 )
@@ -201,3 +205,49 @@ def test_a_subclass_may_declare_more() -> None:
     Deeper.check_config({"url": "x", "depth": "2"})
     with pytest.raises(SpecError, match="there is no option 'depth'"):
         Probe.check_config({"url": "x", "depth": "2"})
+
+
+def test_what_a_class_declares_itself_is_told_before_what_its_base_has() -> None:
+    @dataclass(frozen=True)
+    class BaseOptions:
+        first: str = option("", meaning="what comes first there")
+
+    @dataclass(frozen=True)
+    class OwnOptions(BaseOptions):
+        own: str = option("", meaning="what is its own")
+
+    class Plugin(CircusPlugin):
+        options = declare(OwnOptions)
+
+    with pytest.raises(SpecError, match=r"there are own, first$"):
+        Plugin.check_config({"other": "1"})
+
+
+def test_a_field_that_is_computed_is_no_option() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        most: int = option(3, maximum=9, unit="times", meaning="how many")
+        twice: int = dataclasses.field(init=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "twice", 2 * self.most)
+
+    class Plugin(CircusPlugin):
+        options = declare(Options)
+
+    declared = declared_by(Plugin)
+    assert declared is not None
+    assert declared.read({"most": "4"}).twice == 8
+    with pytest.raises(SpecError, match="there is no option 'twice'"):
+        Plugin.check_config({"twice": "1"})
+    with pytest.raises(SpecError, match="'most': '10' is more than 9"):
+        Plugin.check_config({"most": "10"})
+    assert declared.options["most"].kind.fits == "times, at most 9"
+
+
+def test_an_example_of_a_secret_may_be_a_place_that_is_not_there() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        password: Secret = option("", example="file:/nowhere/secret", meaning="for the login")
+
+    declare(Options)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import socket
 import subprocess
@@ -21,7 +22,8 @@ from tornado.ioloop import IOLoop
 
 import circusplug
 from circusplug import Arbiter, PluginStatus
-from circusplug._plugin.adopt import adopt
+from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._plugin.adopt import _ReportFilter, adopt
 from circusplug._plugin.load import load_plugin_class
 from circusplug.testing import FakeCircusd
 
@@ -307,6 +309,48 @@ def test_an_adopted_plugin_runs_by_hand_until_it_stops_itself() -> None:
         plugin.start()
         plugin.stop()
         assert plugin.stops == 1
+
+
+def test_what_tornado_logs_elsewhere_is_logged_as_ever(loop: PluginLoop) -> None:
+    told: list[Any] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    error = ZeroDivisionError()
+    plain, failed = (
+        logging.LogRecord("tornado.application", logging.ERROR, "", 0, "text", (), exc_info)
+        for exc_info in (None, (ZeroDivisionError, error, None))
+    )
+    report = _ReportFilter()
+    assert (report.filter(plain), report.filter(failed)) == (True, True)
+    passes: list[bool] = []
+    for record in (plain, failed):
+        loop.call_soon(lambda record=record: passes.append(report.filter(record)))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert (passes, told) == ([True, False], [error])
+
+
+@pytest.mark.parametrize("way", ["close", "stop"])
+def test_an_adopted_plugin_may_end_by_its_loop_and_casts_nothing_before_its_start(
+    way: str,
+) -> None:
+    class Once(CircusBase):  # type: ignore[misc]
+        """Of which Circus knows."""
+
+        def handle_init(self) -> None:
+            self.loop.add_callback(getattr(self.loop, way))  # as some do in the place of a stop
+
+        def handle_recv(self, data: object) -> None:
+            pass
+
+    assert adopt(Once).__doc__ == "Of which Circus knows."
+    with FakeCircusd() as circusd:
+        plugin = adopt(Once)(circusd.endpoint, circusd.pubsub_endpoint, 5.0)
+        with pytest.raises(circusplug.PluginStateError, match="not started yet"):
+            plugin.cast("list")
+        assert not plugin.loop.is_closed()
+        plugin.start()
+        assert plugin.loop.is_closed()
+        plugin.cast("list")  # only logged: it has stopped
 
 
 def test_circus_is_imported_only_if_a_plugin_brings_it() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import json
 import logging
 import queue
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import zmq
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 
 from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, PluginStateError
 from circusplug._loop.plugin_loop import PluginLoop
@@ -50,13 +51,19 @@ def the_owner_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
 class Bench:
     """A client on a thread of its own, whose loop runs until the bench is closed."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, door: str = "") -> None:
         self.endpoint = endpoint
         self.sockets: list[zmq.Socket[bytes]] = []
         self.no_more_sockets = False
         self.counters = Counters()
         self.loop = PluginLoop()
-        self.client = Client(self.loop, self._make_socket, self.counters, LOGGER)
+        self.client = Client(
+            self.loop,
+            lambda: self._make_socket(endpoint),
+            self.counters,
+            LOGGER,
+            make_door_socket=(lambda: self._make_socket(door)) if door else None,
+        )
         self._context: zmq.Context[Any] = zmq.Context()
         self._opened = threading.Event()
         self.parked = threading.Event()
@@ -64,14 +71,14 @@ class Bench:
         self.thread.start()
         assert self._opened.wait(PATIENCE)
 
-    def _make_socket(self) -> zmq.Socket[bytes]:
+    def _make_socket(self, endpoint: str) -> zmq.Socket[bytes]:
         # As a plugin's worker does.
         if self.no_more_sockets:
             raise zmq.ZMQError(errno.EMFILE)
         dealer: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        configure_link(dealer, self.endpoint)
+        configure_link(dealer, endpoint)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
-        dealer.connect(self.endpoint)
+        dealer.connect(endpoint)
         self.sockets.append(dealer)
         return dealer
 
@@ -512,6 +519,8 @@ def test_a_command_for_a_circusd_that_is_down_is_never_sent(
     way("list")
     fake_circusd.stop()
     until_unreachable(lambda timeout: way("quit", timeout))
+    with pytest.raises(CallTimeout, match=r"cannot be reached|not sent"):
+        way("quit", -1.0)  # which is not without end
     fake_circusd.start()
     assert way("numwatchers")["numwatchers"] == 0
     assert [command.command for command in fake_circusd.commands] == ["list", "numwatchers"]
@@ -967,11 +976,11 @@ def test_casts_that_were_just_sent_when_the_client_closes_arrive_and_are_let_go(
 
 
 @contextlib.contextmanager
-def client_here(endpoint: str) -> Iterator[tuple[Client, Counters, PluginLoop]]:
+def client_here(endpoint: str, door: str = "") -> Iterator[tuple[Client, Counters, PluginLoop]]:
     """A client whose owner is the calling thread."""
     context: zmq.Context[Any] = zmq.Context()
 
-    def make_socket() -> zmq.Socket[bytes]:
+    def make_socket(endpoint: str = endpoint) -> zmq.Socket[bytes]:
         dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         dealer.linger = 0
         dealer.setsockopt(zmq.IMMEDIATE, 1)
@@ -979,7 +988,8 @@ def client_here(endpoint: str) -> Iterator[tuple[Client, Counters, PluginLoop]]:
         return dealer
 
     loop, counters = PluginLoop(), Counters()
-    client = Client(loop, make_socket, counters, LOGGER)
+    make_door_socket = functools.partial(make_socket, door) if door else None
+    client = Client(loop, make_socket, counters, LOGGER, make_door_socket=make_door_socket)
     client.open()
     yield client, counters, loop
     client.close()
@@ -1027,10 +1037,18 @@ def test_parked_without_a_descriptor_left_it_refuses_calls_at_once(
         Client.refuse(bench.client, why)
         refused.set()
 
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.set()
+            return super().wait(timeout)
+
+    waits = threading.Event()
     monkeypatch.setattr(bench.client, "refuse", refuse)
+    monkeypatch.setattr(bench.client, "_parked_over", Over())
     monkeypatch.setattr("circusplug._plugin.client.PluginLoop", none_left)
     bench.park()
     assert refused.wait(PATIENCE)
+    assert waits.wait(PATIENCE)  # it keeps its sockets as long as handle_stop runs
     with pytest.raises(PluginStateError, match="no descriptor is left"):
         bench.call("list")
 
@@ -1150,6 +1168,108 @@ def test_a_cancelled_call_leaves_nothing_behind_and_its_reply_is_dropped(
     assert not routed.client._calls._all
 
 
+# The door, where commands about plugins go; a test's own ROUTER stands there.
+
+ABOUT = {"name": "plugin:two"}
+
+
+@pytest.fixture
+def at_door(router: Router, fake_circusd: FakeCircusd) -> Iterator[Bench]:
+    """A client that has a door."""
+    fake_circusd.add_watcher("web")
+    bench = Bench(fake_circusd.endpoint, router.endpoint)
+    bench.call("numprocesses", name="web")
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(params=["other thread", "own thread"])
+def ask_at_door(request: pytest.FixtureRequest, at_door: Bench) -> Callable[..., Asking]:
+    def ask(timeout: float | None = PATIENCE, **properties: Any) -> Asking:
+        def call() -> Any:
+            return at_door.client.call("restart", {**ABOUT, **properties}, timeout)
+
+        return Asking(call if request.param == "other thread" else lambda: at_door.on_owner(call))
+
+    return ask
+
+
+def test_what_waits_at_the_door_need_not_wait_when_the_plugin_stops(
+    ask_at_door: Callable[..., Asking], at_door: Bench, router: Router
+) -> None:
+    asking = ask_at_door(waiting=True)
+    assert router.take()[1]["properties"] == {**ABOUT, "waiting": True}
+    at_door.client.stop_waiting()
+    reply = asking.result()
+    assert (reply["status"], type(reply["id"]), type(reply["time"])) == ("ok", int, float)
+    assert at_door.call("numprocesses", name="web")["numprocesses"] == 1
+
+
+def test_what_waits_at_the_door_has_its_deadline_and_its_reply(
+    ask_at_door: Callable[..., Asking], router: Router
+) -> None:
+    asking = ask_at_door(LATER, waiting=True)
+    router.take()
+    with pytest.raises(CallTimeout, match="no reply within 2 s"):
+        asking.result()
+    asking = ask_at_door(waiting=True)
+    router.answer(*router.take(), said="done")
+    assert asking.result()["said"] == "done"
+
+
+def test_what_does_not_wait_for_the_work_is_answered_when_the_plugin_stops_as_well(
+    at_door: Bench, router: Router
+) -> None:
+    asking = Asking(lambda: at_door.client.call("restart", ABOUT, PATIENCE))
+    request = router.take()
+    at_door.client.cast("restart", {**ABOUT, "waiting": True})
+    cast = router.take()
+    at_door.client.stop_waiting()
+    later = Asking(lambda: at_door.client.call("restart", {**ABOUT, "waiting": True}, PATIENCE))
+    third = router.take()
+    assert third[1]["properties"] == {**ABOUT, "waiting": False}
+    router.answer(*cast, status="error", reason="cannot be")
+    router.answer(*request, said="first")
+    router.answer(*third, said="third")
+    assert (asking.result()["said"], later.result()["said"]) == ("first", "third")
+    assert at_door.counters.casts_failed == 1
+
+
+def test_what_could_not_be_sent_to_the_door_is_no_success_when_the_plugin_stops(
+    router: Router, fake_circusd: FakeCircusd
+) -> None:
+    nobody = router.endpoint
+    router.close()
+    bench = Bench(fake_circusd.endpoint, nobody)
+    asking = Asking(lambda: bench.client.call("restart", {**ABOUT, "waiting": True}, PATIENCE))
+    door = bench.client._door
+    assert door is not None
+    wait_while(lambda: not door._unsent)
+    bench.client.stop_waiting()
+    with pytest.raises(PluginStateError, match="cannot send 'restart': the plugin stops"):
+        asking.result()
+    bench.close()
+
+
+def test_without_a_descriptor_for_the_door_there_is_one_clear_error(
+    ask_at_door: Callable[..., Asking], at_door: Bench, router: Router
+) -> None:
+    at_door.no_more_sockets = True
+    with pytest.raises(CallError, match=r"restart name='plugin:two': Too many open files"):
+        ask_at_door().result()
+    at_door.no_more_sockets = False
+    asking = ask_at_door()
+    router.answer(*router.take())
+    assert asking.result()["status"] == "ok"
+
+
+def test_when_it_has_closed_nothing_goes_to_the_door(fake_circusd: FakeCircusd) -> None:
+    with client_here(fake_circusd.endpoint, fake_circusd.endpoint) as (client, _, _):
+        pass
+    with pytest.raises(PluginStateError, match="not connected"):
+        client.call("restart", ABOUT)
+
+
 # Life.
 
 
@@ -1197,6 +1317,20 @@ def test_when_it_closes_a_call_that_it_has_not_looked_at_yet_fails_at_once(
         # As another thread does; the owner, which is this one, does not come to run its loop.
         done = client._handover.submit(Call("list", {}, PATIENCE))
     assert isinstance(done.exception(0), PluginStateError)
+
+
+def test_a_call_that_comes_in_the_moment_before_it_parks_is_carried_out(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    asking: list[Asking] = []
+
+    def ask_and_park() -> None:
+        asking.append(Asking(lambda: bench.call("list")))
+        wait_while(bench.client._handover._queue.empty)
+        bench.loop.stop()
+
+    bench.on_owner(ask_and_park)
+    assert asking[0].result()["watchers"] == []
 
 
 def test_a_reply_that_comes_while_it_is_parked_reaches_whoever_waits(

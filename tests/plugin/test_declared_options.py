@@ -52,6 +52,18 @@ class Limit(CircusPlugin):
         self.seen.append(self.options_for(self.split_data(data)[0]))
 
 
+@dataclass(frozen=True)
+class PlainOptions:
+    place: str = option("", meaning="where")
+
+
+class Plain(CircusPlugin):
+    name = "plain"
+    options = declare(PlainOptions)
+
+    def handle_recv(self, data: tuple[bytes, bytes]) -> None: ...
+
+
 class DeafLimit(Limit):
     topics = ("watcher.web.reap",)
 
@@ -249,3 +261,6 @@ def test_watchers_sections_can_be_checked_beforehand() -> None:
         "c.ini:3: [watcher:w]: 'limit.most': '0' is less than 1"
     ]
     assert watcher_problems(PluginSpec("it", "no.Such"), given) == []
+    # What it would read there: by the name that it inherits, and nothing if it reads nothing there.
+    assert len(watcher_problems(PluginSpec("it", DeafLimit), given)) == 1
+    assert watcher_problems(PluginSpec("it", Plain), [("c.ini:3", "plain.place", "x")]) == []

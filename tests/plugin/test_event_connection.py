@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -301,3 +302,146 @@ def test_a_command_socket_that_cannot_be_connected_is_closed(
         worker.run(cast(Any, None))  # it does not get as far as the plugin
     assert [each.type for each in made] == [zmq.SUB, zmq.PAIR, zmq.DEALER]
     assert all(each.closed for each in made)
+
+
+def test_a_burst_has_room_for_a_hundred_thousand_events(
+    context: zmq.Context[Any], connection: Connection, publisher: zmq.Socket[bytes]
+) -> None:
+    connection.open(context, bind(publisher), [TOPIC])
+    assert connection.socket is not None
+    assert connection.socket.getsockopt(zmq.RCVHWM) == 100_000
+
+
+class Noting(PluginLoop):
+    """Notes what is to be done later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[float] = []
+
+    def call_later_for_real(self, delay: float, callback: Any) -> Any:
+        self.later.append(delay)
+        return super().call_later_for_real(delay, callback)
+
+
+@pytest.fixture
+def noting() -> Iterator[Noting]:
+    loop = Noting()
+    yield loop
+    loop.close()
+
+
+def test_one_that_is_away_is_connected_to_anew_every_five_seconds_and_not_oftener(
+    context: zmq.Context[Any], connection: Connection, noting: Noting
+) -> None:
+    connection.open(context, "tcp://127.0.0.1:9", [TOPIC])
+    connection.watch(noting, lambda _: None)
+    for _ in range(3):
+        connection.look()
+    assert noting.later == [5.0]
+    for times in (2, 3):
+        connection._renew()
+        connection.look()
+        assert noting.later == [5.0] * times
+    connection._given_up = True
+    connection._renewal = None
+    connection.look()
+    assert noting.later[-1] == 0.5
+
+
+def test_nothing_is_connected_anew_while_it_stands_or_when_nobody_watches(
+    context: zmq.Context[Any],
+    connection: Connection,
+    publisher: zmq.Socket[bytes],
+    noting: Noting,
+) -> None:
+    connection.open(context, bind(publisher), [TOPIC])
+    assert connection.wait(PATIENCE)
+    connection.watch(noting, lambda _: None)
+    assert publisher.recv() == b"\x01" + TOPIC
+    connection._renew()
+    assert noting.later == []
+    connection.up = False  # as if it were lost
+    connection._renew_later()
+    renewal: Any = connection._renewal
+    connection.unwatch()
+    assert renewal.cancelled()
+    connection.watch(noting, lambda _: None)
+    assert noting.later == [5.0, 5.0]
+    assert not publisher.poll(0), "it has subscribed anew"
+
+
+def test_one_of_this_process_stands_from_the_beginning(
+    context: zmq.Context[Any], connection: Connection, publisher: zmq.Socket[bytes]
+) -> None:
+    publisher.bind("inproc://events")
+    connection.open(context, "inproc://events", [TOPIC])
+    assert connection.wait(0)
+
+
+def test_without_a_descriptor_for_another_monitor_the_one_that_there_is_goes_on(
+    context: zmq.Context[Any],
+    connection: Connection,
+    publisher: zmq.Socket[bytes],
+    loop: PluginLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[zmq.Socket[bytes]] = []
+    make = context.socket
+
+    def none_left(kind: int) -> zmq.Socket[bytes]:
+        made.append(make(kind))
+        return made[-1]
+
+    def refuse(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    endpoint = bind(publisher)
+    publisher.unbind(endpoint)
+    connection.open(context, endpoint, [TOPIC])
+    (monitor,) = connection._monitors
+    monkeypatch.setattr(context, "socket", none_left)
+    monkeypatch.setattr(connections.zmq.Socket, "monitor", refuse)
+    told = watch(connection, loop)
+    while not monitor.poll(int(PATIENCE * 1000)):
+        pass
+    connection.look()  # libzmq tries again, and would be told to say no more of that
+    assert connection._hears_tries
+    assert all(each.closed for each in made)
+    bind_again(publisher, endpoint)
+    run(loop)
+    assert told == [True]
+
+
+def test_without_a_descriptor_for_the_first_monitor_it_cannot_be_opened(
+    context: zmq.Context[Any], connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr(connections.zmq.Socket, "monitor", refuse)
+    with pytest.raises(zmq.ZMQError):
+        connection.open(context, "tcp://127.0.0.1:9", [TOPIC])
+
+
+def test_it_is_connected_anew_even_if_it_could_not_be_disconnected(
+    connection: Connection, loop: PluginLoop
+) -> None:
+    class Socket:
+        """Of which libzmq has forgotten the connection."""
+
+        def poll(self, _: int) -> int:
+            return 0
+
+        def disconnect(self, _: str) -> None:
+            raise zmq.ZMQError(errno.ENOENT)
+
+        def connect(self, endpoint: str) -> None:
+            connected.append(endpoint)
+
+    connected: list[str] = []
+    connection._endpoint, connection._loop = "tcp://127.0.0.1:9", loop
+    connection._socket = cast(Any, Socket())
+    connection._renew()
+    connection._socket = None
+    assert connected == ["tcp://127.0.0.1:9"]

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from circusplug import CircusPlugin, PluginLoadError, PluginSpec
-from circusplug._plugin.load import is_circus_plugin, load_checked, load_plugin_class
+from circusplug._plugin.load import (
+    _refusal,
+    is_circus_plugin,
+    load_checked,
+    load_plugin_class,
+    load_problems,
+    short_name,
+    watcher_problems,
+)
 
 _MODULE = """
 import json
@@ -269,3 +277,38 @@ def test_only_a_class_made_for_circus_is_one() -> None:
     assert not is_circus_plugin(object)
     base = type("CircusPlugin", (), {"__module__": "circus.plugins"})
     assert is_circus_plugin(type("Mine", (base,), {}))
+
+
+class Wrong(CircusPlugin):
+    def handle_recv(self, data):
+        pass
+
+    @classmethod
+    def check_config(cls, config):
+        raise config["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ZeroDivisionError("a defect"), "ZeroDivisionError: a defect"), (SystemExit(3), "3")],
+)
+def test_whatever_a_plugin_s_own_check_raises_is_one_line(error: BaseException, told: str) -> None:
+    spec = PluginSpec("a", Wrong, {"error": error}, where="x.ini: [plugin:a]")
+    (line,) = load_problems(spec)
+    assert line.startswith("x.ini: [plugin:a]: ")
+    assert told in line
+
+
+def test_only_declared_options_can_be_a_watcher_s_own() -> None:
+    assert watcher_problems(PluginSpec("a", Strict), [("x.ini:3", "strict.level", "1")]) == []
+
+
+def test_a_plugin_without_a_name_of_its_own_is_called_as_its_class() -> None:
+    named = type("Named", (CircusPlugin,), {"name": "given"})
+    assert short_name(named) == "given"
+    assert short_name(type("Heir", (named,), {})) == "Heir"
+    assert short_name(type("Nobody", (named,), {"name": None})) == "Nobody"
+
+
+def test_what_does_not_tell_what_it_takes_is_let_through() -> None:
+    assert _refusal(7) == ""

@@ -316,6 +316,8 @@ def test_the_worker_attribute_and_the_other_names_in_use_are_free_for_plugins(
 )
 def test_split_data_is_right_for_names_with_dots(topic: bytes, watcher: str) -> None:
     assert CircusPlugin.split_data((topic, b"{}")) == (watcher, "spawn", b"{}")
+    text: Any = topic.decode()
+    assert CircusPlugin.split_data((text, b"{}")) == (watcher, "spawn", b"{}")
     assert CircusPlugin.parse_event((topic, b"{}")).watcher == watcher
 
 
@@ -641,8 +643,13 @@ def test_call_raises_circusds_errors_and_returns_them_where_circus_code_wants_it
     old = run_plugin(Old, name="old", seen=seen).plugin
     with pytest.raises(CallError, match=r"^incr name='absent': program absent not found$"):
         new.call("incr", name="absent")
-    reply = old.call("incr", name="absent")
-    assert (reply["status"], reply["errno"]) == ("error", 3)
+    for reply in (
+        old.call("incr", name="absent"),
+        asyncio.run(old.call_async("incr", name="absent")),
+    ):
+        assert (reply["status"], reply["errno"]) == ("error", 3)
+    with pytest.raises(CallError, match="program absent not found"):
+        asyncio.run(new.call_async("incr", name="absent"))
 
 
 @pytest.mark.parametrize("awaited", [False, True], ids=["call", "call_async"])

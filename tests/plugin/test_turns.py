@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -123,7 +125,7 @@ def test_the_turn_is_lost_after_its_limit(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     turn, holder, following, results = Turn(), Place(), Place(), []
     assert turn.take(holder)
-    clock[0] += turns.LIMIT
+    clock[0] += 0.01
     waiting = threading.Thread(target=lambda: results.append(turn.take(following)), daemon=True)
     waiting.start()
     waiting.join(PATIENCE)
@@ -145,3 +147,64 @@ def test_one_that_is_to_stop_waits_no_longer_and_leaves_the_line() -> None:
     assert turn.take(place) is False
     holder.give()
     assert (turn._holder, list(turn._line)) == (None, [])
+
+
+def test_a_forked_process_finds_the_turn_free() -> None:
+    place = Place()
+    assert turns.turn.take(place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads may be there
+            child = os.fork()
+        if not child:
+            os._exit(0 if turns.turn._holder is None else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        turns.turn.give(place)
+
+
+class Gate:
+    """A place's gate whose every wait does something, and then finds it as it was before that."""
+
+    def __init__(self, *happens: Callable[[], object]) -> None:
+        self._happens = [*happens]
+        self.is_open = False
+        self.waits: list[float] = []
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits.append(round(timeout, 6))
+        was_open = self.is_open
+        if self._happens:
+            self._happens.pop(0)()
+        return was_open
+
+    def release(self) -> None:
+        self.is_open = True
+
+
+def test_the_turn_is_taken_only_from_one_that_has_had_it_for_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    turn, holder, other, place = Turn(), Place(), Place(), Place()
+    assert turn.take(holder)
+    turn._line.append(other)
+    gate = Gate(
+        lambda: clock.append(clock.pop() + 0.02),  # the other one is to take it
+        lambda: (turn.cancel(other), setattr(turn, "_since", clock[0])),  # it is another's
+        lambda: clock.append(clock.pop() + 0.01),
+    )
+    place.gate = gate  # type: ignore[assignment]
+    assert turn.take(place)
+    assert gate.waits == [0.02, 0.02, 0.01]
+    assert (turn.give(holder), turn.give(place), turn._holder) == (False, True, None)
+
+
+def test_one_that_gets_the_turn_in_the_moment_when_its_wait_ends_has_it() -> None:
+    turn, holder, place = Turn(), Place(), Place()
+    assert turn.take(holder)
+    place.gate = gate = Gate(lambda: turn.give(holder))  # type: ignore[assignment]
+    assert turn.take(place)
+    assert gate.waits == [0.01, 0.01]
+    assert turn._holder is place

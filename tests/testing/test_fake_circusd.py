@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from wire import Wire
 
 from circusplug import testing
 from circusplug._errors import CircusdError
 from circusplug.testing import Command, FakeCircusd
+from circusplug.testing._server import _PORTS, part_of
 
 
 @pytest.fixture
@@ -198,6 +200,17 @@ class TestCommands:
         with pytest.raises(AssertionError):
             fake.wait_command("list", timeout=0)
 
+    def test_what_a_test_has_got_is_not_changed_by_what_comes_later(
+        self, fake: FakeCircusd, wire: Wire
+    ) -> None:
+        before = fake.commands
+        wire.call("list")
+        assert (before, len(fake.commands)) == ([], 1)
+        properties = {"name": "web"}
+        command = Command("incr", properties)
+        properties["name"] = "other"
+        assert command.properties == {"name": "web"}
+
     def test_a_command_cannot_be_changed(self) -> None:
         command = Command("incr", {"name": "web"})
         with pytest.raises(TypeError):
@@ -237,6 +250,11 @@ class TestReplies:
         fake.reply("status", {"status": "starting"})
         fake.reply("status", {"status": "stopping"}, count=1)
         assert [wire.call("status")["status"] for _ in range(2)] == ["stopping", "starting"]
+
+    @pytest.mark.parametrize("wrong", ["ok", None, 7, [{}]])
+    def test_a_reply_that_is_none_is_refused_at_once(self, fake: FakeCircusd, wrong: Any) -> None:
+        with pytest.raises(TypeError, match="reply to 'list' must be a dict or a function, not "):
+            fake.reply("list", wrong)
 
     def test_a_computed_reply_may_publish(self, fake: FakeCircusd, wire: Wire) -> None:
         def publish(properties: Any) -> dict[str, Any]:
@@ -291,9 +309,12 @@ class TestFaults:
         other = wire.request("status")
         hold.wait(2)
         assert wire.receive()["id"] == other
+        assert hold.count == 2
+        hold.release()
         hold.release()
         assert [wire.receive()["id"] for _ in held] == held
         assert wire.call("list")["status"] == "ok"
+        assert (hold.count, wire.drain()) == (0, [])
 
     def test_a_hold_can_be_for_one_reply_only(self, fake: FakeCircusd, wire: Wire) -> None:
         hold = fake.hold("list", count=1)
@@ -435,6 +456,24 @@ class TestLife:
         wire.poll_until(lambda: fake.subscribers == 1)
         assert set(fake.pids("My App.v1")).isdisjoint(before)
 
+    def test_what_happens_while_it_is_down_is_told_to_nobody(self, fake: FakeCircusd) -> None:
+        before = fake.pids("my app.v1")
+        fake.stop()
+        fake.exit_process("my app.v1")
+        assert set(fake.pids("my app.v1")).isdisjoint(before)
+
+    def test_after_a_restart_of_circusd_as_a_whole_it_is_as_new(
+        self, fake: FakeCircusd, wire: Wire
+    ) -> None:
+        before = wire.call("dstats")["info"]["create_time"]
+        wire.call("restart")
+        fake.run_script('"My App.v1" takes 1 h to stop')  # when it is up again
+        with Wire(fake) as anew:
+            assert anew.call("dstats")["info"]["create_time"] > before
+            anew.call("stop", name="My App.v1")
+            busy = anew.call_raw("incr", name="My App.v1")
+        assert busy["reason"] == "arbiter is already running watcher_stop command"
+
     def test_one_can_be_used_again(self) -> None:
         fake = FakeCircusd(["web"])
         with fake:
@@ -465,7 +504,7 @@ class TestLife:
             server = fake._core.server
             server.run(lambda: server.call_later(0, fail))
             with pytest.raises(CircusdError, match="a defect of the fake"):
-                fake.wait_subscribed()
+                fake.wait_subscribed(timeout=10 * PATIENCE)
 
         with pytest.raises(ZeroDivisionError), FakeCircusd() as fake:
             use(fake)
@@ -474,8 +513,45 @@ class TestLife:
         with pytest.raises(KeyError), FakeCircusd():
             raise KeyError("of the test")
 
+    def test_an_error_on_its_thread_goes_before_one_of_the_test_but_not_before_ctrl_c(
+        self,
+    ) -> None:
+        def use(fake: FakeCircusd, error: BaseException) -> None:
+            fake._core.server.errors.append(ZeroDivisionError("on its thread"))
+            raise error
+
+        fake = FakeCircusd()
+        for error, raised in (
+            (KeyError("of the test"), ZeroDivisionError),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ):
+            with pytest.raises(raised), fake:
+                use(fake, error)
+        with fake:
+            pass  # the errors of earlier times are over
+
+    def test_a_place_that_is_taken_is_an_error(self, fake: FakeCircusd) -> None:
+        taken = FakeCircusd(endpoint=fake.endpoint)
+        with pytest.raises(CircusdError, match=f"cannot bind {fake.endpoint}"), taken:
+            pytest.fail("the block is not to run")
+
+    def test_it_keeps_as_many_events_as_it_is_told_to_and_tells_its_check_delay(self) -> None:
+        with FakeCircusd(check_delay=7.5, sndhwm=12) as fake, Wire(fake) as wire:
+            server = fake._core.server
+            assert server.run(lambda: server.publisher().sndhwm) == 12
+            assert wire.call("globaloptions")["options"]["check_delay"] == 7.5
+
     def test_the_kit_says_what_it_offers(self) -> None:
         assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+def test_processes_side_by_side_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+    for pid in range(1000, 1064):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        parts.append(part_of(_PORTS))
+    ports = [port for part in parts for port in part]
+    assert sorted(ports) == [*_PORTS]
 
 
 def test_it_stands_where_it_is_told_to_and_keeps_that_place() -> None:

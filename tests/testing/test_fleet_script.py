@@ -14,6 +14,7 @@ from wire import Wire
 
 from circusplug import CallConflict, SpecError
 from circusplug.testing import FakeCircusd, RunningPlugin, run_plugin
+from circusplug.testing._virtual_clock import VirtualClock
 
 Noted = list[tuple[float, str]]
 
@@ -131,6 +132,15 @@ def run_script(script: str, seconds: float) -> Noted:
             [
                 *((20, "web kill"), (20, "web reap -15"), (20, "web stop"), (40, "connected")),
                 *((50, "web reap 1"), (50, "web spawn"), (75, "web reap 1"), (75, "web spawn")),
+            ],
+        ),
+        (
+            # One that is up need not start, and one that is down cannot restart.
+            "circusd starts at 0:05\ncircusd stops at 0:10\ncircusd restarts at 0:20\n"
+            "circusd starts at 0:40\nweb crashes at 0:50",
+            [
+                *((10, "web kill"), (10, "web reap -15"), (10, "web stop"), (40, "connected")),
+                *((50, "web reap 1"), (50, "web spawn")),
             ],
         ),
     ],
@@ -261,6 +271,30 @@ def test_what_is_under_way_ends_with_the_virtual_clock() -> None:
             assert circusd.status("web") == "active"  # it has come up again
 
 
+def test_what_a_script_says_of_a_watcher_that_is_gone_is_passed_over() -> None:
+    with (
+        FakeCircusd(script="web has 1 process\nweb crashes at 0:10\nweb stops at 0:20") as circusd,
+        run_plugin(Observer, circusd, clock="virtual") as plugin,
+    ):
+        ask(plugin, "rm", name="web")
+        notes_of(plugin)
+        plugin.advance(30)
+        assert notes_of(plugin) == []
+
+
+def test_with_a_new_clock_all_is_as_the_script_says() -> None:
+    with FakeCircusd(script="web has 2 processes") as circusd:
+        for _ in range(2):
+            with run_plugin(Observer, circusd, clock="virtual") as plugin:
+                assert len(circusd.pids("web")) == 2
+                ask(plugin, "incr", name="web", nb=3)
+                assert len(circusd.pids("web")) == 5
+        circusd.stop()
+        circusd._core.use_clock(VirtualClock())
+        assert not circusd._core.server.bound  # the test has stopped it, and not the script
+        circusd._core.use_clock(None)
+
+
 def test_a_script_runs_in_real_time(tmp_path: Path) -> None:
     path = tmp_path / "fleet.txt"
     path.write_text("web takes 20 ms to stop\nweb crashes with 3 after 10 ms\nweb stops at 0.2 s")
@@ -272,6 +306,15 @@ def test_a_script_runs_in_real_time(tmp_path: Path) -> None:
         assert seen[0][1]["exit_code"] == 3
         while wire.event()[0] != "watcher.web.stop":
             pass
+
+
+def test_a_script_begins_with_the_block() -> None:
+    script = "web has 1 process\nweb crashes with 3 every 20 ms"
+    with FakeCircusd(script=script) as circusd, Wire(circusd) as wire:
+        topic, payload = wire.event()
+        while topic != "watcher.web.reap":
+            topic, payload = wire.event()
+        assert payload["exit_code"] == 3
 
 
 def test_a_script_changes_watchers_that_are_there(fake_circusd: FakeCircusd) -> None:

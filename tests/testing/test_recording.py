@@ -83,11 +83,31 @@ def test_what_is_no_record_is_left_out_and_counted(path: Path) -> None:
         '{"event": 5, "at": 1}',
         '{"at": "x"}',
         '{"at": NaN, "end": 1}',
+        '{"at": -1, "end": 1}',
+        '{"at": 1e12, "end": 1}',
+        '{"at": 1, "frames": ["?", "?"]}',
+        '{"at": 1, "frames": ["AA==", 7]}',
+        '{"at": 1, "frames": ["AA==", "A"]}',
+        '{"at": 1, "options": {"web": 7}}',
+        '{"at": 1, "status": []}',
+        '{"at": 1, "event": "watcher.web.reap", "payload": {}x}',
+        "[" * 100_000,
     ]
     write(path, reap(1), *wrong, reap(2))
     records, warnings = read(path)
     assert [one.at for one in records] == [1.0, 2.0]
-    assert warnings == ["line 3: is no record; left out", "6 lines cannot be read"]
+    assert warnings == ["line 3: is no record; left out", f"{len(wrong)} lines cannot be read"]
+
+
+def test_one_line_that_is_no_record_is_told_of_once(path: Path) -> None:
+    assert read(write(path, "x"))[1] == ["line 2: is no record; left out"]
+    assert len(read(write(path, reap(5), reap(3)))[1]) == 1
+
+
+def test_a_file_that_was_continued_by_a_later_program_is_none(path: Path) -> None:
+    write(path, reap(1), json.dumps({**HEAD, "version": 2}), reap(2))
+    with pytest.raises(RecordingError, match="version 2"):
+        read(path)
 
 
 def test_a_clock_that_goes_back_stands(path: Path) -> None:
@@ -115,6 +135,7 @@ def test_a_file_that_was_continued_goes_on(path: Path) -> None:
         (b"\x1f\x8bnot gzip", "cannot be read"),
         (b'{"recording": "circusplug", "version": 2, "program": "circusplug 9"}\n', "version 2"),
         (b'{"recording": "circusplug", "version": 1, "started": "x"}\n', "'started' is no number"),
+        (b'{"recording": "circusplug", "version": 1, "started": 1}\n', "'started' is no number"),
     ],
 )
 def test_what_is_no_recording_of_this_version_is_one_line(
@@ -128,8 +149,9 @@ def test_what_is_no_recording_of_this_version_is_one_line(
 
 
 def test_a_file_that_is_not_there(path: Path) -> None:
-    with pytest.raises(RecordingError, match="No such file"):
+    with pytest.raises(RecordingError) as caught:
         read(path)
+    assert str(caught.value) == f"{path}: No such file or directory"
 
 
 def test_a_line_of_more_than_the_longest_is_no_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from circusplug.plugins import (
     ResourceWatcher,
     WatchDog,
 )
-from circusplug.testing import Replayed, replay
+from circusplug.testing import Deed, FakeCircusd, Replayed, replay
+from circusplug.testing._replayed import command_deed
 
 
 class Watchful(CircusPlugin):
@@ -35,6 +37,7 @@ class Watchful(CircusPlugin):
 
     def handle_connect(self) -> None:
         self.connects += 1
+        self.connected_at = self.loop.time()
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         event = self.parse_event(data)
@@ -126,8 +129,53 @@ def test_orders_are_answered_and_not_carried_out(path: Path) -> None:
 def test_circusd_goes_and_comes_back(path: Path) -> None:
     write(path, reap(1), {"at": 5, "circusd": "back"}, figures(5, web={"9": {}}), reap(6, "db"))
     result = replay(path, Watchful)
-    assert result.plugin.connects == 2
+    assert (result.plugin.connects, result.plugin.connected_at) == (2, 5.0)
     assert result.plugin.seen[-1] == (6.0, STARTED + 6, [9])
+
+
+def test_a_plugin_that_starts_finds_the_first_state(path: Path) -> None:
+    class Asking(Watchful):
+        def handle_init(self) -> None:
+            super().handle_init()
+            self.first = self.call("list", name="web")["pids"]
+
+    write(path, {"at": 0.2, "options": {"web": {}}}, figures(0.5, web={"4": {}}), reap(1, "db"))
+    assert replay(path, Asking).plugin.first == [4]
+
+
+def test_events_that_a_plugin_does_not_get_take_no_others_moments(path: Path) -> None:
+    class Picky(Watchful):
+        topics = ("db.",)
+
+    write(path, reap(1), reap(5, "db"), reap(7), reap(9, "db"))
+    assert [at for at, _, _ in replay(path, Picky).plugin.seen] == [5.0, 9.0]
+
+
+def test_a_long_recording_is_not_kept_in_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fake(FakeCircusd):
+        def clear(self) -> None:
+            kept.append((len(self.commands), len(recorded_of(self).coming)))
+            super().clear()
+
+    class Silent(CircusPlugin):
+        def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            pass
+
+    def recorded_of(circusd: FakeCircusd) -> Any:
+        return circusd._core.script
+
+    kept: list[tuple[int, int]] = []
+    monkeypatch.setattr("circusplug.testing._replay._BATCH", 2)
+    monkeypatch.setattr("circusplug.testing._replay.FakeCircusd", Fake)
+    write(path, *(event(at, "web", "spawn") for at in range(1, 21)))
+    for plugin_class in (Watchful, Silent):
+        kept.clear()
+        assert replay(path, plugin_class).events == 20
+        assert len(kept) >= 10
+        assert max(commands for commands, _ in kept) <= 2
+        assert max(records for _, records in kept) <= 4
 
 
 def test_what_comes_before_any_state_keeps_its_moment(path: Path) -> None:
@@ -294,6 +342,17 @@ def test_what_is_looked_at_outside_is_told_of(path: Path) -> None:
     assert "a recording does not hold that" in warning
 
 
+def test_what_is_done_on_another_thread_is_told_of_as_well(path: Path) -> None:
+    class Looks(CircusPlugin):
+        async def handle_recv(self, data: tuple[bytes, bytes]) -> None:
+            await self.loop.run_in_executor(None, int)
+
+    write(path, reap(1))
+    assert ["does not hold that" in line for line in replay(path, Looks).warnings] == [True]
+    write(path)
+    assert replay(path, Looks).warnings == []
+
+
 # Comparing
 
 
@@ -334,3 +393,55 @@ def test_deeds_can_be_taken_as_they_come_and_secrets_are_masked(path: Path) -> N
     assert replay(path, Adding, on_deed=deeds.append).deeds == []
     assert [deed.at for deed in deeds] == [1.0, 2.0]
     assert "hunter2" not in deeds[0].to_json() + str(deeds[0])
+
+
+def test_what_a_golden_file_says_oddly_is_told_with_its_line(path: Path, tmp_path: Path) -> None:
+    result = replay(write(path), Watchful)
+    with pytest.raises(AssertionError, match="Is a directory; make it with"):
+        result.assert_same_commands(tmp_path)
+    command = '{"kind": "command", "command": "incr", '
+    for line in (
+        "[]",
+        "7",
+        command + '"at": null, "properties": {}}',
+        command + '"at": 1, "properties": []}',
+        command + '"at": 1}',
+        "no json",
+    ):
+        path.write_text(f'{{"kind": "log"}}\n{line}\n')
+        with pytest.raises(AssertionError, match="line 2: is not of a replay"):
+            result.assert_same_commands(path)
+
+
+def test_deeds_are_compared_and_told_as_far_as_a_clock_goes(tmp_path: Path) -> None:
+    properties = {"name": "web", "nb": 2}
+    one = Replayed([command_deed(1 / 3, "incr", properties, cast=False)])
+    other = Replayed(
+        [
+            command_deed(1 / 3 + 1e-9, "incr", dict(reversed(properties.items())), cast=False),
+            Deed(2.0, "log", "a line"),
+        ]
+    )
+    one.assert_same_commands(other)
+    assert '"at": 0.333333,' in one.deeds[0].to_json()
+    one.save(tmp_path / "golden")
+    other.assert_same_commands(tmp_path / "golden")
+
+
+def test_with_a_speed_a_deed_is_told_when_it_is_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds + 1e-6
+
+    clock = types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("circusplug.testing._replay.time", clock)
+    told: list[tuple[float, float]] = []
+    write(path, reap(1), {"at": 60, "end": True})
+    replay(path, Watchful, speed=10, on_deed=lambda deed: told.append((deed.at, now[0])))
+    (done, at), _ = told  # and a line at the stop
+    assert done == 11.0
+    assert 101.0 <= at < 101.5
+    assert now[0] == pytest.approx(106.0)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recordings import reap, write
 
 from circusplug import CircusPlugin, HostError, SpecError
-from circusplug.testing import FakeCircusd, RunningPlugin, run_plugin
+from circusplug._errors import CircusdError
+from circusplug.testing import (
+    FakeCircusd,
+    PluginTestMixin,
+    Replayed,
+    RunningPlugin,
+    run_plugin,
+)
 
 
 class Recorder(CircusPlugin):
@@ -94,7 +103,7 @@ def test_a_plugin_can_be_stopped_within_the_block() -> None:
     with run_plugin(Recorder) as running:
         running.stop()
         assert running.plugin.seen == ["init", "stop"]
-        assert running.status.state == "stopped"
+        assert (running.status.state, running.status.connected) == ("stopped", False)
 
 
 def test_several_plugins_can_share_a_circusd() -> None:
@@ -218,6 +227,9 @@ def test_a_plugin_that_does_not_end_is_an_error() -> None:
     options = {"host.graceful_timeout": 0.1}
     with pytest.raises(HostError, match="does not end"), run_plugin(Stuck, **options) as running:
         use(running)
+    with run_plugin(Stuck, raise_errors=False, **options) as running:
+        use(running)
+    assert running.status.state == "abandoned"
     hang.set()
 
 
@@ -229,6 +241,74 @@ def test_the_fixtures_work_together(
     running.wait_handled(1)
     assert running.circusd is fake_circusd
     assert running.plugin.seen == ["init", "web start"]
+
+
+def test_the_fixture_replays_a_recording(replay: Callable[..., Replayed], tmp_path: Path) -> None:
+    result = replay(write(tmp_path / "traffic", reap(1)), Recorder, name="other", colour="red")
+    assert result.plugin.seen == ["init", "web reap", "stop"]
+    config = result.plugin.config
+    assert (config["name"], config["colour"], result.plugin.check_delay) == ("other", "red", 1.0)
+
+
+def test_the_mixin_gives_each_test_of_unittest_its_own() -> None:
+    seen: list[Any] = []
+
+    class Base(unittest.TestCase):
+        def setUp(self) -> None:
+            seen.append("set up")
+
+    class Tests(PluginTestMixin, Base):
+        def test_one(self) -> None:
+            running = self.run_plugin(Recorder, colour="red")
+            self.fake_circusd.publish("web", "start")
+            running.wait_handled(1)
+            seen.extend((self.fake_circusd, running))
+
+        test_two = test_one
+
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(Tests).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (2, [], [])
+    first, one, second, two = (each for each in seen if each != "set up")
+    assert seen.count("set up") == 2
+    assert first is not second
+    for running in (one, two):
+        assert running.plugin.seen == ["init", "web start", "stop"]
+    with pytest.raises(CircusdError):
+        first.publish("web", "start")
+
+
+def test_a_stop_from_outside_is_not_lost_over_what_the_plugin_raised() -> None:
+    def use(running: RunningPlugin) -> None:
+        running.publish("web", "fail")
+        running.arbiter.wait(lambda plugins: plugins[running.name].counters.errors == 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), run_plugin(Recorder) as running:
+        use(running)
+
+    def go_on(running: RunningPlugin) -> None:
+        try:
+            use(running)
+        except KeyboardInterrupt:
+            raise KeyError("of the test, and it comes second") from None
+
+    with pytest.raises(ValueError, match="cannot handle web"), run_plugin(Recorder) as running:
+        go_on(running)
+
+
+def test_a_plugin_that_fails_is_not_started_again_and_knows_its_circusd() -> None:
+    with (
+        FakeCircusd(check_delay=7.5) as circusd,
+        run_plugin(Recorder, circusd, raise_errors=False, **{"host.on_error": "restart"}) as it,
+    ):
+        assert it.plugin.check_delay == 7.5
+        it.publish("web", "fail")
+        it.wait(lambda status: status.state == "failed")
+        assert it.counters.restarts == 0
+        errors = it.errors
+        errors.clear()
+        assert len(it.errors) == 1
 
 
 def test_the_fixture_fails_the_test_whose_plugin_failed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Any
 
 import pytest
@@ -191,6 +192,25 @@ def test_a_stop_ends_in_real_time() -> None:
     plugin.advance(10)  # nobody is left who would mind
 
 
+def test_a_plugin_that_stops_itself_ends_its_tasks_in_real_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stops(Diary):
+        def handle_recv(self, data: Event) -> None:
+            self.task = self.loop.create_task(self.linger())
+            self.loop.call_soon(self.loop.call_soon, self.stop)
+
+        async def linger(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr("circusplug._plugin.worker.TASK_GRACE", 0.05)
+    with run_plugin(Stops, clock="virtual") as plugin:
+        plugin.circusd.publish("web", "reap")
+        plugin.wait(lambda status: status.state == "stopped")
+
+
 class Failing(Diary):
     """Fails at the second event of each life."""
 
@@ -223,6 +243,7 @@ def test_a_plugin_that_is_restarted_goes_on_by_the_same_clock() -> None:
         plugin.advance(9)
         plugin.publish("web", "spawn")
         assert plugin.plugin is not first
+        assert plugin.plugin.now() == _virtual_clock.EPOCH + 40
         assert notes_of(plugin) == [(40, "web spawn")]
 
 
@@ -243,9 +264,13 @@ def test_mistakes_get_one_clear_line() -> None:
             plugin.advance(-1)
         with pytest.raises(ValueError, match=r"at 9 s is too late, the clock says 10 s"):
             plugin.at(9, print)
+        for no_number in (lambda: plugin.advance(math.nan), lambda: plugin.at(math.nan, print)):
+            with pytest.raises(ValueError, match="nan"):
+                no_number()
         plugin.at(11, plugin.advance, 1)
         with pytest.raises(PluginStateError, match="being advanced already"):
             plugin.advance(1)
+        plugin.advance(1)  # it can go on
         refused = pytest.raises(HostError, match="one plugin with a virtual clock")
         with refused, run_plugin(Diary, circusd, clock="virtual"):
             pass
