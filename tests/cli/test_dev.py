@@ -56,22 +56,30 @@ use = mine.Mine
 ENDS = ("--endpoint", "tcp://127.0.0.1:1", "--pubsub", "tcp://127.0.0.1:2")
 
 
-def save(session: Running, path: Path, content: str, text: str) -> str:
-    """Save a file, again and again as it may not be watched yet, until a text has come."""
+def insist(session: Running, do: Callable[[], object], text: str) -> str:
+    """Do something again and again until a text has come.
+
+    A file may not be watched yet, and an event that comes between two lives is nobody's.
+    """
     over = threading.Event()
 
-    def write() -> None:
-        path.write_text(content)
+    def go_on() -> None:
+        do()
         while not over.wait(0.2):
-            path.write_text(content)
+            do()
 
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
         return session.wait_for(text)
     finally:
         over.set()
         thread.join()
+
+
+def save(session: Running, path: Path, content: str, text: str) -> str:
+    """Save a file until a text has come."""
+    return insist(session, lambda: path.write_text(content), text)
 
 
 @pytest.fixture
@@ -112,13 +120,9 @@ def test_a_saved_plugin_is_loaded_anew_with_its_state(
     session.wait_for("log     old 1")
     mine = directory / "mine.py"
     save(session, mine, MINE.replace("old", "new"), "loaded anew: mine is running")
-    session.type("e web reap")
-    session.wait_for("log     new 2")
+    insist(session, lambda: session.type("e web reap"), "log     new 2")
     save(session, mine, "def", "not loaded, the old life goes on: ")
-    session.type("e web reap")
-    session.wait_for("log     new 3")
-    session.type("e web bad")
-    session.wait_for("error   ValueError: bad")
+    insist(session, lambda: session.type("e web bad"), "error   ValueError: bad")
     session.wait_for(f"{'':13}ValueError: bad")  # its last line
     place = next(place for place, line in enumerate(session.lines) if "error   Value" in line)
     traceback = session.lines[place + 1 :]
@@ -132,8 +136,7 @@ def test_a_saved_file_changes_the_options(dev: Callable[..., Running], directory
     session.wait_for("mine is running")
     ini = directory / "circus.ini"
     save(session, ini, INI + "host.on_error = stop\n", "loaded anew: mine is running")
-    session.type("e front bad")
-    session.wait_for("error   ValueError: bad")
+    insist(session, lambda: session.type("e front bad"), "error   ValueError: bad")
     assert "host.on_error" in save(session, ini, INI + "host.on_error = dance\n", "not loaded")
 
 
