@@ -116,6 +116,8 @@ def test_a_restart_by_hand_restarts_those_that_share_the_module_but_none_that_is
     with host(*using("a", "b", "c")) as arbiter:
         arbiter.stop_plugin("c")
         files.write("edited_one.py", plugin("2"))
+        arbiter.start_plugin("a")  # it runs already
+        assert journal.of("a") == ["init 1"]
         arbiter.restart_plugin("a")
         assert arbiter.plugins["c"].state == "stopped"
         arbiter.start_plugin("c")

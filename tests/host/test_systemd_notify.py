@@ -167,6 +167,33 @@ def test_a_socket_that_is_gone_is_no_matter(systemd: socket.socket, clock: Clock
     assert host.next_timer() is None
 
 
+def test_an_abstract_socket_and_one_with_any_name_are_reached(tmp_path: Path) -> None:
+    for address in (f"@{tmp_path.name}-{os.getpid()}", str(tmp_path / "caf\u00e9")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+            there.setblocking(False)
+            there.bind(address.replace("@", "\0"))
+            SystemdNotify.take({"NOTIFY_SOCKET": address}).ready()
+            assert told(there) == ["READY=1"]
+
+
+def test_what_is_sent_waits_for_nobody_and_leaves_nothing_open(
+    systemd: socket.socket, clock: Clock
+) -> None:
+    host = notify(systemd, clock)
+    before = os.listdir("/proc/self/fd")
+    host.ready()
+    fill(systemd)
+    host.stopping()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_no_plugins_at_all_are_a_status_too(systemd: socket.socket, clock: Clock) -> None:
+    host = notify(systemd, clock)
+    host.changed()
+    host.run_timers(list)
+    assert told(systemd) == ["STATUS=no plugins"]
+
+
 def test_without_systemd_nothing_is_due() -> None:
     host = SystemdNotify.take({"WATCHDOG_USEC": "1000"})
     host.changed()
@@ -196,6 +223,7 @@ def test_the_watchdog_is_for_the_process_that_systemd_means(
     host = SystemdNotify.take(environ)
     assert environ == {}
     assert (host.next_timer() is not None) == due
+    assert host._watchdog == (1.5 if due else 0.0)  # twice in the interval
 
 
 def test_a_socket_of_another_kind_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
