@@ -172,7 +172,7 @@ def test_it_is_alive_until_it_is_to_stop_and_over_when_nothing_more_happens(benc
 
 
 def test_what_cannot_be_started_is_tried_again(bench: Bench) -> None:
-    plugin = bench.make(restart_delay=8.0)
+    plugin = bench.make(restart_delay=8.0, start_timeout=5.0)
     bench.broken = OSError("no descriptors left")
     plugin.start()
     plugin_again = bench.queue.pop()
@@ -336,6 +336,16 @@ def test_one_that_waits_is_stopped_at_once(bench: Bench, waits: str) -> None:
     assert plugin.state == "starting"
 
 
+def test_a_start_that_is_to_stop_has_only_the_time_of_that(bench: Bench) -> None:
+    plugin = bench.make(start_timeout=1.0, graceful_timeout=3.0)
+    plugin.start()
+    life = bench.launch()
+    plugin.stop()
+    assert bench.timer == bench.now + 3.0
+    bench.tell(life, Kind.PARKED)
+    assert (plugin.state, bench.timer) == ("stopped", None)
+
+
 def test_a_start_while_it_stops_follows_the_stop(bench: Bench) -> None:
     plugin, life = bench.run()
     plugin.start()
@@ -404,6 +414,12 @@ def test_an_inactive_one_is_inactive_again_after_its_stop(bench: Bench) -> None:
     plugin.stop()
     bench.tell(life, Kind.PARKED)
     assert plugin.state == "inactive"
+    plugin.start()
+    life = bench.come_up()
+    life.ends = False
+    plugin.stop()
+    bench.tell(life, Kind.PARKED)
+    assert plugin.state == "abandoned"  # which is the news
 
 
 def test_what_it_becomes_is_started_if_it_is_active(bench: Bench) -> None:
@@ -431,10 +447,38 @@ def test_a_restart_hands_over_what_a_life_has_saved(bench: Bench) -> None:
     plugin, life = bench.run()
     plugin.restart()
     assert handed_over(bench, plugin, life) == "saved"
-    bench.tell(bench.lives[-1], Kind.RUNNING)
     bench.tell(bench.lives[-1], Kind.ENDED, "it died")
     bench.pass_time(100.0)
     assert bench.launch().state is None  # what it was given may be why
+
+
+def test_what_was_handed_over_once_is_not_handed_over_again(bench: Bench) -> None:
+    plugin, life = bench.run()
+    plugin.restart()
+    handed_over(bench, plugin, life)
+    bench.tell(bench.lives[-1], Kind.RUNNING)
+    plugin.restart()
+    bench.tell(bench.lives[-1], Kind.PARKED)  # and it has saved nothing
+    assert bench.launch().state is None
+
+
+def test_one_that_ran_for_long_has_its_failures_forgotten(bench: Bench) -> None:
+    plugin, life = bench.run(max_restarts=1, restart_delay=0.0, restart_reset=60.0)
+    for _ in range(5):
+        bench.now += 60.0
+        bench.tell(life, Kind.ENDED, "it died")
+        bench.pass_time(0.0)
+        life = bench.come_up()
+    assert plugin.state == "running"
+
+
+def test_one_that_waits_to_be_tried_again_is_stopped_at_once(bench: Bench) -> None:
+    plugin = bench.make()
+    plugin.start()
+    bench.tell(bench.launch(), Kind.ENDED, "circusd was away", retry=True)
+    assert (plugin.state, plugin.status(lambda _: False).started) == ("starting", None)
+    plugin.stop()
+    assert plugin.state == "stopped"
 
 
 def test_what_was_handed_over_waits_for_circusd_with_the_plugin(bench: Bench) -> None:
@@ -560,6 +604,12 @@ def test_how_often_it_has_failed_is_told_when_it_is_given_up(
         bench.pass_time(0.0)
     assert "a has failed for good after 3 failures: it died" in caplog.text
     assert bench.gave_up == ["it died"]
+
+
+def test_of_one_failure_no_number_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    plugin, life = bench.run(max_restarts=0)
+    bench.tell(life, Kind.ENDED, "it died")
+    assert caplog.messages == ["a has failed for good: it died"]
 
 
 def test_the_next_timer_is_the_first_that_is_due(bench: Bench) -> None:

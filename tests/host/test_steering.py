@@ -159,6 +159,19 @@ def test_what_is_gone_is_reaped_and_stopped_and_announced_anew_if_it_returns(
     assert server.said == ["b spawn process_pid=8", "b start"]
 
 
+def test_what_is_gone_is_announced_although_others_have_never_been(
+    steering: Steering, server: Server, host: Host
+) -> None:
+    steering.note(plugin("running"))
+    server.said.clear()
+    host.config = HostConfig((PluginSpec("idle", "m.A", {"active": False}),))
+    steering.note(None)
+    assert server.said == []  # it is still about to stop
+    host.known = {"idle": None}
+    steering.note(None)
+    assert server.said == ["a reap process_pid=7 exit_code=0", "a stop"]
+
+
 def test_without_an_endpoint_nothing_is_announced(steering: Steering, host: Host) -> None:
     steering._server = None
     steering.note(plugin("running"))

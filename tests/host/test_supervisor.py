@@ -308,3 +308,6 @@ def test_only_threads_of_this_process_are_watched_for_stalls_from_here() -> None
     assert host._plugins["a"].last_error is not None
     assert host._states() == ["stalled", "running"]
     assert bench.states() == {"a": "stalled", "b": "stalled"}
+    host.stop_plugin("a")
+    assert host._states() == ["stopping", "running"]
+    assert bench.states()["a"] == "stopping"
