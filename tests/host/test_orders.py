@@ -50,6 +50,7 @@ class Settles:
         return self.due is not None and now >= self.due
 
     def settles_by(self, imported: bool) -> float | None:
+        self.asked_imported.append(imported)
         return self.due
 
 

@@ -37,3 +37,10 @@ def test_one_that_was_due_may_be_set_to_the_same_moment_again() -> None:
         timers.set("a", 10.0)
         timers.set("a", 10.0)
         assert timers.take_due(10.0) == ["a"]
+
+
+def test_to_say_the_same_again_takes_no_room() -> None:
+    timers = Timers[str]()
+    for _ in range(100):
+        timers.set("a", 10.0)
+    assert len(timers._heap) == 1
