@@ -607,7 +607,7 @@ def test_how_often_it_has_failed_is_told_when_it_is_given_up(
 
 
 def test_of_one_failure_no_number_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    plugin, life = bench.run(max_restarts=0)
+    _, life = bench.run(max_restarts=0)
     bench.tell(life, Kind.ENDED, "it died")
     assert caplog.messages == ["a has failed for good: it died"]
 

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
+from circusplug import Arbiter, HostConfig
+from circusplug._host.own_process import OwnProcess
 from circusplug._host.systemd_notify import SystemdNotify
 
 
@@ -185,6 +188,21 @@ def test_what_is_sent_waits_for_nobody_and_leaves_nothing_open(
     fill(systemd)
     host.stopping()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_host_tells_its_start_its_reloads_and_its_stop(systemd: socket.socket) -> None:
+    config = HostConfig((), "ipc:///nonexistent/c", "ipc:///nonexistent/e")
+    process = OwnProcess(SystemdNotify(systemd.getsockname()))
+    with Arbiter.from_config(config, reload=lambda: config, process=process) as arbiter:
+        systemd.settimeout(PATIENCE)
+        while "READY=1" not in systemd.recv(4096).decode().splitlines():
+            pass
+        systemd.setblocking(False)
+        arbiter.reload()
+        words = "\n".join(told(systemd)).splitlines()
+        assert words[0] == "RELOADING=1"
+        assert "READY=1" in words
+    assert told(systemd)[-1] == "STOPPING=1\nSTATUS=stopping"
 
 
 def test_no_plugins_at_all_are_a_status_too(systemd: socket.socket, clock: Clock) -> None:
