@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+import zmq
 from patience import PATIENCE
 
 from circusplug._host import circusd_watch
@@ -58,10 +59,19 @@ def test_where_circusd_cannot_be_asked_the_end_of_the_leader_is_told_all_the_sam
 def test_one_that_ends_before_it_accepts_a_connection_is_told_of(
     leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waits: list[int] = []
+
+    class Poller(zmq.Poller):
+        def poll(self, timeout: int | None = None) -> Any:  # type: ignore[override]
+            waits.append(timeout or 0)
+            if len(waits) == 3:
+                leader.kill()
+            return super().poll(timeout)
+
     monkeypatch.setattr(circusd_watch, "CONNECT_WAIT", 0.01)
+    monkeypatch.setattr(circusd_watch.zmq, "Poller", Poller)
     gone: Future[str] = Future()
     with watching_circusd(NOBODY, "plugin:circusplug", gone.set_result):
-        leader.kill()
         assert "has ended, and so does the host" in gone.result(PATIENCE)
 
 

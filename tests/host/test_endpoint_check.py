@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import tempfile
 import threading
@@ -137,9 +138,13 @@ def test_one_that_stands_alone_is_told_once_when_it_has_done_so_for_long(
     watched = Watched(monkeypatch, *looks, connect_wait=1.0)
     assert caplog.text == ""  # and that no circusd is there is not so
     assert watched.waits == [1001, 4001, 501]  # until it is missed, renewed, told of
-    looks += [(at, "s", "a") for at in (110.0, 110.1, 130.0)]
+    looks += [(110.0, "s", "a")]
     Watched(monkeypatch, *looks, connect_wait=1.0)
     assert caplog.text.count("circusd takes commands at C") == 1
+    looks += [(110.1, "s", "a"), (130.0, "s", "a")]
+    watched = Watched(monkeypatch, *looks, connect_wait=1.0)
+    assert caplog.text.count("circusd takes commands at C") == 2  # once by each
+    assert min(watched.waits[3:]) > 1000  # there is nothing to be told any more
 
 
 def test_that_no_circusd_is_there_is_told_once_when_it_should_be(
@@ -151,6 +156,58 @@ def test_that_no_circusd_is_there_is_told_once_when_it_should_be(
     looks += [(at, "a", "a") for at in (103.0, 104.0, 150.0)]
     Watched(monkeypatch, *looks, connect_wait=3.0)
     assert caplog.text.count("no circusd at C yet (events: E)") == 1
+
+
+CONNECTED, SUCCEEDED, FAILED, DISCONNECTED, CLOSED = map(
+    int,
+    (
+        zmq.EVENT_CONNECTED,
+        zmq.EVENT_HANDSHAKE_SUCCEEDED,
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+        zmq.EVENT_DISCONNECTED,
+        zmq.EVENT_CLOSED,
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([], "absent"),
+        ([CLOSED], "absent"),
+        ([CONNECTED], "greeted"),
+        ([CONNECTED, CLOSED], "absent"),
+        ([CONNECTED, FAILED], "absent"),
+        ([CONNECTED, DISCONNECTED], "other"),
+        ([CONNECTED, DISCONNECTED, CLOSED], "absent"),
+        ([CONNECTED, DISCONNECTED, CONNECTED], "other"),
+        ([CONNECTED, DISCONNECTED, CONNECTED, SUCCEEDED], "stands"),
+        ([CONNECTED, SUCCEEDED], "stands"),
+        ([CONNECTED, SUCCEEDED, DISCONNECTED], "absent"),
+        ([CONNECTED, SUCCEEDED, DISCONNECTED, CONNECTED], "greeted"),
+    ],
+)
+def test_what_the_monitor_tells_says_what_is_at_the_other_end(
+    events: list[int], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects: list[str] = []
+
+    class Unconnected:
+        def disconnect(self, endpoint: str) -> None:
+            connects.append("disconnect")
+            raise zmq.ZMQError(errno.ENOENT)
+
+        def connect(self, endpoint: str) -> None:
+            connects.append(f"connect {endpoint}")
+
+    probe: Any = endpoint_check._Probe.__new__(endpoint_check._Probe)
+    probe.state, probe._endpoint = endpoint_check._State.ABSENT, "E"
+    probe.monitor = SimpleNamespace(poll=lambda _: events)
+    probe._socket = Unconnected()
+    monkeypatch.setattr(endpoint_check, "next_event", lambda _: events.pop(0))
+    assert probe.look().value == state
+    probe.renew()
+    assert connects == (["disconnect", "connect E"] if state == "other" else [])
 
 
 def test_both_are_renewed_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:

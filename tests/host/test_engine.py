@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from members import Journal, MakeHost, Member, hosting, member, state_is
+from members import Journal, MakeHost, Member, hosting, in_thread, member, state_is
 from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, HostError
@@ -78,6 +78,17 @@ def test_a_circusd_that_does_not_come_up_is_told_to_who_waits_for_the_host(
     failing.join(PATIENCE)
     assert arbiter._started.over.is_set()
     assert journal.of("a") == []
+
+
+def test_orders_are_taken_from_the_time_on_when_there_are_plugins(host: MakeHost) -> None:
+    arbiter = host(member("a"))
+    engine = arbiter._make_engine()
+    for change in (arbiter.stop_plugin, arbiter.start_plugin):
+        with pytest.raises(HostError, match="has not been started"):
+            in_thread(lambda change=change: change("a"))
+    engine.run_aside()
+    arbiter.stop_plugin("a")
+    arbiter.stop()
 
 
 def test_plugins_that_wait_for_the_way_to_circusd_are_not_done(
