@@ -178,7 +178,9 @@ def test_its_failure_is_told_a_line_each_and_ends_it(
     monkeypatch.setattr(Arbiter, "fails", HostError("first\nsecond"))
     path = tmp_path / "a.ini"
     path.write_text("[plugin:one]\nuse = some.Class\n")
-    with hosting(path) as host, pytest.raises(SystemExit) as ended:
-        host.start()
+    with hosting(path) as host:
+        with pytest.raises(SystemExit) as ended:
+            host.start()
+        assert host.loop.is_closed()  # as its plugins have loops of their own
     assert ended.value.code == 1
     assert caplog.messages == ["first", "second"]

@@ -100,8 +100,11 @@ def bench(fake_circusd: FakeCircusd) -> Iterator[Bench]:
             thread.join(PATIENCE)
 
 
-def test_a_life_is_told_of_from_its_beginning_to_its_end(bench: Bench) -> None:
-    runner = bench.make(host=HostOptions(max_message=1234, graceful_timeout=PATIENCE))
+def test_a_life_is_told_of_from_its_beginning_to_its_end(
+    bench: Bench, fake_circusd: FakeCircusd
+) -> None:
+    host = HostOptions(max_message=1234, graceful_timeout=PATIENCE)
+    runner = bench.make(host=host, receives=lambda: None)
     assert (runner.running, runner.connected, runner.awaits_circusd) == (False, False, False)
     assert (runner.thread, runner.pid, runner.busy_since) == (None, None, 0.0)
     assert (runner.instance, runner.last_error, runner.stack()) == (None, None, "")
@@ -117,6 +120,10 @@ def test_a_life_is_told_of_from_its_beginning_to_its_end(bench: Bench) -> None:
     assert bench.constructed == [("a", runner.instance)]
     assert "plugin_thread" in runner.stack() or "thread_runner" in runner.stack()
     assert bench.activity.is_set()  # the watch for stalls has to look at its first round
+    fake_circusd.wait_subscribed(1, PATIENCE)
+    bench.activity.clear()
+    fake_circusd.publish("web", "spawn")
+    assert bench.activity.wait(PATIENCE)  # and whenever there is something to do
     assert bench.stop(runner)
     bench.wait(Kind.ENDED)
     assert bench.kinds() == [Kind.BEGUN, Kind.RUNNING, Kind.PARKED, Kind.ENDED]
