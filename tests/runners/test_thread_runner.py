@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,6 +133,32 @@ def test_a_life_is_told_of_from_its_beginning_to_its_end(
     assert (runner.running, runner.thread, runner.pid) == (False, None, None)
 
 
+def test_one_waits_for_circusd_only_between_its_constructor_and_its_running(
+    bench: Bench, release: threading.Event
+) -> None:
+    at_init = threading.Event()
+
+    class Waits(Does):
+        def handle_init(self) -> None:
+            release.clear()
+            at_init.set()
+            assert release.wait(PATIENCE)
+
+    nobody = "ipc:///nonexistent/commands", "ipc:///nonexistent/events"
+    bench.around = replace(bench.around, link=Link(*nobody, connect_wait=0.0))
+    runner = bench.make(Waits, does=lambda: release.wait(PATIENCE))
+    runner.start()
+    bench.wait(Kind.BEGUN)
+    assert not runner.awaits_circusd
+    release.set()
+    assert at_init.wait(PATIENCE)
+    assert runner.awaits_circusd
+    release.set()
+    bench.wait(Kind.RUNNING)
+    assert (runner.awaits_circusd, runner.connected) == (False, False)
+    assert bench.stop(runner)
+
+
 def leave(status: object) -> Callable[[], None]:
     return lambda: sys.exit(status)  # type: ignore[arg-type]
 
@@ -165,7 +192,7 @@ def test_why_a_life_has_ended_is_told_with_a_traceback_where_that_says_more(
     traceback: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    runner = bench.make(does=does)
+    runner = bench.make(does=does, host=HostOptions(graceful_timeout=0))
     runner.start()
     end = bench.wait(Kind.ENDED)
     assert (end.error, end.permanent, end.retry) == (error, permanent, False)
@@ -176,6 +203,7 @@ def test_why_a_life_has_ended_is_told_with_a_traceback_where_that_says_more(
     raised = [each for _, each in bench.exceptions]
     assert told == ([raised[0].__cause__ or raised[0]] if traceback else [])
     assert bench.stop(runner)  # and nothing of it is left
+    assert "is still busy" not in caplog.text
 
 
 def test_a_handle_stop_that_fails_is_told_of_and_the_life_is_over(
