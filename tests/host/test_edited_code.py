@@ -104,7 +104,11 @@ def test_a_reload_restarts_those_that_use_what_was_edited_and_nobody_else(
             "restarted b with edited code",
         ]
         assert (sys.modules["edited_two"], sys.modules["edited_other"]) == untouched
-    assert journal.of("a") == journal.of("b") == ["init 1", "stop", "init 2", "stop"]
+        arbiter.stop_plugin("b")
+        files.write("edited_limit.py", "LIMIT = 3")
+        assert reload(arbiter) == ["restarted a with edited code"]
+    assert journal.of("a") == ["init 1", "stop", "init 2", "stop", "init 3", "stop"]
+    assert journal.of("b") == ["init 1", "stop", "init 2", "stop"]
     assert journal.of("c") == ["init 9", "stop"]
     assert journal.of("d") == ["init", "stop"]
 

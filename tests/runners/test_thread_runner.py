@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from patience import PATIENCE
 
 from circusplug import (
     CallError,
+    CallTimeout,
     CircusPlugin,
     Counters,
     HostConfig,
@@ -221,6 +223,56 @@ def test_a_handle_stop_that_fails_is_told_of_and_the_life_is_over(
     assert (runner.counters.errors, runner.failure) == (1, None)
     assert runner.last_error == "handle_stop: ZeroDivisionError: odd"
     assert "a: handle_stop failed" in caplog.text
+
+
+class Keeps(Does):
+    """Hands over what it is asked for, and notes that."""
+
+    def handle_init(self) -> None:
+        self.config.get("begins", lambda: None)()
+
+    def get_state(self) -> str:
+        self.config["asked"].append("get")
+        return "state"
+
+    def set_state(self, state: str) -> None:
+        self.config["asked"].append(f"set {state}")
+
+
+def away() -> None:
+    raise CallTimeout("list", {}, "circusd cannot be reached")
+
+
+@pytest.mark.parametrize("how", ["lives", "stuck", "waits"])
+def test_only_a_life_that_has_come_to_run_and_goes_well_is_asked_for_its_state(
+    how: str, bench: Bench, fake_circusd: FakeCircusd, release: threading.Event
+) -> None:
+    asked: list[str] = []
+    entered = threading.Event()
+
+    def block() -> None:
+        entered.set()
+        assert release.wait(PATIENCE)
+
+    receives = block if how == "stuck" else entered.set
+    begins = away if how == "waits" else lambda: None
+    if how == "waits":
+        nobody = "ipc:///nonexistent/commands", "ipc:///nonexistent/events"
+        bench.around = replace(bench.around, link=Link(*nobody, connect_wait=0.0))
+    host = HostOptions(graceful_timeout=0.05 if how == "stuck" else PATIENCE)
+    runner = bench.make(Keeps, host, receives=receives, begins=begins, asked=asked)
+    runner.hands_over = True
+    runner.start()
+    bench.wait(Kind.WAITING if how == "waits" else Kind.RUNNING)
+    if how != "waits":
+        fake_circusd.wait_subscribed(1, PATIENCE)
+        fake_circusd.publish("web", "spawn")
+        assert entered.wait(PATIENCE)
+    runner.begin_stop(time.monotonic() + PATIENCE)
+    ended = runner.finish_stop(time.monotonic() + (0.1 if how == "stuck" else PATIENCE))
+    assert ended == (how != "stuck")
+    assert (asked, runner.saved) == ((["get"], "state") if how == "lives" else ([], None))
+    release.set()
 
 
 def test_circusd_s_absence_is_no_failure_and_may_be_tried_again(
