@@ -169,11 +169,14 @@ def test_what_a_handle_stop_asks_for_is_checked_aside_and_told_in_the_log(
         def handle_stop(self) -> None:
             super().handle_stop()
             arbiter.restart_plugin("b")
+            arbiter.add_plugin({"use": picky, "name": "new"})
 
     with host(member("a", Renews), member("b", picky)) as arbiter:
         picky.refuses = True
         arbiter.stop_plugin("a")
-        arbiter.wait(lambda _: "was not done: plugin 'b': is not right" in caplog.text, PATIENCE)
+        for name in ("b", "new"):
+            said = f"was not done: plugin '{name}': is not right"
+            arbiter.wait(lambda _, said=said: said in caplog.text, PATIENCE)  # type: ignore[misc]
         assert journal.of("b") == ["init"]
         with pytest.raises(HostError, match="no plugin named 'c'"):
             arbiter.restart_plugin("c")
