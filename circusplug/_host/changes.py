@@ -34,7 +34,7 @@ class Changes:
         """Start a plugin that does not run, with the code that is there now."""
         supervisor = self._engine.supervisor
         spec = supervisor.spec(name)
-        if self._engine.is_needed_here or spec.name in supervisor.alive:
+        if self._engine.supervises_here or spec.name in supervisor.alive:
             self._engine.order(lambda supervisor: (None, supervisor.start_plugin(name)))
             return
         with self._prepared((), [spec], supervisor.config) as sharing:
@@ -51,7 +51,7 @@ class Changes:
                     lambda supervisor: (None, supervisor.restart_plugin(name, sharing))
                 )
 
-        self._here_or_aside(restart, aside=self._engine.is_needed_here)
+        self._here_or_aside(restart, aside=self._engine.supervises_here)
 
     def add(self, spec: PluginSpec) -> None:
         """Add a plugin, and start it if it is active."""
@@ -62,10 +62,10 @@ class Changes:
                 self._engine.order(lambda supervisor: (None, supervisor.add_plugin(spec)))
 
         self._engine.check_users([spec])
-        self._here_or_aside(add, aside=self._engine.is_needed_here)
+        self._here_or_aside(add, aside=self._engine.supervises_here)
 
     def reconfigure(self, config: HostConfig) -> list[str]:
-        """Change to another configuration; returns what was done, a line each."""
+        """Change to another configuration; returns what was done, a line each, if it waits."""
         done: list[str] = []
 
         def change() -> None:
@@ -77,8 +77,9 @@ class Changes:
             with self._prepared(starts, config.plugins, config) as sharing:
                 done.extend(self._engine.reconfigure(config, sharing))
 
-        self._here_or_aside(change, aside=not self._engine.may_wait)
-        return done
+        aside = not self._engine.may_wait
+        self._here_or_aside(change, aside=aside)
+        return [] if aside else done
 
     @contextlib.contextmanager
     def _prepared(

@@ -233,7 +233,7 @@ class Engine:
 
     @property
     def supervises_here(self) -> bool:
-        """Whether the caller is the supervising thread."""
+        """Whether the caller is the supervising thread, on which each `handle_stop` runs, too."""
         return self._supervising == threading.get_ident()
 
     @property
@@ -244,12 +244,7 @@ class Engine:
     @property
     def may_wait(self) -> bool:
         """Whether the caller's thread is not needed for what it would wait for."""
-        return not (self.is_needed_here or self.in_plugin_thread)
-
-    @property
-    def is_needed_here(self) -> bool:
-        """Whether the caller has the supervising thread, or that of a `handle_stop`."""
-        return self.supervises_here or self._guard.running_here
+        return not (self.supervises_here or self.in_plugin_thread)
 
     def _take_signal(self, number: int) -> None:
         """Have a signal handed on to plugins; from any thread."""
@@ -273,7 +268,6 @@ class Engine:
                 on_quit=lambda: self._mailbox.put(_Signal.STOP),
             )
         except BaseException:
-            self._stop_asked = True
             self._give_back(all_ended=True)
             self._give_back_mailbox()
             raise
@@ -297,7 +291,6 @@ class Engine:
         finally:
             self._ready.set()
         with self._lock:
-            self._stop_asked = True
             closes = not self._closed_by_stop
         if closes:  # it stopped by itself; whoever calls `stop` later has nothing to do
             self._close_aside()

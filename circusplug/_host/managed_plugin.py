@@ -164,7 +164,6 @@ class ManagedPlugin:
         if (spec.use, spec.isolate) != (self.spec.use, self.spec.isolate):
             self._state = None
         self.spec = spec
-        self._policy = RestartPolicy(spec.host)
         self._enter("stopped" if spec.active else "inactive")
         if spec.active:
             self.start()

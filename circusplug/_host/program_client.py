@@ -143,7 +143,6 @@ class _ClientThread:
 
     def close(self) -> None:
         """End the thread; open calls fail."""
-        self.client.refuse("closed")
         self._loop.stop_threadsafe()
         self._thread.join()
 

@@ -42,7 +42,11 @@ class Reloads:
 
     def begin(self) -> None:
         """Reload on another thread; returns at once."""
-        threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True).start()
+        thread = threading.Thread(target=self._reload_aside, name="circusplug-reload", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads: no reason for the host to end
+            logger.error("not reloaded, all stays as it was: %s", error)
 
     def _reload_aside(self) -> None:
         try:

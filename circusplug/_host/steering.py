@@ -212,9 +212,10 @@ class Steering:
         if self._server is None:
             return
         if plugin is None:
-            if len(self._announced) <= len(self._host.config.plugins):
-                return
-            for name in self._announced.keys() - self._host.statuses(False).keys():
+            gone = self._announced.keys() - {spec.name for spec in self._host.config.plugins}
+            if gone:  # some of them may not have stopped yet
+                gone -= self._host.statuses(False).keys()
+            for name in gone:
                 _, pid, _ = self._announced.pop(name)
                 if pid is not None:
                     self._server.announce(name, "reap", process_pid=pid, exit_code=0)

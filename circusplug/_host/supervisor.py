@@ -213,7 +213,7 @@ class Supervisor:
         """Stop a plugin if it runs and start a new instance; restart others if they run."""
         plugin = self._plugin(name)
         plugin.restart()
-        return [plugin, *self._restart(name for name in sharing if name != plugin.spec.name)]
+        return [plugin, *self._restart(sharing)]  # it is about to stop, so it is not among them
 
     def _restart(self, names: Iterable[str]) -> list[ManagedPlugin]:
         """Restart those of some plugins that have not ended meanwhile."""
@@ -268,7 +268,6 @@ class Supervisor:
             if plugin.runner is not None:
                 plugin.runner.log_level_changed()  # the file may say another
         self._sort()
-        self._changed(None)
         return todo, concerned
 
     def _add(self, spec: PluginSpec) -> ManagedPlugin:
@@ -292,8 +291,7 @@ class Supervisor:
     def _forget(self, plugin: ManagedPlugin) -> None:
         self._timers.set(plugin, None)
         with self._lock:
-            if self._plugins.get(plugin.spec.name) is plugin:
-                del self._plugins[plugin.spec.name]
+            del self._plugins[plugin.spec.name]
         self._changed(None)
 
     def _configured(self, specs: Iterable[PluginSpec]) -> None:

@@ -65,7 +65,7 @@ class SystemdNotify:
             return cls()
         if not interval or pid not in ("", str(os.getpid())):
             return cls(address)
-        if not (interval.isascii() and interval.isdigit() and int(interval)):
+        if not (interval.isascii() and interval.isdigit()):
             logger.warning("WATCHDOG_USEC: %r is no number, so there is no watchdog", interval)
             return cls(address)
         return cls(address, int(interval) / 2e6)

@@ -62,7 +62,6 @@ class StallWatch:
         for runner in everyone:
             since = runner.busy_since
             if since <= 0.0:
-                self._reported.pop(runner, None)
                 continue
             busy = True
             if self.is_stalled(runner, now) and self._reported.get(runner) != since:

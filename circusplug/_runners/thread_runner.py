@@ -73,7 +73,6 @@ class ThreadRunner(Owner):
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._thread = None
             worker.loop.close()
             raise CircusPlugError(f"no thread for it: {error}") from error
 
@@ -88,8 +87,7 @@ class ThreadRunner(Owner):
         """Run `handle_stop` and then `get_state`: what it still counts, or gives away, counts."""
         worker = self._worker
         stopped = self._stop_plugin() and worker is not None and not worker.abandoned
-        lived = self._initialized and self._failure is None
-        if self.hands_over and stopped and lived and self._can_hand_over:
+        if self.hands_over and stopped and self._initialized and self._can_hand_over:
             self._contain(lambda: self._around.guard(self._save), "get_state")
 
     def _save(self) -> None:
@@ -241,10 +239,6 @@ class ThreadRunner(Owner):
             )
         self._instance = plugin
         self._around.hooks.on_constructed(self.spec.name, plugin)
-        if worker.abandoned:
-            worker.stopper = threading.get_ident()
-            self.run_own_stop(plugin.stop)
-            return
         plugin.active = True  # the host has looked at it; some drop their config on the way up
         try:
             plugin.start()

@@ -175,6 +175,8 @@ def test_a_host_can_be_stopped_before_it_starts_and_then_does_not_start(host: Ma
     with pytest.raises(HostError, match="once"):
         arbiter.start()
     assert arbiter.plugins["a"].state == "stopped"
+    arbiter.fail("circusd has ended")
+    assert arbiter.failure is None
 
 
 def test_what_fails_once_the_host_was_told_to_stop_makes_that_no_failure(host: MakeHost) -> None:
@@ -231,6 +233,8 @@ def test_a_context_that_was_given_is_used_and_not_ended(host: MakeHost) -> None:
             error = arbiter.plugins["a"].last_error
         assert "Too many open files" in (error or "")
         assert not context.closed
+        made = Arbiter.from_config(arbiter.config, context=context, exit_when_done=True)
+        assert (made._context, made._exit_when_done) == (context, True)
 
 
 def test_an_inactive_plugin_is_listed_and_not_started(host: MakeHost, journal: Journal) -> None:

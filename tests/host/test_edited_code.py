@@ -105,7 +105,11 @@ def test_a_reload_restarts_those_that_use_what_was_edited_and_nobody_else(
             "restarted b with edited code",
         ]
         assert (sys.modules["edited_two"], sys.modules["edited_other"]) == untouched
-    assert journal.of("a") == journal.of("b") == ["init 1", "stop", "init 2", "stop"]
+        arbiter.stop_plugin("b")
+        files.write("edited_limit.py", "LIMIT = 3")
+        assert reload(arbiter) == ["restarted a with edited code"]
+    assert journal.of("a") == ["init 1", "stop", "init 2", "stop", "init 3", "stop"]
+    assert journal.of("b") == ["init 1", "stop", "init 2", "stop"]
     assert journal.of("c") == ["init 9", "stop"]
     assert journal.of("d") == ["init", "stop"]
 
@@ -117,6 +121,8 @@ def test_a_restart_by_hand_restarts_those_that_share_the_module_but_none_that_is
     with host(*using("a", "b", "c")) as arbiter:
         arbiter.stop_plugin("c")
         files.write("edited_one.py", plugin("2"))
+        arbiter.start_plugin("a")  # it runs already
+        assert journal.of("a") == ["init 1"]
         arbiter.restart_plugin("a")
         assert arbiter.plugins["c"].state == "stopped"
         arbiter.start_plugin("c")

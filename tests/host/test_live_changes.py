@@ -77,8 +77,10 @@ def test_plugins_are_added_and_removed_while_the_host_runs(
         fake_circusd.publish("web", "spawn")
         journal.wait("b", "spawn")
         assert [spec.name for spec in arbiter.config.plugins] == ["a", "b", "c"]
-        arbiter.remove_plugin("a")
-        arbiter.remove_plugin("c")
+        idle = {"use": "no.such.Class", "name": "idle", "active": False}
+        assert arbiter.add_plugin(idle) == "idle"  # it is not to be started
+        for name in ("a", "c", "idle"):
+            arbiter.remove_plugin(name)
         assert list(arbiter.plugins) == ["b"]
         with pytest.raises(HostError, match="no plugin named 'a'"):
             arbiter.start_plugin("a")
@@ -89,11 +91,12 @@ def test_plugins_that_are_added_have_descriptors(
     host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[int] = []
-    monkeypatch.setattr("circusplug._host.supervisor.raise_descriptor_limit", limits.append)
-    with host(member("a")) as arbiter:
-        for name in ("b", "c"):
+    for module in ("supervisor", "resources"):
+        monkeypatch.setattr(f"circusplug._host.{module}.raise_descriptor_limit", limits.append)
+    with host(member("a"), member("b")) as arbiter:
+        for name in ("c", "d"):
             arbiter.add_plugin({**member(name), "active": False})
-    assert limits == [2, 3]
+    assert limits == [2, 3, 4]
 
 
 def test_stopping_a_plugin_that_waits_for_its_restart_ends_the_attempts(
@@ -169,19 +172,58 @@ def test_while_the_host_stops_nothing_can_be_started(
     class Stubborn(Member):
         def handle_stop(self) -> None:
             super().handle_stop()
-            try:
-                arbiter.start_plugin("b")
-            except HostError as error:
-                self.note(str(error))
+            for change in (arbiter.start_plugin, arbiter.restart_plugin):
+                try:
+                    change("b")
+                except HostError as error:
+                    self.note(str(error))
 
     arbiter = host(member("a", Stubborn), member("b"))
     with arbiter if background else hosting(arbiter):
         journal.wait("a", "init")
         journal.wait("b", "init")
-    assert journal.of("a") == ["init", "stop", "the host has stopped"]
+    assert journal.of("a") == ["init", "stop", *["the host has stopped"] * 2]
     assert journal.of("b") == ["init", "stop"]
     with pytest.raises(HostError, match="stopped"):
         arbiter.start_plugin("b")
+
+
+def test_a_plugin_that_changes_the_configuration_on_its_own_thread_does_not_wait(
+    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
+) -> None:
+    done: list[list[str]] = []
+
+    def act() -> None:
+        config = arbiter.config
+        spec = PluginSpec("b", Member, {"name": "b", "journal": journal})
+        done.append(arbiter.reconfigure(replace(config, plugins=(*config.plugins, spec))))
+
+    with host(member("a", Acts, act=act)) as arbiter:
+        fake_circusd.wait_subscribed(1)
+        fake_circusd.publish("web", "spawn")
+        journal.wait("b", "init")
+        journal.wait("a", "spawn")
+    assert done == [[]]
+
+
+def test_the_way_to_circusd_is_moved_once_at_a_time(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[bool] = []
+    with host(member("a")) as arbiter:
+        engine = arbiter._started
+        moved = engine._factory.moved
+
+        def watched(config: HostConfig) -> Any:
+            locked.append(engine._moving.locked())
+            return moved(config)
+
+        monkeypatch.setattr(engine._factory, "moved", watched)
+        with FakeCircusd() as elsewhere:
+            arbiter.reconfigure(replace(arbiter.config, pubsub_endpoint=elsewhere.pubsub_endpoint))
+            elsewhere.wait_subscribed()
+        assert not engine._moving.locked()
+    assert locked == [True]
 
 
 class Orders:

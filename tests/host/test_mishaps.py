@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -405,6 +406,15 @@ def test_a_new_stop_timeout_holds_for_handle_stop_too(host: MakeHost) -> None:
         assert arbiter._started._guard.seconds == 30.0
 
 
+def test_all_handle_stops_of_a_host_that_stops_share_its_stop_timeout(host: MakeHost) -> None:
+    with host(member("a"), stop_timeout=1e6) as arbiter:
+        arbiter.reconfigure(replace(arbiter.config, stop_timeout=1e9))
+        guard, before = arbiter._started._guard, time.monotonic()
+        assert guard._deadline is None
+    assert guard._deadline is not None
+    assert before + 1e9 <= guard._deadline <= time.monotonic() + 1e9
+
+
 def test_a_circusd_that_is_not_there_is_told_of_once(
     host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -434,6 +444,23 @@ def test_a_host_in_the_background_that_fails_stops_its_plugins_and_says_why(
     assert journal.names("stop") == ["b", "a"]
     assert arbiter.failure == "ZeroDivisionError: a defect of the host's"
     assert "the host has failed" in caplog.text
+
+
+def test_a_host_that_fails_stops_its_plugins_and_raises_why(
+    host: MakeHost, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Supervisor) -> None:
+        raise ZeroDivisionError("a defect of the host's")
+
+    arbiter = host(member("a"), member("b"))
+    with hosting(arbiter) as raised:
+        for name in "ab":
+            journal.wait(name, "init")
+        monkeypatch.setattr(Supervisor, "run_timers", fail)
+        arbiter._started._mailbox.put(None)  # type: ignore[arg-type]
+        journal.wait("a", "stop")
+    assert journal.names("stop") == ["b", "a"]
+    assert [type(error) for error in raised] == [ZeroDivisionError]
 
 
 def test_a_host_in_the_background_that_fails_at_once_says_so_instead_of_waiting(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zmq
 from members import MakeHost, Member, hosting, member, state_is
 from patience import PATIENCE
 
-from circusplug import CallConflict, CallError, CallTimeout, HostError
+from circusplug import CallConflict, CallError, CallTimeout, HostError, PluginStateError
+from circusplug._host import program_client
+from circusplug._host.program_client import ProgramClient
 from circusplug.testing import FakeCircusd
 
 CONFLICT = {
@@ -124,3 +130,84 @@ def test_it_follows_the_host_to_another_circusd(host: MakeHost) -> None:
         ends = {"endpoint": other.endpoint, "pubsub_endpoint": other.pubsub_endpoint}
         arbiter.reconfigure(replace(arbiter.config, **ends))
         assert arbiter.client.call("list")["watchers"] == ["there"]
+
+
+def test_it_is_where_the_host_is_although_it_was_not_used_before(host: MakeHost) -> None:
+    with host() as arbiter, FakeCircusd() as other:
+        other.add_watcher("there")
+        ends = {"endpoint": other.endpoint, "pubsub_endpoint": other.pubsub_endpoint}
+        arbiter.reconfigure(replace(arbiter.config, **ends))
+        assert arbiter.client.call("list")["watchers"] == ["there"]
+
+
+def no_loop(patch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no descriptors left")
+
+    patch.setattr(program_client, "PluginLoop", fail)
+
+
+def no_thread(patch: pytest.MonkeyPatch) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    patch.setattr(
+        program_client, "threading", SimpleNamespace(Thread=NoThread, Event=threading.Event)
+    )
+
+
+def no_socket(patch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    patch.setattr(program_client, "command_socket", fail)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        (no_loop, "no descriptors left"),
+        (no_thread, "can't start new thread"),
+        (no_socket, "Too many open files"),
+    ],
+)
+def test_what_it_lacks_is_told_and_it_is_tried_again_with_the_next_command(
+    lacks: Callable[[pytest.MonkeyPatch], None],
+    said: str,
+    host: MakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with host() as arbiter:
+        with monkeypatch.context() as patch:
+            lacks(patch)
+            for send in (arbiter.client.call, arbiter.client.cast):
+                with pytest.raises(HostError, match=f"^no connection to circusd: {said}$"):
+                    send("list")
+        assert arbiter.client.call("list")["watchers"] == []
+
+
+def test_what_is_sent_as_the_host_stops_is_told_so() -> None:
+    def refuse(*_: object) -> None:
+        raise PluginStateError("closed")
+
+    client = ProgramClient()
+    client.close()
+    client._client = lambda _: SimpleNamespace(call=refuse, cast=refuse)  # type: ignore[assignment]
+    for send in (client.call, client.cast):
+        with pytest.raises(HostError, match=r"^cannot send 'list': the arbiter has stopped$"):
+            send("list")
+
+
+def test_a_command_has_the_time_and_the_patience_that_it_was_given() -> None:
+    given: list[object] = []
+
+    def call(*what: object) -> dict[str, object]:
+        given.append(what)
+        return {"status": "ok"}
+
+    client = ProgramClient()
+    client._client = lambda _: SimpleNamespace(call=call)  # type: ignore[assignment]
+    client.call("incr", name="web", timeout=3.0, patience=2.0)
+    client.call("list")
+    assert given == [("incr", {"name": "web"}, 3.0, 2.0), ("list", {}, None, None)]

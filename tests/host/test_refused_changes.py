@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from members import Acts, Journal, MakeHost, Member, in_thread, member, state_is
 from patience import PATIENCE
 
-from circusplug import Arbiter, ConfigError, HostError, PluginSpec, SpecError
+from circusplug import Arbiter, ConfigError, HostConfig, HostError, PluginSpec, SpecError
+from circusplug._host.changes import Changes, _modules
 from circusplug._plugin.load import load_problems
 from circusplug.testing import FakeCircusd
 
@@ -167,11 +169,14 @@ def test_what_a_handle_stop_asks_for_is_checked_aside_and_told_in_the_log(
         def handle_stop(self) -> None:
             super().handle_stop()
             arbiter.restart_plugin("b")
+            arbiter.add_plugin({"use": picky, "name": "new"})
 
     with host(member("a", Renews), member("b", picky)) as arbiter:
         picky.refuses = True
         arbiter.stop_plugin("a")
-        arbiter.wait(lambda _: "was not done: plugin 'b': is not right" in caplog.text, PATIENCE)
+        for name in ("b", "new"):
+            said = f"was not done: plugin '{name}': is not right"
+            arbiter.wait(lambda _, said=said: said in caplog.text, PATIENCE)  # type: ignore[misc]
         assert journal.of("b") == ["init"]
         with pytest.raises(HostError, match="no plugin named 'c'"):
             arbiter.restart_plugin("c")
@@ -229,6 +234,30 @@ def test_a_stop_ends_the_check_of_an_isolated_class(
         caller.join(PATIENCE)
         assert not caller.is_alive()
     assert journal.of("a") == ["init", "stop"]
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_who_may_use_the_tunnel_that_stands_matters_while_the_host_stays_there(
+    moves: bool,
+) -> None:
+    looked: list[object] = []
+    config = HostConfig((), ssh_server="here")
+    engine: Any = SimpleNamespace(
+        supervisor=SimpleNamespace(config=config, alive=set()),
+        may_wait=True,
+        ends=None,
+        refuse_if_over=lambda: None,
+        check_users=looked.append,
+        reconfigure=lambda new, _: [new.ssh_server],
+    )
+    new = replace(config, ssh_server="there") if moves else config
+    assert Changes(engine).reconfigure(new) == [new.ssh_server]
+    assert looked == ([] if moves else [()])
+
+
+def test_edited_code_matters_to_threads_alone() -> None:
+    isolated = PluginSpec("b", "other.Class", isolate=True)
+    assert _modules([PluginSpec("a", "some.Class"), isolated]) == {"some"}
 
 
 def test_a_reload_that_was_refused_is_one_line_for_each_problem(

@@ -16,6 +16,7 @@ from members import (
     StopsItself,
     counts,
     hosting,
+    in_thread,
     member,
     state_is,
 )
@@ -149,8 +150,19 @@ def test_a_critical_plugin_that_gives_up_takes_the_host_with_it(
     with pytest.raises(HostError, match=r"bad is critical and has failed for good: .*handle_init"):
         arbiter.start()
     assert arbiter.failure is not None
+    with pytest.raises(HostError, match=r"^the host has stopped$"):
+        in_thread(lambda: arbiter.start_plugin("a"))
     assert journal.names("stop") == ["c", "a"]
     assert [each.state for each in arbiter.plugins.values()] == ["stopped", "failed", "stopped"]
+
+
+def test_in_the_background_a_critical_plugin_that_gives_up_at_once_shows_as_a_failure(
+    host: MakeHost,
+) -> None:
+    rules = {"host.critical": True, "host.restart": "never"}
+    with host(member("bad", RaisesInInit, **rules), member("a")) as arbiter:
+        assert str(arbiter.failure).startswith("bad is critical and has failed for good: ")
+    assert [each.state for each in arbiter.plugins.values()] == ["failed", "stopped"]
 
 
 def test_fail_stops_the_host_and_start_raises_the_reason(host: MakeHost, journal: Journal) -> None:

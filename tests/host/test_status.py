@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 
 import pytest
 from members import Acts, Journal, MakeHost, Member, Stuck, counts, member, state_is
@@ -15,11 +16,13 @@ from circusplug.testing import FakeCircusd
 
 
 def test_before_the_start_plugins_tells_what_there_will_be(host: MakeHost) -> None:
-    arbiter = host(member("a"), member("b", active=False))
+    arbiter = host(member("a"), member("b", active=False, isolate=True))
     assert [(name, each.state) for name, each in arbiter.plugins.items()] == [
         ("a", "stopped"),
         ("b", "inactive"),
     ]
+    assert [each.isolated for each in arbiter.plugins.values()] == [False, True]
+    assert {each.use for each in arbiter.plugins.values()} == {"members.Member"}
     assert arbiter.config.plugins[0].name == "a"
     assert arbiter.failure is None
     with pytest.raises(HostError, match="not been started"):
@@ -35,6 +38,7 @@ def test_plugins_tells_state_counters_last_error_and_thread(
         plugin.cast("incr", name="web")
 
     arbiter = host(member("a", Acts, act=act))
+    before = time.time()
     with arbiter:
         fake_circusd.wait_subscribed()
         fake_circusd.publish("web", "spawn")
@@ -47,6 +51,8 @@ def test_plugins_tells_state_counters_last_error_and_thread(
         assert status.thread is not None
         assert status.thread.name == "plugin:a"
         assert status.pid == os.getpid()
+        assert status.started is not None
+        assert before <= status.started <= time.time()
     status = arbiter.plugins["a"]
     assert (status.state, status.connected, status.thread, status.pid) == (
         "stopped",

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
+from circusplug import Arbiter, HostConfig
+from circusplug._host.own_process import OwnProcess
 from circusplug._host.systemd_notify import SystemdNotify
 
 
@@ -167,6 +170,48 @@ def test_a_socket_that_is_gone_is_no_matter(systemd: socket.socket, clock: Clock
     assert host.next_timer() is None
 
 
+def test_an_abstract_socket_and_one_with_any_name_are_reached(tmp_path: Path) -> None:
+    for address in (f"@{tmp_path.name}-{os.getpid()}", str(tmp_path / "caf\u00e9")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+            there.setblocking(False)
+            there.bind(address.replace("@", "\0"))
+            SystemdNotify.take({"NOTIFY_SOCKET": address}).ready()
+            assert told(there) == ["READY=1"]
+
+
+def test_what_is_sent_waits_for_nobody_and_leaves_nothing_open(
+    systemd: socket.socket, clock: Clock
+) -> None:
+    host = notify(systemd, clock)
+    before = os.listdir("/proc/self/fd")
+    host.ready()
+    fill(systemd)
+    host.stopping()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_host_tells_its_start_its_reloads_and_its_stop(systemd: socket.socket) -> None:
+    config = HostConfig((), "ipc:///nonexistent/c", "ipc:///nonexistent/e")
+    process = OwnProcess(SystemdNotify(systemd.getsockname()))
+    with Arbiter.from_config(config, reload=lambda: config, process=process) as arbiter:
+        systemd.settimeout(PATIENCE)
+        while "READY=1" not in systemd.recv(4096).decode().splitlines():
+            pass
+        systemd.setblocking(False)
+        arbiter.reload()
+        words = "\n".join(told(systemd)).splitlines()
+        assert words[0] == "RELOADING=1"
+        assert "READY=1" in words
+    assert told(systemd)[-1] == "STOPPING=1\nSTATUS=stopping"
+
+
+def test_no_plugins_at_all_are_a_status_too(systemd: socket.socket, clock: Clock) -> None:
+    host = notify(systemd, clock)
+    host.changed()
+    host.run_timers(list)
+    assert told(systemd) == ["STATUS=no plugins"]
+
+
 def test_without_systemd_nothing_is_due() -> None:
     host = SystemdNotify.take({"WATCHDOG_USEC": "1000"})
     host.changed()
@@ -196,6 +241,7 @@ def test_the_watchdog_is_for_the_process_that_systemd_means(
     host = SystemdNotify.take(environ)
     assert environ == {}
     assert (host.next_timer() is not None) == due
+    assert host._watchdog == (1.5 if due else 0.0)  # twice in the interval
 
 
 def test_a_socket_of_another_kind_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
