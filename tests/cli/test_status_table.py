@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
-from circusplug._cli import steer
+from circusplug._cli import status_table, steer
 from circusplug._control.client import ControlClient, NotRunningError
 
 
@@ -22,7 +22,7 @@ def test_the_table_shortens_what_is_long() -> None:
         "d": {**row, "uptime": None, "pid": None, "last_error": ""},
         "e": {**row, "uptime": 61.0, "last_error": ""},
     }
-    lines = steer.table(plugins).splitlines()
+    lines = status_table.table(plugins).splitlines()
     assert "59s  1,234,567" in lines[1]
     assert lines[1].endswith("...")
     assert "first second" in lines[1]
@@ -49,7 +49,7 @@ def test_the_table_shortens_what_is_long() -> None:
     ],
 )
 def test_a_time_has_two_units(seconds: float | None, shown: str) -> None:
-    assert steer._duration(seconds) == shown
+    assert status_table._duration(seconds) == shown
 
 
 class Answers:
