@@ -223,9 +223,11 @@ class _Child:
             data = b""
         for line in self._lines.feed(data):
             self._obey(messages.decode(line, messages.ORDERS))
-        if not data and self._stop_by is None:
-            let_go_of_host(self._launch.host)  # here, too, so that handle_stop finds it done
-            self._stop_within(self._launch.host.graceful_timeout)
+        if not data:
+            self._mailbox.unwatch(self._control.fileno())  # its end can be read for ever
+            if self._stop_by is None:
+                let_go_of_host(self._launch.host)  # here, too, so that handle_stop finds it done
+                self._stop_within(self._launch.host.graceful_timeout)
 
     def _obey(self, order: Any) -> None:
         if isinstance(order, messages.Stop):

@@ -39,6 +39,11 @@ class Mailbox(Generic[T]):
         """Let `get` return None as soon as `fd` can be read from, too."""
         self._poll.register(fd, select.POLLIN)
 
+    def unwatch(self, fd: int) -> None:
+        """Look at `fd` no more; nothing if it is not watched."""
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(fd)
+
     def put(self, item: T) -> None:
         """Add an item and wake the reader; from any thread, or a signal handler."""
         self._items.append(item)

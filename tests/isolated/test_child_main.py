@@ -287,6 +287,22 @@ def test_its_handle_stop_has_its_turn_when_the_event_in_hand_has_had_its_grace()
         assert runner.done == [(what, child._stop_by) for what in ("begin", "begin", "finish")]
 
 
+def test_a_host_that_is_gone_is_not_looked_at_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would keep a core busy for as long as the plugin takes to stop."""
+    monkeypatch.setattr(child_main, "let_go_of_host", lambda options: None)
+    near, far = socket.socketpair()
+    with near, child_of(near, graceful_timeout=0.05) as child:
+        looks: list[None] = []
+        read = child._read_control
+        monkeypatch.setattr(child, "_read_control", lambda: (looks.append(None), read()))
+        far.close()
+        child._take(None)
+        child._stop(Runner())
+        assert len(looks) <= 2
+
+
 def test_one_that_stops_can_be_given_less_time() -> None:
     runner: Any = Runner()
     near, far = socket.socketpair()
