@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -211,17 +212,20 @@ class Arbiter:
         with self._lock:
             if self._engine is not None or self._stopped:
                 raise HostError("an arbiter can be started once; make a new one")
-            steering = Steering.opened(self, self._reloads, self._config, self._process)
-            self._steering = steering
-            engine = self._engine = Engine(
-                self._config,
-                self._make_factory(steering.endpoint),
-                self._exit_when_done,
-                self._reloads.begin,
-                self._tell_changed,
-                self._hooks,
-                self._process.systemd,
-            )
+            with contextlib.ExitStack() as stack:
+                steering = Steering.opened(self, self._reloads, self._config, self._process)
+                stack.callback(steering.close)
+                engine = Engine(
+                    self._config,
+                    self._make_factory(steering.endpoint),
+                    self._exit_when_done,
+                    self._reloads.begin,
+                    self._tell_changed,
+                    self._hooks,
+                    self._process.systemd,
+                )
+                stack.pop_all()
+            self._steering, self._engine = steering, engine
         if self._failure is not None:
             engine.fail(self._failure)
         return engine

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from members import Acts, Journal, MakeHost, Member, StopsItself, hosting, membe
 from patience import PATIENCE
 
 from circusplug import Arbiter, CircusPlugin, HostError, PluginSpec, SpecError
+from circusplug._host import arbiter as arbiter_module
 from circusplug._plugin.plugin_thread import PluginThread
 from circusplug.testing import FakeCircusd
 
@@ -299,3 +301,15 @@ def test_a_failure_from_before_the_start_ends_a_host_at_its_start(host: MakeHost
     assert arbiter.failure == "circusd was killed by SIGKILL"
     with pytest.raises(HostError, match=r"^circusd was killed by SIGKILL$"), arbiter:
         pass
+
+
+def test_a_host_that_cannot_be_made_leaves_no_control_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_engine(*_: Any) -> None:
+        raise OSError("no descriptors left")
+
+    monkeypatch.setattr(arbiter_module, "Engine", no_engine)
+    with pytest.raises(OSError, match="descriptors"):
+        Arbiter([], control=f"ipc://{tmp_path}/control").start()
+    assert not (tmp_path / "control").exists()
