@@ -193,10 +193,6 @@ class RotatedFile(WatchedFile):
                 self._failed = False
         super().write(line)
 
-    def close(self) -> None:
-        super().close()
-        self._handler.close()
-
     def _is_due(self, more: int) -> bool:
         status = os.fstat(self._file.fileno())
         if not stat.S_ISREG(status.st_mode):  # Python's handlers, the older ones, rename a device

@@ -38,6 +38,11 @@ def test_a_server_that_says_nothing_is_left_at_the_timeout(
             probe(f"{scheme}://{where}/", 0.01).run()
 
 
+def test_an_address_without_a_host_is_none() -> None:
+    with pytest.raises(ValueError, match="'http://:1/' cannot be fetched"):
+        probe("http://:1/").run()
+
+
 def test_a_fetch_may_be_given_up_before_it_begins_and_while_it_waits() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         there = f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -95,17 +95,21 @@ def test_only_the_figures_asked_for_and_only_numbers_are_sent(
 def test_it_takes_so_many_failures_in_a_row_and_one_that_hangs_is_a_failure(
     observe: Callable[..., RunningPlugin], journal: Journal
 ) -> None:
-    hanging = iter([True, False, True, True])
+    answers = iter(["none", "", "none", "refused"])
 
     async def info() -> dict[str, Any]:
-        if next(hanging):
+        answer = next(answers)
+        if answer == "none":
             await asyncio.Event().wait()
+        if answer:
+            raise OSError(answer)
         return {}
 
     running = observe("redis://localhost", failures=2, timeout=0.01)
     running.plugin._info = info
     assert [look(running) for _ in range(4)] == [0, 0, 0, 1]
-    journal.wait("cache: Redis: no answer; restart")
+    journal.wait("Redis: no answer")
+    journal.wait("cache: Redis: refused; restart")
 
 
 @needs_redis
