@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from logging.handlers import RotatingFileHandler, TimedRotatingFileHandler
 from typing import Literal, Protocol
 
-#: How often a file is begun anew by time, in the words of Python's own handler: at midnight, on
-#: Mondays.
-_WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W0"}
+#: How often a file is begun anew by time, in the words of Python's own handler; W6 is the midnight
+#: at the end of a Sunday.
+_WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W6"}
 Every = Literal["never", "hour", "day", "week"]
 #: To zlib: the form of gzip.
 _GZIP = 16 + zlib.MAX_WBITS

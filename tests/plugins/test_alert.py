@@ -23,7 +23,7 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import Alert
-from circusplug.plugins._delivery import CommandDelivery, DeliveryError, Receiver
+from circusplug.plugins._delivery import CommandDelivery, DeliveryError, Receiver, deliver
 from circusplug.plugins._message import Message
 from circusplug.plugins._outbox import LIMIT, Outbox
 from circusplug.testing import FakeCircusd, RunningPlugin
@@ -348,6 +348,25 @@ def test_a_command_that_was_given_up_before_it_began_is_killed() -> None:
         delivery.run()
 
 
+def test_a_command_has_the_host_s_environment_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "x")
+    CommandDelivery(["sh", "-c", 'test "$OURS" = "$GIVEN"'], "", {"GIVEN": "x"}).run()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(TimeoutError("its own words"), "x: its own words"), (OSError(), "x: OSError")],
+)
+def test_why_a_delivery_fails_is_told(failure: OSError, told: str) -> None:
+    def run() -> None:
+        raise failure
+
+    delivery: Any = SimpleNamespace(to="x", run=run, abort=lambda: None)
+    with pytest.raises(DeliveryError) as caught:
+        asyncio.run(deliver(delivery, PATIENCE))
+    assert str(caught.value) == told
+
+
 @pytest.mark.circusd_leaves
 class TestTryingAgain:
     def test_the_delays_grow_until_it_is_delivered(
@@ -451,13 +470,13 @@ def test_the_delays_have_an_upper_bound_that_is_not_less_than_the_first(
 ) -> None:
     delays = []
 
-    async def deliver(*_: Any) -> None:
+    async def fail(*_: Any) -> None:
         raise DeliveryError("no")
 
     async def sleep(delay: float) -> None:
         delays.append(delay)
 
-    monkeypatch.setattr("circusplug.plugins._outbox.deliver", deliver)
+    monkeypatch.setattr("circusplug.plugins._outbox.deliver", fail)
     monkeypatch.setattr("circusplug.plugins._outbox.asyncio.sleep", sleep)
     options: Any = SimpleNamespace(retry_in=retry_in, tries=5, deadline=1.0)
     receiver = Receiver("x", lambda _: CommandDelivery(["true"], "", {}))
