@@ -82,9 +82,12 @@ class WatchedFile:
         self._identity = status.st_dev, status.st_ino
         self._stream = zlib.compressobj(wbits=_GZIP) if self._compress else None
         self._unwritten = b""
-        if not status.st_size:
-            for line in self._head():
+        try:
+            for line in self._head() if not status.st_size else ():
                 self._append(line)
+        except OSError:
+            self._file.close()  # so that the next line begins it again
+            raise
 
     def write(self, line: bytes) -> None:
         self.reopen_if_moved()
