@@ -292,6 +292,16 @@ def test_an_odd_request_gets_a_plain_answer(scraper: Run, request_: bytes, statu
     get(running)
 
 
+def test_an_answer_says_how_long_it_is_and_that_it_is_the_last(scraper: Run) -> None:
+    running = scraper()
+    for request in (b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /other HTTP/1.1\r\n\r\n"):
+        with client(running, request) as sock:
+            head, _, body = read(sock).partition(b"\r\n\r\n")
+        assert body
+        assert b"\r\nContent-Length: %d" % len(body) in head
+        assert b"\r\nConnection: close" in head
+
+
 def test_a_client_that_is_slow_is_sent_away_and_others_are_served_meanwhile(
     scraper: Run,
 ) -> None:
@@ -353,14 +363,15 @@ def test_if_nobody_can_be_let_in_it_pauses_for_a_second(
 
 
 def test_a_client_that_does_not_read_its_answer_is_sent_away(loop: PluginLoop) -> None:
-    async def answer(_: Mapping[str, str]) -> Answer:
+    async def answer(headers: Mapping[str, str]) -> Answer:
+        assert headers == {"accept": "X"}
         return {}, b"x" * 10_000_000
 
     logger = logging.getLogger("circusplug.test")
     server = HttpServer(loop, ("127.0.0.1", 0), "/", 0.05, answer, logger)
     ours, others = socket.socketpair()
     with others:
-        others.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        others.sendall(b"GET / HTTP/1.1\r\nACCEPT: X\r\n\r\n")
         ours.setblocking(False)
         loop.run_until_complete(asyncio.wait_for(server._serve(ours), PATIENCE))
         assert ours.fileno() == -1
