@@ -142,6 +142,16 @@ def test_headers_are_sent_and_redirects_followed(observe: Callable[..., RunningP
         assert server.asked[0][2]["Host"] == "shop.example"
 
 
+def test_another_server_is_not_told_what_this_one_is(
+    observe: Callable[..., RunningPlugin],
+) -> None:
+    with serving((200, "fine")) as other, serving((302, url(other))) as server:
+        assert look(observe(check_url=url(server), headers="Authorization: hush")) == 0
+        assert server.asked[0][2]["Authorization"] == "hush"
+        assert "Authorization" not in other.asked[0][2]
+        assert other.asked[0][2]["User-Agent"] == "circusplug"
+
+
 def test_five_redirects_of_any_kind_are_followed(observe: Callable[..., RunningPlugin]) -> None:
     redirects = [(status, "/page") for status in (301, 302, 303, 307, 308)]
     with serving(*redirects, (200, "fine")) as server:

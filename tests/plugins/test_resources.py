@@ -178,6 +178,21 @@ def test_so_is_a_process_that_has(
     assert look(running) == ["restart"]
 
 
+def test_a_watcher_that_somebody_has_started_begins_anew(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    for name in ("My App", "other"):
+        fake_circusd.add_watcher(name)
+        fake_circusd.set_stats(name, cpu=99.0)
+    running = watch(watcher="my app, other", max_count=1)
+    assert look(running) == []
+    running.publish("My App", "start")
+    running.wait_handled(1, PATIENCE)
+    assert look(running) == ["restart"]
+    assert fake_circusd.wait_command("restart").properties["name"] == "other"
+    assert look(running) == ["restart"] * 2
+
+
 def test_a_limit_may_be_passed_for_a_time(
     watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
 ) -> None:
