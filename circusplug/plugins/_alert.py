@@ -76,7 +76,6 @@ class Alert(CircusPlugin):
             self._context = zmq.Context()
             events: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
             self._host_events = events
-            events.setsockopt(zmq.LINGER, 0)
             events.setsockopt(zmq.MAXMSGSIZE, _LONGEST_EVENT)
             events.subscribe(f"watcher.{PLUGIN}")
             events.connect(options.plugin_events)

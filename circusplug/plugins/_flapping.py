@@ -83,7 +83,6 @@ class Flapping(CircusPlugin):
 
     def handle_reconnect(self) -> None:
         self._deaths.forget()
-        self._last_crash.clear()
 
     def handle_stop(self) -> None:
         self._pauses.end()

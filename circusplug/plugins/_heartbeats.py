@@ -105,7 +105,7 @@ class Heartbeats:
             return
         found = self._words.match(text)
         pid = found["pid"].strip() if found is not None and found["pid"] else ""
-        if pid.isdecimal() and len(pid) < 10:
+        if pid.isdecimal():
             self._heard(int(pid), False)
 
 

@@ -23,6 +23,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _UNIX = "http+unix"
 SCHEMES = ("http", "https", _UNIX)
 _DAY = 86400.0
+_HEADERS: Mapping[str, str] = {"User-Agent": "circusplug", "Connection": "close"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class HttpProbe:
     Args:
         url: Where it is; of `SCHEMES`.
         method: How to ask.
-        headers: What else to say.
+        headers: What else to say, to this server only.
         timeout: How long a connection, and each part of an answer, may take, in seconds.
         context: How to check certificates.
     """
@@ -64,7 +65,7 @@ class HttpProbe:
     ) -> None:
         self._url = url
         self._method = method
-        self._headers = {"User-Agent": "circusplug", "Connection": "close", **headers}
+        self._headers = {**_HEADERS, **headers}
         self._timeout = timeout
         self._context = context
         self._connection: http.client.HTTPConnection | None = None
@@ -77,12 +78,12 @@ class HttpProbe:
             OSError, http.client.HTTPException, ValueError: It cannot be fetched.
         """
         begun = time.monotonic()
-        url = self._url
+        url, headers = self._url, self._headers
         for _ in range(_MOST_REDIRECTS + 1):
             with contextlib.closing(self._connect(url)) as connection:
                 parts = urlsplit(url)
                 target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-                connection.request(self._method, target, headers=self._headers)
+                connection.request(self._method, target, headers=headers)
                 days = _days_left(connection.sock)
                 with connection.getresponse() as answer:
                     body = answer.read(_MOST_READ)
@@ -92,6 +93,8 @@ class HttpProbe:
             if answer.status not in _REDIRECTS or not location:
                 return Answer(answer.status, body, time.monotonic() - begun, days)
             url = urljoin(url, location)
+            if urlsplit(url)[:2] != urlsplit(self._url)[:2]:
+                headers = _HEADERS  # what is said to one server may be a secret to another
         raise ValueError(f"more than {_MOST_REDIRECTS} redirects")
 
     def abort(self) -> None:

@@ -10,6 +10,7 @@ from circusplug import SpecError
 from circusplug.options import Amount, Percent, Seconds, option
 
 from ._processes import Usage
+from ._watchers import in_events
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Patience:
         """Forget all others."""
         for who in self._passed.keys() - present:
             del self._passed[who]
+
+    def begin(self, watcher: str) -> None:
+        """Begin anew with a watcher, named as in events: it was started."""
+        self._passed = {
+            who: passed for who, passed in self._passed.items() if in_events(who[0]) != watcher
+        }
 
     def _over(self, seconds: float, count: int) -> bool:
         if self._over_for is not None:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from logging.handlers import RotatingFileHandler, TimedRotatingFileHandler
 from typing import Literal, Protocol
 
-#: How often a file is begun anew by time, in the words of Python's own handler: at midnight, on
-#: Mondays.
-_WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W0"}
+#: How often a file is begun anew by time, in the words of Python's own handler; W6 is the midnight
+#: at the end of a Sunday.
+_WHEN = {"hour": "H", "day": "MIDNIGHT", "week": "W6"}
 Every = Literal["never", "hour", "day", "week"]
 #: To zlib: the form of gzip.
 _GZIP = 16 + zlib.MAX_WBITS
@@ -82,9 +82,12 @@ class WatchedFile:
         self._identity = status.st_dev, status.st_ino
         self._stream = zlib.compressobj(wbits=_GZIP) if self._compress else None
         self._unwritten = b""
-        if not status.st_size:
-            for line in self._head():
+        try:
+            for line in self._head() if not status.st_size else ():
                 self._append(line)
+        except OSError:
+            self._file.close()  # so that the next line begins it again
+            raise
 
     def write(self, line: bytes) -> None:
         self.reopen_if_moved()
@@ -192,10 +195,6 @@ class RotatedFile(WatchedFile):
             else:
                 self._failed = False
         super().write(line)
-
-    def close(self) -> None:
-        super().close()
-        self._handler.close()
 
     def _is_due(self, more: int) -> bool:
         status = os.fstat(self._file.fileno())

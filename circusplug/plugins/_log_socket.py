@@ -91,8 +91,6 @@ class LogSocket:
 
     def close(self) -> None:
         """Send what waits, if it can be sent at once; the rest is lost."""
-        if self._timer is not None:
-            self._timer.cancel()
         try:
             self._send_all()
         except OSError as error:

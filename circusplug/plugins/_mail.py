@@ -153,7 +153,7 @@ def _describe_refused(refused: Mapping[str, tuple[int, bytes]]) -> str:
 def make_mail(text: str, subject: str, sender: str, to: Sequence[str]) -> EmailMessage:
     """Make a mail of a text; without a sender it is circusplug at this host."""
     mail = EmailMessage()
-    mail["Subject"] = " ".join(subject.split())
+    mail["Subject"] = subject
     mail["From"] = sender or f"circusplug@{socket.gethostname()}"
     mail["To"] = ", ".join(to)
     mail["Date"] = formatdate(localtime=True)

@@ -58,13 +58,11 @@ class Pauses:
 
     def end(self) -> None:
         """Start what is stopped at once, rather than leave it stopped for good."""
-        for name, timer in self._paused.values():
-            timer.cancel()
+        for name, _ in self._paused.values():
             try:
                 self._plugin.call("start", timeout=_LAST_TIMEOUT, name=name, match=_MATCH)
             except CallError as error:
                 self._plugin.logger.error("%s stays stopped: %s", name, error)
-        self._paused.clear()
 
     async def _resume(self, watcher: str, name: str) -> None:
         try:
@@ -73,4 +71,4 @@ class Pauses:
             self._plugin.logger.error("%s was not started again: %s", name, error)
         else:
             self._plugin.logger.info("%s is started again", name)
-        self._paused.pop(watcher, None)
+            self._paused.pop(watcher, None)

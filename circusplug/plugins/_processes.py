@@ -193,7 +193,7 @@ def _children(info: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def number(value: object) -> float | None:
     """A figure of circusd's; None for "N/A". Sizes are written as ``1.34M``."""
     if isinstance(value, str):
-        unit = _UNITS.get(value[-1:].upper())
+        unit = _UNITS.get(value[-1:])
         try:
             return float(value[:-1]) * unit if unit else float(value)
         except ValueError:

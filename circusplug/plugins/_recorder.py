@@ -163,9 +163,9 @@ class Recorder(CircusPlugin):
             except CallError as error:
                 self.logger.info("no figures this time: %s", error)
                 return
-        noted = {name: self._measured(info) for name, info in infos.items()}
-        self._meter.forget_gone()
-        self._write({"status": statuses, "stats": noted, "dstats": own})
+            noted = {name: self._measured(info) for name, info in infos.items()}
+            self._meter.forget_gone()
+            self._write({"status": statuses, "stats": noted, "dstats": own})
 
     def _measured(self, info: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -191,7 +191,8 @@ class Recorder(CircusPlugin):
         if self._options_of:
             known = {"options": self._options_of, "globaloptions": masked(self._global)}
             yield self._line(known)
-            self.loop.call_soon(self.loop.add_callback, self._note_figures)
+            if not self._asking.locked():  # else they come into this file all the same
+                self.loop.call_soon(self.loop.add_callback, self._note_figures)
 
     @property
     def _elapsed(self) -> float:

@@ -87,6 +87,8 @@ class ResourceWatcher(Observer):
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)
         self._restarts.observe(watcher, action)
+        if action == "start":
+            self._patience.begin(watcher)
 
     async def look(self) -> None:
         present: set[tuple[str, int]] = set()

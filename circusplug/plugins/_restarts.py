@@ -60,7 +60,6 @@ class Restarts:
         elif action == "remove":
             self._starts.pop(watcher, None)
             self._restarts.pop(watcher, None)
-            self._told.discard(watcher)
 
     def is_young(self, name: str) -> bool:
         """Whether a watcher has started so lately that it is left alone."""

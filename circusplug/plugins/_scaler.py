@@ -1,7 +1,7 @@
 # Adds and removes processes of one watcher by their load, or by the number that a command prints
 # (_command_number.py).
 #
-# Owner: the plugin's thread, but for `handle_stop`, which runs when that thread is parked.
+# Owner: the plugin's thread.
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from circusplug import CallError, CircusPlugin, Periodic, SpecError
+from circusplug import CallError, CircusPlugin, SpecError
 from circusplug.options import Command, Percent, Seconds, declare, option
 
 from ._command_number import CommandNumber
@@ -87,7 +87,6 @@ class LoadScaler(CircusPlugin):
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
-        self._periodic: Periodic | None = None
         self._looking = asyncio.Lock()
         self._known: set[int] = set()
         self._meter = Meter.of_plugin(self)
@@ -98,7 +97,7 @@ class LoadScaler(CircusPlugin):
     def handle_init(self) -> None:
         if self.options.command:
             need_program(self.options.command)
-        self._periodic = self.periodic(self.look, self.options.period)
+        self.periodic(self.look, self.options.period)
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         """Nothing to do: this plugin subscribes to no topic."""
@@ -108,10 +107,6 @@ class LoadScaler(CircusPlugin):
         self._known.clear()
         self._leave_alone_until = float("-inf")
         await self.look()
-
-    def handle_stop(self) -> None:
-        if self._periodic is not None:
-            self._periodic.stop()
 
     def clock(self) -> float:
         """Seconds that only ever go forward, for the cooldown."""
@@ -195,7 +190,5 @@ class LoadScaler(CircusPlugin):
         loads = {info["pid"]: self._meter.family_of(info).cpu for info in processes_of(infos)}
         self._meter.forget_gone()
         known, self._known = self._known, set(loads)
-        figures = [
-            load for pid, load in loads.items() if pid in known and load is not None and load >= 0
-        ]
+        figures = [load for pid, load in loads.items() if pid in known and load is not None]
         return sum(figures) / len(figures) if figures else None

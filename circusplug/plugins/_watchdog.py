@@ -98,7 +98,7 @@ class WatchDog(CircusPlugin):
 
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)
-        if action not in ("spawn", "reap") or watcher.startswith(PLUGIN):
+        if action not in ("spawn", "reap"):
             return
         pid = self.parse_event(data).pid
         if pid is None:
@@ -112,8 +112,6 @@ class WatchDog(CircusPlugin):
             self._alive[pid] = watcher, self.clock()
 
     def handle_stop(self) -> None:
-        for fileno in self._heartbeats.filenos():
-            self.loop.remove_reader(fileno)
         self._heartbeats.close()
 
     def clock(self) -> float:
@@ -158,3 +156,4 @@ class WatchDog(CircusPlugin):
             await self.call_async("kill", patience=PATIENCE, **props)
         except CallError as error:
             self.logger.error("%s: process %d is not killed: %s", name, pid, error)
+            self._alive.setdefault(pid, (name, self.clock()))  # it is tried again a turn later

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +23,9 @@ from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import Alert
-from circusplug.plugins._delivery import CommandDelivery, DeliveryError
-from circusplug.plugins._outbox import LIMIT
+from circusplug.plugins._delivery import CommandDelivery, DeliveryError, Receiver, deliver
+from circusplug.plugins._message import Message
+from circusplug.plugins._outbox import LIMIT, Outbox
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -76,7 +80,8 @@ class TestTheLog:
         running = alert(attempts=3)
         for seconds in (0, 10, 20):
             die(running, MOMENT + seconds, "My App")
-        assert journal.wait(f"My App: {DIED}").levelname == "WARNING"
+        record: Any = journal.wait(f"My App: {DIED}")
+        assert (record.levelname, record.alert) == ("WARNING", "crash")
         journal.wait("My App: 3 processes died within 20 s, the last one (pid 7) with exit code 3")
 
     def test_only_the_watchers_and_kinds_asked_for_are_told(
@@ -343,6 +348,25 @@ def test_a_command_that_was_given_up_before_it_began_is_killed() -> None:
         delivery.run()
 
 
+def test_a_command_has_the_host_s_environment_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "x")
+    CommandDelivery(["sh", "-c", 'test "$OURS" = "$GIVEN"'], "", {"GIVEN": "x"}).run()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(TimeoutError("its own words"), "x: its own words"), (OSError(), "x: OSError")],
+)
+def test_why_a_delivery_fails_is_told(failure: OSError, told: str) -> None:
+    def run() -> None:
+        raise failure
+
+    delivery: Any = SimpleNamespace(to="x", run=run, abort=lambda: None)
+    with pytest.raises(DeliveryError) as caught:
+        asyncio.run(deliver(delivery, PATIENCE))
+    assert str(caught.value) == told
+
+
 @pytest.mark.circusd_leaves
 class TestTryingAgain:
     def test_the_delays_grow_until_it_is_delivered(
@@ -396,6 +420,7 @@ class TestTryingAgain:
             journal.wait(f"web{number}: {DIED}")
         text = journal.wait(f"is not sent: {LIMIT} messages wait").getMessage()
         assert "web1 crashed" in text
+        assert "web2 crashed" in running.plugin._outboxes[0]._messages[1].subject
         assert running.counters.handled == LIMIT + 1
         running.stop()
         journal.wait(f"command 'sleep': messages not sent: {LIMIT}")
@@ -412,6 +437,20 @@ class TestTryingAgain:
         running.stop()
         journal.wait("mail server 127.0.0.1:1: messages not sent: 2")
 
+    def test_what_is_in_hand_at_a_stop_is_logged_and_what_was_told_is_not(
+        self, alert: Run, fake_circusd: FakeCircusd, journal: Journal
+    ) -> None:
+        running = alert(command="true")
+        die(running, watcher="a")
+        journal.wait(f"a: {DIED}")
+        fake_circusd.clear()
+        fake_circusd.silence("status")
+        die(running, watcher="b")
+        fake_circusd.wait_command("status", timeout=PATIENCE)
+        running.stop()
+        journal.wait(f"b: {DIED}")
+        journal.wait("alerts not sent, as this plugin stops: 1")
+
     def test_what_has_not_been_told_at_a_stop_is_logged_and_counted(
         self, alert: Run, journal: Journal
     ) -> None:
@@ -421,6 +460,36 @@ class TestTryingAgain:
         running.stop()
         journal.wait(f"web: {DIED}")
         journal.wait("alerts not sent, as this plugin stops: 1")
+
+
+@pytest.mark.parametrize(
+    ("retry_in", "expected"), [(1000.0, [1000, 2000, 3600, 3600]), (7200.0, [7200] * 4)]
+)
+def test_the_delays_have_an_upper_bound_that_is_not_less_than_the_first(
+    retry_in: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays = []
+
+    async def fail(*_: Any) -> None:
+        raise DeliveryError("no")
+
+    async def sleep(delay: float) -> None:
+        delays.append(delay)
+
+    monkeypatch.setattr("circusplug.plugins._outbox.deliver", fail)
+    monkeypatch.setattr("circusplug.plugins._outbox.asyncio.sleep", sleep)
+    options: Any = SimpleNamespace(retry_in=retry_in, tries=5, deadline=1.0)
+    receiver = Receiver("x", lambda _: CommandDelivery(["true"], "", {}))
+    outbox = Outbox(receiver, options, None, logging.getLogger("circusplug.test"))
+    asyncio.run(outbox._send(Message("", "", [])))
+    assert delays == expected
+
+
+def test_a_test_alert_takes_no_longer_than_the_deadline() -> None:
+    plugin: Any = Alert(command="sleep 1000", deadline=0.01)
+    plugin.loop.close()
+    told = list(Alert.send_test(plugin.options))
+    assert told == [("command 'sleep'", "not done within 0.01 s")]
 
 
 def test_a_real_circusd_tells_of_crashes_starts_that_fail_and_output(

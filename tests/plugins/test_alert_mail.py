@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from patience import PATIENCE
 
 from circusplug import SpecError
 from circusplug.plugins import Alert
+from circusplug.plugins._delivery import DeliveryError
 from circusplug.plugins._mail import MailDelivery, MailServer, make_mail
 from circusplug.testing import FakeCircusd, RunningPlugin
 
@@ -158,6 +160,8 @@ def test_a_mail_goes_out(fake_circusd: FakeCircusd, run_plugin: Run, journal: Jo
     mail = message_from_bytes(envelope.content)
     assert mail["Subject"] == f"circus on {socket.gethostname()}: My App crashed"
     assert mail["To"] == "ops@example.org, boss@example.org"
+    assert mail["Date"]
+    assert mail["Message-ID"].startswith("<")
     assert " My App: a process (pid 7) died with exit code 3" in str(mail.get_payload())
     assert mailbox.logins == []
     assert "not sent" not in str(journal.messages)
@@ -196,6 +200,35 @@ def test_a_server_that_refuses_for_now_is_tried_again(run_plugin: Run, journal: 
         mailbox.refused = ()
         let_pass(running, 1000)
         assert mailbox.mails.get(timeout=PATIENCE).rcpt_tos == ["ops@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "final"), [((550, 500), True), ((550, 450), False), ((499,), False)]
+)
+def test_if_one_recipient_is_refused_for_now_it_is_tried_again(
+    codes: tuple[int, ...], final: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post() -> Any:
+        raise smtplib.SMTPRecipientsRefused({f"{code}@b": (code, b"no") for code in codes})
+
+    mail = delivery()
+    monkeypatch.setattr(mail, "_post", post)
+    with pytest.raises(DeliveryError) as caught:
+        mail.run()
+    assert caught.value.final is final
+
+
+def test_a_server_that_goes_away_when_it_has_the_mail_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def quit_(_: smtplib.SMTP) -> None:
+        raise smtplib.SMTPServerDisconnected("gone")
+
+    monkeypatch.setattr(smtplib.SMTP, "quit", quit_)
+    mailbox = Mailbox()
+    with smtp(mailbox) as port:
+        delivery(port).run()
+        assert len(mailbox.mails.get(timeout=PATIENCE).rcpt_tos) == 1
 
 
 def test_a_mail_that_is_refused_is_told(run_plugin: Run, journal: Journal) -> None:
@@ -245,6 +278,21 @@ def test_a_certificate_that_nobody_trusts_is_refused(
     mailbox = Mailbox()
     with smtp(mailbox, tls_context=certified) as port:
         die(alert(run_plugin, port, smtp_tls="starttls"))
+        journal.wait("certificate verify failed")
+
+
+def test_so_it_is_if_tls_is_there_from_the_start(
+    run_plugin: Run,
+    journal: Journal,
+    certified: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        die(alert(run_plugin, listener.getsockname()[1], smtp_tls="yes"))
+        connection, _ = listener.accept()
+        with connection, pytest.raises(ssl.SSLError):
+            certified.wrap_socket(connection, server_side=True)
         journal.wait("certificate verify failed")
 
 
@@ -315,6 +363,27 @@ def test_a_stop_does_not_wait_for_a_mail_server_that_never_accepts(
         journal.wait("web: a process (pid 7) died")
         running.stop()
     # That no thread is left is looked at after each test.
+
+
+def test_a_connection_has_as_long_as_the_deadline_and_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = []
+
+    class Poll:
+        def register(self, *_: Any) -> None:
+            pass
+
+        def poll(self, milliseconds: float) -> list[Any]:
+            waits.append(milliseconds)
+            return []
+
+    monkeypatch.setattr("select.poll", Poll)
+    plugin: Any = Alert(mail_to="a@b", smtp_host="127.0.0.1", deadline=7)
+    plugin.loop.close()
+    (told,) = Alert.send_test(plugin.options)
+    assert waits == [8000]
+    assert told[1] == "no connection within 8 s"
 
 
 def test_a_connection_that_does_not_come_to_stand_is_a_failure() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,15 @@ def test_a_message_has_all_alerts_in_words_and_as_facts() -> None:
         "My App", "crash", 7, 3
     )  # fmt: skip
     assert "deaths" not in first
-    assert first["time"].startswith("2001-09-0")
+    assert re.fullmatch(r"2001-09-0\d \d\d:\d6:40[+-]\d\d:\d\d", first["time"])
     assert not message.is_good
 
 
 def test_a_subject_names_a_few_watchers_and_stays_one_line() -> None:
     message = make_message([alert(f"a\n{n}") for n in range(6)], "{summary}", "")
     assert message.subject == "a 0 crashed, a 1 crashed, a 2 crashed and 3 more"
+    twice = make_message([alert(), alert(), alert("b")], "{watchers}: {kinds}", "")
+    assert twice.subject == "My App, b: crash"
 
 
 def test_the_output_is_set_off_in_the_text() -> None:
@@ -52,6 +55,7 @@ def test_an_environment_takes_any_text_and_is_not_too_long_for_a_process() -> No
     assert environment["CIRCUSPLUG_WATCHER"] == "w?"
     assert environment["CIRCUSPLUG_WHAT"] == "no ? ?"
     assert environment["CIRCUSPLUG_ALERTS"] == "1"
+    assert "CIRCUSPLUG_OUTPUT" not in environment
     assert max(len(value.encode()) for value in environment.values()) < 128 * 1024
 
 

@@ -18,6 +18,7 @@ from patience import PATIENCE
 
 from circusplug import SpecError
 from circusplug.plugins import Alert
+from circusplug.plugins._notify import _overheard
 from circusplug.testing import RunningPlugin
 
 pytestmark = [
@@ -111,6 +112,22 @@ def test_a_server_that_hangs_is_left_at_the_deadline(
     web.taken.get(timeout=PATIENCE)
     let_pass(running, 1000)
     journal.wait("alert not sent: notify 1 (json): not done within 1000 s")
+
+
+def test_what_apprise_says_is_taken_on_this_thread_and_for_this_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    logger = logging.getLogger("apprise")
+    with _overheard() as said:
+        logger.debug("a detail")
+        logger.warning("refused")
+        other = threading.Thread(target=logger.warning, args=("of another",))
+        other.start()
+        other.join()
+    logger.warning("later")
+    assert said == ["refused"]
+    assert caplog.messages == ["of another", "later"]
 
 
 def test_an_env_name_is_looked_up(

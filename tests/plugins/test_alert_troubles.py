@@ -50,6 +50,28 @@ class TestTroubles:
     def test_a_stop_right_after_a_crash_means_given_up(self) -> None:
         assert troubles(("reap", 1), ("stop", 11)) == ["crash", "gave_up"]
 
+    def test_one_that_was_given_up_is_not_given_up_again_by_a_later_stop(self) -> None:
+        lives = (("reap", 1), ("stop", 2), ("start", 3), ("stop", 4))
+        assert troubles(*lives) == ["crash", "gave_up"]
+
+    def test_a_crash_from_before_a_removal_says_nothing_of_a_stop(self) -> None:
+        lives = (("reap", 1), ("remove", 2), ("add", 3), ("start", 4), ("stop", 5))
+        assert troubles(*lives) == ["crash"]
+
+    def test_it_is_said_whether_a_watcher_is_stopped_by_it(self) -> None:
+        judge = Troubles(60.0, lambda _: AlertOptions(exit_codes=(0,), attempts=1, window=10.0))
+        judge.begin({"web": "active"}, 0.5)
+        reap = {"process_pid": 7, "exit_code": 1}
+        crash, flapping = judge.take(Event("web", "reap", reap, 1))
+        assert (flapping.facts["deaths"], flapping.facts["seconds"]) == (1, 0)
+        (hook,) = judge.take(Event("web", "hook_failure", {}, 2))
+        (gave_up,) = judge.take(Event("web", "stop", {}, 3))
+        (late,) = judge.take(Event("web", "hook_failure", {}, 4))
+        (failed,) = judge.take(Event("plugin:x", "failed", {}, 5))
+        (died,) = judge.take(Event("plugin:x", "reap", {**reap, "process_pid": 8}, 6))
+        assert not any(one.stopped for one in (crash, flapping, hook, died))
+        assert all(one.stopped for one in (gave_up, late, failed))
+
     def test_a_stop_long_after_a_crash_means_nothing(self) -> None:
         assert troubles(("reap", 1), ("stop", 12)) == ["crash"]
 
@@ -159,6 +181,37 @@ class TestDigest:
         digest.take(crash("other"), 201)
         assert told(digest, 201) == ["other crash 1"]
         assert told(digest, 260) == ["web gave_up 1"]
+
+    def test_what_is_held_back_does_not_wait_for_a_batch_as_well(self) -> None:
+        digest = Digest(batch=5, quiet=60, well_again=0)
+        digest.take(crash(), 100)
+        assert told(digest, 105) == ["web crash 1"]
+        digest.take(crash(), 106)
+        assert digest.next_due() == 165
+
+    def test_given_up_is_not_told_of_what_was_removed(self) -> None:
+        digest = Digest(batch=0, quiet=0, well_again=0)
+        digest.take(Trouble("gave_up", "web", "was stopped", stopped=True), 100, wait=60)
+        digest.note("web", "stop", 101)
+        assert digest.next_due() == 160
+        digest.note("web", "remove", 102)
+        assert digest.next_due() == float("inf")
+
+    def test_what_waits_for_a_batch_goes_with_what_is_well(self) -> None:
+        digest = Digest(batch=5, quiet=0, well_again=60)
+        digest.take(crash("a"), 100)
+        told(digest, 105)
+        digest.take(crash("b"), 159)
+        assert told(digest, 160) == ["b crash 1", "a well_again 1"]
+
+    def test_what_is_well_is_told_once_and_not_of_what_nobody_heard_of(self) -> None:
+        digest = Digest(batch=0, quiet=0, well_again=60)
+        digest.take(crash(), 100)
+        told(digest, 100)
+        assert told(digest, 160) == ["web well_again 1"]
+        digest.take(Trouble("gave_up", "web", "was stopped", stopped=True), 200, wait=60)
+        digest.note("web", "start", 210)
+        assert told(digest, 1000) == []
 
     def test_well_again_comes_so_long_after_the_last_trouble_and_once(self) -> None:
         digest = Digest(batch=0, quiet=1000, well_again=60)

@@ -107,6 +107,11 @@ class TestOptions:
                 {"watcher": "web", "up_above": " 10 %"},
                 "'down_below' (20) must be less than 'up_above' (10)",
             ),
+            (
+                LoadScaler,
+                {"watcher": "web", "up_above": "20"},
+                "'down_below' (20) must be less than 'up_above' (20)",
+            ),
         ],
     )
     def test_a_value_that_does_not_fit_is_told_in_one_line_without_a_traceback(
@@ -176,6 +181,17 @@ class TestLogger:
             "process_pid": 123,
             "exit_code": -9,
         }
+
+    def test_plugins_are_watchers_too_and_an_event_without_a_time_is_of_now(
+        self, run_plugin: Run, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "log"
+        running = run_plugin(Logger, filename=str(path), format="json", clock="virtual")
+        running.advance(5)
+        running.circusd.publish_raw(b"watcher.plugin:x.spawn", b"{}")
+        running.advance(0)
+        line = json.loads(path.read_text())
+        assert (line["watcher"], line["time"]) == ("plugin:x", running.plugin.now())
 
     def test_a_value_that_would_be_ambiguous_is_quoted(
         self, run_plugin: Run, tmp_path: Path
@@ -248,12 +264,13 @@ class TestLogger:
         assert old.read_text().endswith(" web stop\n")
         assert log.read_text() == "2026-01-02 03:04:05 web start\n"
 
+    @pytest.mark.parametrize("options", [{}, {"rotate_size": "1M"}, {"rotate_every": "hour"}])
     def test_a_file_that_cannot_be_written_is_told_once_and_tried_for_each_line(
-        self, run_plugin: Run, tmp_path: Path, journal: Journal
+        self, options: dict[str, str], run_plugin: Run, tmp_path: Path, journal: Journal
     ) -> None:
         directory, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
         directory.mkdir()
-        running = run_plugin(Logger, filename=str(directory / "log"))
+        running = run_plugin(Logger, filename=str(directory / "log"), **options)
         directory.rename(elsewhere)
         for _ in range(3):
             running.publish("web", "stop", time=MOMENT)
@@ -449,6 +466,38 @@ class TestLoadScaler:
         web.set_stats("web", cpu=100.0)
         web.clear()
         assert self.looks(web, 5) == []
+
+    def test_without_a_maximum_it_goes_up_to_the_number_of_cpus(
+        self, web: FakeCircusd, run_plugin: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.cpu_count", lambda: 4)
+        web.set_stats("web", cpu=100.0)
+        run_plugin(TimedScaler, watcher="web", period=0.01, cooldown=0)
+        assert self.looks(web, 12) == ["incr"] * 2
+        assert len(web.pids("web")) == 4
+
+    def test_without_a_maximum_there_may_be_more_than_cpus_if_so_many_are_the_least(
+        self, web: FakeCircusd, run_plugin: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.cpu_count", lambda: 1)
+        run_plugin(TimedScaler, watcher="web", period=0.01, min_processes=5)
+        assert web.wait_command("incr").properties["nb"] == 3
+
+    def test_what_processes_have_started_counts_with_them(
+        self, web: FakeCircusd, run_plugin: Run
+    ) -> None:
+        web.set_stats("web", cpu=1.0, children=[{"pid": 4000001, "cpu": 99.0}])
+        self.scale(run_plugin)
+        web.wait_command("incr")
+
+    def test_a_process_that_is_gone_is_forgotten(self, web: FakeCircusd, run_plugin: Run) -> None:
+        me = psutil.Process()
+        web.reply("stats", {"info": {str(me.pid): {"create_time": me.create_time()}}})
+        running = self.scale(run_plugin)
+        self.looks(web, 2)
+        assert set(running.plugin._meter._known) == {me.pid}
+        web.reply("stats", {"info": {}})
+        running.wait(lambda _: not running.plugin._meter._known)
 
     def test_what_counts_is_how_many_there_should_be_not_how_many_run(
         self, web: FakeCircusd, run_plugin: Run

@@ -170,6 +170,160 @@ def test_what_is_given_up_while_it_is_paused_stays_stopped(
     assert orders(plugin) == ["stop", "stop"]
 
 
+def test_a_pause_that_could_not_be_made_anew_ends_when_it_was_to_end(
+    play: Callable[..., RunningPlugin],
+) -> None:
+    plugin = play(retry_in=10, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(5)
+    plugin.circusd.reply("stop", {"status": "error", "reason": "no", "errno": 3})
+    die(plugin, 105.0, 106.0)
+    plugin.advance(5)
+    assert orders(plugin) == ["stop", "stop", "start"]
+
+
+def test_a_start_that_circusd_has_no_time_for_is_sent_again_for_two_minutes_and_at_the_stop(
+    play: Callable[..., RunningPlugin],
+) -> None:
+    plugin = play(retry_in=10, clock="virtual")
+    plugin.circusd.reply("start", CONFLICT)
+    die(plugin, 100.0, 101.0)
+    plugin.advance(10 + 100)
+    plugin.circusd.reply("start", {})
+    plugin.circusd.clear()
+    plugin.stop()
+    assert orders(plugin) == ["start"]
+
+
+def test_a_stop_that_circusd_has_no_time_for_is_sent_again(
+    play: Callable[..., RunningPlugin],
+) -> None:
+    plugin = play(retry_in=1000, clock="virtual")
+    plugin.circusd.reply("stop", CONFLICT)
+    die(plugin, 100.0, 101.0)
+    plugin.advance(100)
+    plugin.circusd.clear()
+    plugin.advance(10)
+    assert "stop" in orders(plugin)
+
+
+@pytest.mark.parametrize(
+    ("reply", "given"),
+    [
+        ({}, ["stop", "start"]),
+        ({"status": "error", "reason": "no", "errno": 3}, ["stop", "start", "start"]),
+    ],
+)
+def test_at_the_stop_it_starts_what_could_not_be_started_and_nothing_else(
+    reply: dict[str, Any], given: list[str], play: Callable[..., RunningPlugin]
+) -> None:
+    plugin = play(retry_in=10, clock="virtual")
+    plugin.circusd.reply("start", reply)  # and no event tells of a start
+    die(plugin, 100.0, 101.0)
+    plugin.advance(10)
+    plugin.stop()
+    assert orders(plugin) == given
+
+
+def test_no_pause_at_all_is_not_for_good(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(retry_in=0, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(1)
+    assert orders(plugin) == ["stop", "start"]
+
+
+def test_at_the_stop_each_watcher_is_tried_even_if_circusd_is_gone(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.add_watcher("Other")
+    plugin = play(retry_in=1000, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    for moment in (100.0, 101.0):
+        plugin.publish("other", "reap", process_pid=8, exit_code=1, time=moment)
+    plugin.advance(1)
+    fake_circusd.reply("start", {"status": "error", "reason": "no", "errno": 3}, name="Web")
+    plugin.stop()
+    journal.wait("Web stays stopped: start name='Web'")
+    assert fake_circusd.status("Other") == "active"
+
+
+def test_a_stop_waits_only_a_moment_for_a_circusd_that_says_nothing(
+    play: Callable[..., RunningPlugin],
+    fake_circusd: FakeCircusd,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("circusplug.plugins._pause._LAST_TIMEOUT", 0.01)
+    plugin = play(retry_in=1000, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(1)
+    fake_circusd.silence("start")
+    plugin.stop()
+    journal.wait("Web stays stopped: start name='Web' match='simple': no reply within 0.01 s")
+
+
+def test_one_whose_real_name_circusd_does_not_tell_is_stopped_by_the_name_in_events(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    plugin = play(retry_in=1000, clock="virtual")
+    for command in ("list", "status"):
+        fake_circusd.reply(command, {"status": "error", "reason": "no", "errno": 3})
+    plugin.publish("other", "add")  # so that it has to ask for names again
+    die(plugin, 100.0, 101.0)
+    plugin.advance(1)
+    assert fake_circusd.wait_command("stop").properties["name"] == "web"
+
+
+def test_a_watcher_that_was_removed_begins_anew(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(retry_in=1, max_retry=1, clock="virtual")
+    die(plugin, 100.0, 101.0)
+    plugin.advance(1)
+    die(plugin, 102.0)
+    plugin.publish("web", "remove")
+    plugin.advance(0)
+    assert plugin.plugin._last_crash == {}
+    die(plugin, 103.0)  # the first death, and no tries were used up
+    plugin.advance(1)
+    assert orders(plugin) == ["stop", "start"]
+    die(plugin, 104.0)
+    plugin.advance(1)
+    assert orders(plugin) == ["stop", "start"] * 2
+
+
+def test_one_that_was_given_up_has_all_its_tries_again_when_it_is_started(
+    play: Callable[..., RunningPlugin],
+) -> None:
+    plugin = play(retry_in=1, max_retry=1, clock="virtual")
+    for moment in (100.0, 102.0, 104.0):
+        die(plugin, moment, moment + 1)
+        plugin.advance(1)
+    assert orders(plugin) == ["stop", "start", "stop", "stop", "start"]
+
+
+@pytest.mark.parametrize(("kill_grace", "given"), [(2, ["stop"]), (4, [])])
+def test_for_how_long_a_signal_excuses_a_death_can_be_said(
+    kill_grace: float, given: list[str], play: Callable[..., RunningPlugin]
+) -> None:
+    plugin = play(retry_in=1000, attempts=1, kill_grace=kill_grace, clock="virtual")
+    plugin.publish("web", "kill", process_pid=7, time=100.0)
+    die(plugin, 103.0)
+    plugin.advance(1)
+    assert orders(plugin) == given
+
+
+def test_a_signal_from_before_circusd_came_back_excuses_no_death(
+    play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    plugin = play(retry_in=1000, attempts=1, clock="virtual")
+    plugin.publish("web", "kill", process_pid=7, time=100.0)
+    plugin.advance(1)
+    fake_circusd.restart()
+    plugin.advance(1)
+    die(plugin, 103.0)
+    plugin.advance(1)
+    assert orders(plugin) == ["stop"]
+
+
 def test_what_may_have_been_missed_is_not_counted(
     play: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
 ) -> None:

@@ -7,6 +7,7 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from patience import PATIENCE
 
 from circusplug import SpecError
 from circusplug.plugins import HttpObserver
+from circusplug.plugins._http_probe import HttpProbe
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -113,6 +115,7 @@ def look(running: RunningPlugin) -> int:
         ((404, "fine"), {"expected_status": "200, 400-404"}, True),
         ((200, "fine"), {"expected_status": "404"}, False),
         ((200, "all fine"), {"body_regex": "^all"}, True),
+        ((200, "all fine"), {"body_regex": "fine"}, True),
         ((200, "all bad"), {"body_regex": "fine"}, False),
         ((200, ""), {"method": "HEAD"}, True),
     ],
@@ -139,6 +142,23 @@ def test_headers_are_sent_and_redirects_followed(observe: Callable[..., RunningP
         assert server.asked[0][2]["Host"] == "shop.example"
 
 
+def test_another_server_is_not_told_what_this_one_is(
+    observe: Callable[..., RunningPlugin],
+) -> None:
+    with serving((200, "fine")) as other, serving((302, url(other))) as server:
+        assert look(observe(check_url=url(server), headers="Authorization: hush")) == 0
+        assert server.asked[0][2]["Authorization"] == "hush"
+        assert "Authorization" not in other.asked[0][2]
+        assert other.asked[0][2]["User-Agent"] == "circusplug"
+
+
+def test_five_redirects_of_any_kind_are_followed(observe: Callable[..., RunningPlugin]) -> None:
+    redirects = [(status, "/page") for status in (301, 302, 303, 307, 308)]
+    with serving(*redirects, (200, "fine")) as server:
+        assert look(observe(check_url=url(server))) == 0
+        assert len(server.asked) == 6
+
+
 def test_redirects_without_end_are_a_failure(
     observe: Callable[..., RunningPlugin], journal: Journal
 ) -> None:
@@ -149,9 +169,9 @@ def test_redirects_without_end_are_a_failure(
 
 def test_it_takes_so_many_failures_in_a_row(observe: Callable[..., RunningPlugin]) -> None:
     bad, good = (500, ""), (200, "")
-    with serving(bad, bad, good, bad, bad, bad, good) as server:
+    with serving(bad, bad, good, bad, bad, bad, bad, bad, bad) as server:
         running = observe(check_url=url(server), failures=3)
-        assert [look(running) for _ in range(7)] == [0, 0, 0, 0, 0, 1, 1]
+        assert [look(running) for _ in range(9)] == [0, 0, 0, 0, 0, 1, 1, 1, 2]
 
 
 def test_each_page_counts_for_itself_and_several_watchers_are_restarted(
@@ -168,13 +188,26 @@ def test_each_page_counts_for_itself_and_several_watchers_are_restarted(
     assert names == {"web", "web 2"}
 
 
-def test_while_a_watcher_starts_nothing_is_fetched(observe: Callable[..., RunningPlugin]) -> None:
+def test_while_a_watcher_starts_nothing_is_fetched(
+    observe: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("other")
     with serving((500, "")) as server:
-        running = observe(check_url=url(server), grace=1000)
+        running = observe(check_url=url(server), restart_on_error="web, other", grace=1000)
         running.publish("web", "start")
         running.wait_handled(1, PATIENCE)
         assert look(running) == 0
         assert server.asked == []
+
+
+def test_while_circusd_does_not_tell_of_its_watchers_nothing_is_fetched(
+    observe: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.reply("list", {"status": "error", "reason": "no", "errno": 3})
+    with serving((500, "")) as server:
+        assert look(observe(check_url=url(server), restart_on_error="web*")) == 0
+        assert server.asked == []
+    journal.wait("no look this time: list")
 
 
 def test_a_unix_socket_can_be_asked(
@@ -199,7 +232,8 @@ def authority() -> trustme.CA:
     [
         ({}, True),
         ({"certificate_days": 1}, True),
-        ({"certificate_days": 10**6}, False),
+        ({"certificate_days": 9}, True),
+        ({"certificate_days": 11}, False),
         ({"ca_file": ""}, False),
         ({"ca_file": "", "verify": "no"}, True),
     ],
@@ -210,7 +244,9 @@ def test_certificates_are_looked_at(
     authority: trustme.CA,
     tmp_path: Path,
     observe: Callable[..., RunningPlugin],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ssl.cert_time_to_seconds", lambda _: time.time() + 10 * 24 * 3600)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -240,6 +276,21 @@ def test_figures_have_circus_s_names(
     ]
 
 
+def test_a_restart_that_circusd_refuses_is_not_counted(
+    observe: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, udp: socket.socket
+) -> None:
+    fake_circusd.reply("restart", {"status": "error", "reason": "no", "errno": 3})
+    with serving((503, "")) as server:
+        running = observe(check_url=url(server), host="127.0.0.1", port=udp.getsockname()[1])
+        assert look(running) == 1
+    do(running, running.plugin.timing, "last", 0.25)
+    told = ""
+    while "last" not in told:
+        told += udp.recv(65536).decode()
+    assert told.endswith(".last:250|ms")
+    assert "restart_on_error" not in told
+
+
 @contextlib.contextmanager
 def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
     """A server that says what it likes to one client."""
@@ -256,6 +307,11 @@ def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def half(connection: socket.socket) -> None:
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
 
 
 def for_ever(begin: bytes, more: bytes) -> Callable[[socket.socket], None]:
@@ -276,7 +332,7 @@ def for_ever(begin: bytes, more: bytes) -> Callable[[socket.socket], None]:
         for_ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
         for_ever(b"HTTP/1.1 200 ", b"x" * 1000),
         for_ever(b"HTTP/1.1 500 No\r\n\r\n", b"x" * 1000),  # a page without end is cut off
-        lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+        half,
     ],
     ids=["nothing", "rubbish", "headers", "line", "page", "half"],
 )
@@ -306,19 +362,51 @@ def test_a_server_that_never_ends_its_answer_is_given_up(
         assert gone.wait(PATIENCE)
 
 
-def test_one_that_is_not_there_is_a_failure(observe: Callable[..., RunningPlugin]) -> None:
+def test_a_page_may_hold_bytes_that_are_no_text(observe: Callable[..., RunningPlugin]) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n\xff fine")
+
+    with talking(talk) as there:
+        assert look(observe(check_url=there, body_regex="fine")) == 0
+
+
+def test_one_that_is_not_there_is_a_failure(
+    observe: Callable[..., RunningPlugin], udp: socket.socket
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    assert look(observe(check_url=f"http://127.0.0.1:{port}/")) == 1
+    where = {"host": "127.0.0.1", "port": udp.getsockname()[1]}
+    assert look(observe(check_url=f"http://127.0.0.1:{port}/", **where)) == 1
+    assert b"http_stats.error.599:1|c" in udp.recv(65536)
+
+
+def test_how_long_a_fetch_takes_is_told_and_its_time_is_limited_twice(
+    observe: Callable[..., RunningPlugin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving((200, "")) as server:
+        probe = HttpProbe(url(server), "GET", {}, PATIENCE, ssl.create_default_context())
+        assert 0 <= probe.run().seconds < PATIENCE
+    timeouts = []
+
+    async def on_thread(run: Any, _: Any, deadline: float, __: str) -> None:
+        timeouts.append((deadline, run.__self__._timeout))
+        raise OSError("enough")
+
+    monkeypatch.setattr("circusplug.plugins._http.on_thread", on_thread)
+    look(observe(timeout=17))
+    assert timeouts == [(17, 17)]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"check_url": "ftp://x/"}, "'check_url': 'ftp://x/' is no URL of a web page"),
-        ({"check_url": "localhost"}, "'check_url': 'localhost' is no URL"),
+        ({"check_url": "http:///page"}, "'check_url': 'http:///page' is no URL"),
         ({"headers": "nonsense"}, "'headers': 'nonsense' is not NAME: VALUE"),
+        ({"headers": ("X: y\nZ: z",)}, "'headers': .* is not NAME: VALUE"),
         ({"expected_status": "ok"}, "'expected_status': 'ok' is neither"),
+        ({"expected_status": "2000"}, "'expected_status': '2000' is neither"),
         ({"body_regex": "("}, "'body_regex': '\\(' is not a regular expression"),
         ({"ca_file": "/no/such/file"}, "'ca_file': .*No such file"),
     ],

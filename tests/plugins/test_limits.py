@@ -31,6 +31,7 @@ def use(**figures: float) -> Usage:
         ({"max_cpu": 90.0}, use(cpu=90.0), []),
         ({"max_cpu": 90.0}, use(cpu=90.1), ["over_cpu"]),
         ({"max_cpu": 90.0}, use(), []),  # not known
+        ({"max_cpu": 0.0}, use(cpu=50.0), []),  # as in Circus: no limit
         ({"min_cpu": 5.0}, use(cpu=5.0), ["under_cpu"]),
         ({"min_cpu": 5.0}, use(cpu=5.1), []),
         ({"min_cpu": 5.0}, use(), []),
@@ -48,6 +49,26 @@ def use(**figures: float) -> Usage:
 )
 def test_what_passes_a_limit(given: dict[str, Any], usage: Usage, passed: list[str]) -> None:
     assert [name for name, _ in limits(**given).passed(usage, usage)] == passed
+
+
+def test_too_much_is_judged_by_the_most_and_too_little_by_the_least() -> None:
+    options = limits(
+        max_cpu=90.0,
+        max_files=5,
+        max_threads=5,
+        max_age=60.0,
+        health_threshold=75.0,
+        max_mem=Amount(bytes=1000),
+        min_cpu=5.0,
+        min_mem=Amount(percent=2.0),
+    )
+    most = use(cpu=99.0, files=6, threads=6, age=61.0, memory=1001.0, memory_percent=60.0)
+    least = use(cpu=1.0, files=1, threads=1, age=1.0, memory=1.0, memory_percent=1.0)
+    assert {name for name, _ in options.passed(most, least)} == {
+        *("over_cpu", "over_files", "over_threads", "over_age", "over_health", "over_memory"),
+        *("under_cpu", "under_memory"),
+    }
+    assert list(options.passed(least, most)) == []
 
 
 def test_the_text_says_what_and_how_much() -> None:
@@ -95,14 +116,19 @@ def test_who_is_gone_begins_anew() -> None:
 
 
 def test_several_are_added_up_as_far_as_they_are_known() -> None:
-    total = use(cpu=1.0, age=9.0).plus([use(cpu=2.0, memory=5.0), use()])
-    assert (total.cpu, total.memory, total.files, total.age) == (3.0, 5.0, None, 9.0)
+    more = use(cpu=2.0, memory=5.0, memory_percent=6.0, threads=7)
+    total = use(cpu=1.0, memory_percent=1.0, threads=1, age=9.0).plus([more, use()])
+    assert total == use(cpu=3.0, memory=5.0, memory_percent=7.0, threads=8, age=9.0)
+    assert use(files=1).plus([use(files=2)]).files == 3
 
 
 @pytest.mark.parametrize(
     ("told", "value"),
-    [("1.5M", 1.5 * 1024**2), ("512B", 512.0), ("N/A", None), (True, None), (3, 3.0), ("", None)],
-)
+    [
+        ("1.5M", 1.5 * 1024**2), ("512B", 512.0), ("2K", 2048.0), ("3G", 3 * 1024**3),
+        ("1T", 1024**4), ("N/A", None), (True, None), (3, 3.0), ("", None),
+    ],
+)  # fmt: skip
 def test_figures_of_circusd_are_read(told: object, value: float | None) -> None:
     assert number(told) == value
 

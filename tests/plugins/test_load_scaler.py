@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundled import Journal, let_pass
+from bundled import Journal, do, let_pass
 from circusd_real import RealCircusd
 from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import LoadScaler
+from circusplug.plugins._command_number import CommandNumber
+from circusplug.plugins._delivery import DeliveryError
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -63,6 +66,49 @@ def test_between_the_thresholds_and_within_the_cooldown_nothing_happens(
     web.clear()
     web.wait_command("get", count=3)
     assert changes(web) == []
+
+
+@pytest.mark.parametrize("number", ["80", "20"])
+def test_on_a_threshold_nothing_happens(number: str, web: FakeCircusd, run_plugin: Run) -> None:
+    scale(run_plugin, f"echo {number}")
+    web.wait_command("get", count=3)
+    assert changes(web) == []
+
+
+def test_two_looks_at_once_change_the_number_once(web: FakeCircusd, run_plugin: Run) -> None:
+    running = scale(run_plugin, "echo 99", cooldown=1000, period=1e6)
+    look = running.plugin.look
+    do(running, lambda: asyncio.gather(look(), look()))
+    assert changes(web) == ["incr"]
+
+
+def test_a_number_outside_the_bounds_is_corrected_within_the_cooldown_too(
+    web: FakeCircusd, run_plugin: Run
+) -> None:
+    running = scale(run_plugin, "echo 99", cooldown=1000, period=1e6)
+    do(running, running.plugin.look)
+    web.reply("get", {"options": {"numprocesses": 9}})
+    do(running, running.plugin.look)
+    assert changes(web) == ["incr", "decr"]
+
+
+def test_trouble_and_a_dry_run_are_told_again_when_all_was_well_meanwhile(
+    web: FakeCircusd, run_plugin: Run, journal: Journal, tmp_path: Path
+) -> None:
+    queue = tmp_path / "queue"
+    running = scale(run_plugin, f"cat {queue}", cooldown=0, period=1e6, dry_run="yes")
+    for text in ("", "50", "", "99", "50", "99"):
+        queue.write_text(text)
+        do(running, running.plugin.look)
+    assert str(journal.messages).count("printed no number") == 2
+    assert str(journal.messages).count("if this were no dry run") == 2
+
+
+def test_a_command_that_was_given_up_before_it_began_is_killed() -> None:
+    delivery = CommandNumber(["sleep", "1000"])
+    delivery.abort()
+    with pytest.raises(DeliveryError, match="exit code -9"):
+        delivery.run()
 
 
 @pytest.mark.parametrize(

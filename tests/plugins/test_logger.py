@@ -224,6 +224,13 @@ def test_syslog_over_udp_gets_rfc_5424(run_plugin: Run) -> None:
         assert sock.recv(9999).startswith(b"<28>1 ")  # a warning, too
 
 
+def test_the_facility_can_be_said(run_plugin: Run) -> None:
+    with datagrams(("127.0.0.1", 0)) as sock:
+        address = f"udp://127.0.0.1:{sock.getsockname()[1]}"
+        some(run_plugin(Logger, target="syslog", syslog=address, facility="user"), 0, 1)
+        assert sock.recv(9999).startswith(b"<14>1 ")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_syslog_at_a_path_gets_rfc_3164(run_plugin: Run, directory: Path, stream: bool) -> None:
     path = str(directory / "log")
@@ -264,10 +271,16 @@ def test_journald_gets_fields(run_plugin: Run, directory: Path) -> None:
     with datagrams(str(directory / "socket"), socket.AF_UNIX) as sock:
         running = run_plugin(Logger, target="journald", journal=str(directory / "socket"))
         running.publish(
-            "My App", "hook_failure", process_pid=7, error="one\ntwo", watcher="x", time=MOMENT
+            "My App",
+            "hook_failure",
+            process_pid=7,
+            error="one\ntwo",
+            watcher="x",
+            action="y",
+            time=MOMENT,
         )
         assert journal_fields(sock.recv(9999)) == {
-            "MESSAGE": 'my_app hook_failure pid=7 error="one\\ntwo" watcher=x',
+            "MESSAGE": 'my_app hook_failure pid=7 error="one\\ntwo" watcher=x action=y',
             "PRIORITY": "4",
             "SYSLOG_IDENTIFIER": "circus",
             "CIRCUS_WATCHER": "my_app",
@@ -276,6 +289,20 @@ def test_journald_gets_fields(run_plugin: Run, directory: Path) -> None:
             "CIRCUS_ERROR": "one\ntwo",
             "CIRCUS_TIME": str(MOMENT),
         }
+
+
+def test_what_went_wrong_is_a_warning_and_what_is_too_much_is_cut() -> None:
+    for action, severity in (("reconnect", 4), ("unreadable", 4), ("stop", 6)):
+        assert (
+            Rfc5424(FORMATS["text"], "user")(MOMENT, "web", action, {})[:5]
+            == (b"<%d>1 " % (8 + severity))[:5]
+        )
+    message = Rfc5424(FORMATS["text"], "local7")(MOMENT, "web", "x" * 99, {})
+    assert message.startswith(b"<190>1 ")
+    assert b" circus - " + b"x" * 32 + b" - " in message
+    many = {f"f{number}": number for number in range(1000)}
+    fields = journal_fields(JournalMessage(FORMATS["text"])(MOMENT, "web", "stop", many))
+    assert len([name for name in fields if name.startswith("CIRCUS_F")]) == 50
 
 
 def numbers(receiver: socket.socket, count: int) -> list[int]:
@@ -371,6 +398,10 @@ def test_a_line_that_fits_no_datagram_is_lost_and_the_next_is_not(
             "give 'rotate_size' or 'rotate_every', not both",
         ),
         ({"syslog": "http://x"}, "'syslog': 'http://x' is none of udp://HOST:PORT, tcp://HOST"),
+        ({"syslog": "udp://x:1/y"}, "'syslog': 'udp://x:1/y' is none of"),
+        ({"syslog": "dev/log"}, "'syslog': 'dev/log' is none of"),
+        ({"syslog": "unix://host/log"}, "'syslog': 'unix://host/log' is none of"),
+        ({"syslog": "unix://"}, "'syslog': 'unix://' is none of"),
         ({"syslog": "udp://x:99999"}, "'syslog': 'udp://x:99999' is none of udp://HOST:PORT"),
         ({"syslog": "tcp://a..b"}, "'syslog': 'tcp://a..b' is none of udp://HOST:PORT"),
         ({"keep": "0"}, "'keep': '0' is less than 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import logging
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import scrapes
-from bundled import Journal
+from bundled import Journal, do, given
 from patience import PATIENCE
 
 from circusplug import SpecError
@@ -61,6 +63,7 @@ def read(sock: socket.socket) -> bytes:
 def test_a_watcher_s_state_and_figures_are_gauges(scraper: Run, fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("My App", numprocesses=2)
     fake_circusd.set_stats("My App", cpu=50.0, mem_info1="2M", age=7.5)
+    fake_circusd.set_stats("My App", fake_circusd.pids("My App")[1], age=2.5)
     fake_circusd.add_watcher("idle", numprocesses=0)
     fake_circusd.add_watcher("plugin:x")
     found = scrape(scraper())
@@ -157,6 +160,31 @@ def test_the_host_s_plugins_have_their_counters_where_circusd_s_door_tells_them(
     }
 
 
+def test_each_counter_of_a_plugin_has_its_own_name(scraper: Run, fake_circusd: FakeCircusd) -> None:
+    names = {
+        "received": "events_received",
+        "handled": "events_handled",
+        **{
+            name: name
+            for name in (
+                *("errors", "calls", "conflicts", "casts_failed", "reconnects", "garbage"),
+                *("too_large", "restarts", "stalls"),
+            )
+        },
+    }
+    figures = {name: number for number, name in enumerate(names)}
+    info = {"12": {"connected": False, **figures}}
+    fake_circusd.reply("stats", {"infos": {"plugin:logger": info}})
+    found = scrape(scraper())
+    assert {key: value for key, value in found.items() if "plugin" in key} == {
+        "circusplug_plugin_connected{plugin=logger}": 0,
+        **{
+            f"circusplug_plugin_{metric}_total{{plugin=logger}}": figures[name]
+            for name, metric in names.items()
+        },
+    }
+
+
 @pytest.mark.parametrize(
     "reply", [{"status": "error", "reason": "busy", "errno": 3}, {"infos": 3, "statuses": 3}]
 )
@@ -183,6 +211,41 @@ def test_a_circusd_that_is_away_is_down_and_comes_back(
     running.wait(lambda status: status.connected)
     running.plugin.options = type(running.plugin.options)(timeout=PATIENCE)
     assert scrape(running)["circus_watcher_processes{watcher=web}"] == 1
+
+
+def test_two_scrapers_at_once_ask_circusd_once(
+    run_plugin: Run, fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug.plugins._prometheus._FRESH", 1e9)
+    running = run_plugin(Prometheus, port=0, timeout=PATIENCE)
+    scrape_it = running.plugin._scrape
+    do(running, lambda: asyncio.gather(scrape_it({}), scrape_it({})))
+    assert given(running, "stats", "status") in (["stats", "status"], ["status", "stats"])
+
+
+def test_circusd_and_the_host_have_so_long_to_answer(run_plugin: Run) -> None:
+    timeouts = []
+
+    async def call_async(_: str, timeout: float = 0.0) -> dict[str, Any]:
+        timeouts.append(timeout)
+        return {}
+
+    async def ask(timeout: float) -> dict[str, Any]:
+        timeouts.append(timeout)
+        return {}
+
+    plugin = run_plugin(Prometheus, port=0, timeout=17).plugin
+    plugin.call_async, plugin._host.ask = call_async, ask
+    asyncio.run(plugin._ask())
+    assert timeouts == [17, 17, 17]
+
+
+def test_the_path_can_be_said(scraper: Run) -> None:
+    running = scraper(path="/figures")
+    assert running.plugin.url.endswith("/figures")
+    assert b"circus_up" in get(running)[0]
+    with pytest.raises(SpecError, match="'path': 'figures' does not begin with /"):
+        Prometheus(path="figures")
 
 
 def test_scrapers_in_a_loop_ask_circusd_once(
@@ -229,6 +292,16 @@ def test_an_odd_request_gets_a_plain_answer(scraper: Run, request_: bytes, statu
     get(running)
 
 
+def test_an_answer_says_how_long_it_is_and_that_it_is_the_last(scraper: Run) -> None:
+    running = scraper()
+    for request in (b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /other HTTP/1.1\r\n\r\n"):
+        with client(running, request) as sock:
+            head, _, body = read(sock).partition(b"\r\n\r\n")
+        assert body
+        assert b"\r\nContent-Length: %d" % len(body) in head
+        assert b"\r\nConnection: close" in head
+
+
 def test_a_client_that_is_slow_is_sent_away_and_others_are_served_meanwhile(
     scraper: Run,
 ) -> None:
@@ -250,6 +323,59 @@ def test_how_many_are_served_at_a_time_is_bounded_and_the_others_wait(
         first.close()
         late.sendall(b" HTTP/1.1\r\n\r\n")
         assert b"circus_up" in read(late)
+
+
+class Loop:
+    """Takes note of what a server asks of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def add_reader(self, *_: Any) -> None:
+        self.asked.append("listen")
+
+    def remove_reader(self, _: Any) -> None:
+        self.asked.append("pause")
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.asked.append((delay, callback))
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(), ConnectionAbortedError(), OSError(24, "no")])
+def test_if_nobody_can_be_let_in_it_pauses_for_a_second(
+    error: OSError, caplog: pytest.LogCaptureFixture
+) -> None:
+    def accept() -> Any:
+        raise error
+
+    logger, loop = logging.getLogger("circusplug.test"), Loop()
+    server = HttpServer(loop, ("127.0.0.1", 0), "/", PATIENCE, Any, logger)  # type: ignore[arg-type]
+    listener = server._listener
+    fake: Any = SimpleNamespace(accept=accept, fileno=listener.fileno, close=listener.close)
+    server._listener = fake
+    server._accept()
+    pauses = type(error) is OSError
+    assert loop.asked == (["listen", "pause", (1.0, server._listen)] if pauses else ["listen"])
+    assert ("nobody is let in for 1 s" in caplog.text) is pauses
+    server.close()
+    server._listen()  # as the timer does that comes after the end
+    assert loop.asked[-1] == "pause"
+
+
+def test_a_client_that_does_not_read_its_answer_is_sent_away(loop: PluginLoop) -> None:
+    async def answer(headers: Mapping[str, str]) -> Answer:
+        assert headers == {"accept": "X"}
+        return {}, b"x" * 10_000_000
+
+    logger = logging.getLogger("circusplug.test")
+    server = HttpServer(loop, ("127.0.0.1", 0), "/", 0.05, answer, logger)
+    ours, others = socket.socketpair()
+    with others:
+        others.sendall(b"GET / HTTP/1.1\r\nACCEPT: X\r\n\r\n")
+        ours.setblocking(False)
+        loop.run_until_complete(asyncio.wait_for(server._serve(ours), PATIENCE))
+        assert ours.fileno() == -1
+    server.close()
 
 
 def test_a_client_that_nobody_came_to_serve_is_closed_with_the_server(loop: PluginLoop) -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,11 +22,12 @@ from patience import PATIENCE
 from scrapes import PROMTOOL, get, promtool, scrape
 from steered import asked_of, control_ends, steered
 
-from circusplug import Arbiter
+from circusplug import Arbiter, CallTimeout
 from circusplug._config.specs import HostConfig, make_specs
 from circusplug._control.control_server import ControlServer
 from circusplug._host.own_process import OwnProcess
 from circusplug._runners.stall_watch import StallWatch
+from circusplug.plugins._host_figures import HostFigures
 from circusplug.testing import FakeCircusd
 
 METRICS = {"use": "circusplug.plugins.Prometheus", "name": "metrics", "port": 0}
@@ -73,8 +77,10 @@ def test_a_host_with_a_control_endpoint_is_asked_for_its_plugins(
     isolate: bool, fake_circusd: FakeCircusd, journal: Journal, at_control: list[str]
 ) -> None:
     fake_circusd.add_watcher("web")
-    with steered(fake_circusd, {**METRICS, "isolate": isolate}, LATE):
+    with steered(fake_circusd, {**METRICS, "isolate": isolate}, LATE) as host:
         found = scrape(url(journal))
+        if not isolate:  # what the host is asked is no command to circusd
+            assert host.arbiter.plugins["metrics"].counters.calls == 2
     assert found["circus_up{}"] == found["circus_watcher_processes{watcher=web}"] == 1
     assert found["circusplug_plugin_connected{plugin=metrics}"] == 1
     assert found["circusplug_plugin_restarts_total{plugin=late}"] == 0
@@ -190,6 +196,27 @@ def test_a_scrape_goes_on_without_a_host_that_tells_nothing(
     assert told == [f"the figures of the host at {endpoint} are left out: {why}"]
 
 
+def test_each_time_that_a_host_tells_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    figures: Any = {"plugin:x": {"7": {"received": 1}}}
+    plugin: Any = SimpleNamespace(logger=logging.getLogger("circusplug.test"))
+    host = HostFigures(plugin, "tcp://127.0.0.1:1")
+    full, late = zmq.ZMQError(24), CallTimeout("stats", {}, 3.0)
+    answers: list[Any] = [full, full, {"infos": figures}, {}, late]
+
+    async def call(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    host._call = call  # type: ignore[method-assign]
+    found = [asyncio.run(host.ask(3)) for _ in range(5)]
+    assert found == [{}, {}, {"x": {"received": 1}}, {}, {}]
+    assert caplog.text.count("Too many open files") == 1
+    assert caplog.text.count("are left out: no reply in 3 s") == 1
+
+
 def test_a_stop_while_the_host_is_asked_leaves_no_socket(
     fake_circusd: FakeCircusd, journal: Journal
 ) -> None:
@@ -221,7 +248,7 @@ def test_figures_that_make_no_sense_are_left_out(
         found = scrape(url(journal))
     counted = [key for key in found if "events_received" in key]
     assert counted == [f"circusplug_plugin_events_received_total{{plugin={n}}}" for n in range(3)]
-    assert not [key for key in found if "_lag_" in key]
+    assert not [key for key in found if "_lag_" in key or "plugin=z" in key]
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool here (Debian's package prometheus)")

@@ -49,7 +49,7 @@ def test_the_state_at_the_start_events_as_they_came_and_the_end(
     running.stop()
     head, options, figures, event, odd, binary, deep, end = lines(path)
     assert (head["recording"], head["version"], head["check_delay"]) == ("circusplug", 1, 5.0)
-    assert head["started"] == 1_800_000_000
+    assert (head["started"], head["endpoint"]) == (1_800_000_000, fake_circusd.endpoint)
     watcher = options["options"]["Big One"]
     assert (watcher["cmd"], watcher["env"], watcher["api_key"]) == ("x", {"A": "****"}, "****")
     assert options["globaloptions"]["check_delay"] == 5.0
@@ -120,6 +120,84 @@ def test_changed_options_are_written_once(
     running.publish("gone", "add")
     running.advance(1)
     assert list([one["options"] for one in lines(path) if "options" in one][2]) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("action", "written"),
+    [*((one, 1) for one in ("add", "start", "updated", "spawn", "kill")), ("reap", 0)],
+)
+def test_options_are_asked_for_after_what_may_change_them(
+    action: str, written: int, fake_circusd: FakeCircusd, run_plugin: Run, path: Path
+) -> None:
+    fake_circusd.add_watcher("Big One")
+    running = run_plugin(Recorder, filename=path, clock="virtual")
+    running.advance(1)
+    fake_circusd.clear()
+    fake_circusd.reply("options", {"options": {"numprocesses": 9}})
+    for _ in range(3):
+        running.publish("Big One", action)
+    running.advance(1)
+    assert keys(path)[3:] == ["event"] * 3 + ["options"] * written
+    assert [one.command for one in fake_circusd.commands].count("options") == written
+
+
+def test_one_that_is_gone_hides_no_other(
+    fake_circusd: FakeCircusd, run_plugin: Run, path: Path
+) -> None:
+    for name in ("gone", "web"):
+        fake_circusd.add_watcher(name)
+    no = {"status": "error", "reason": "not found", "errno": 3}
+    fake_circusd.reply("options", no, name="gone")
+    run_plugin(Recorder, filename=path, clock="virtual").advance(1)
+    assert list(lines(path)[1]["options"]) == ["web"]
+
+
+def test_no_secret_of_circusds_own_options_is_written(
+    fake_circusd: FakeCircusd, run_plugin: Run, path: Path
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.reply("globaloptions", {"options": {"api_key": "hush", "warmup_delay": 0}})
+    running = run_plugin(Recorder, filename=path, rotate_size="1K", clock="virtual")
+    running.advance(1)
+    for _ in range(30):
+        running.publish("web", "reap", process_pid=7, exit_code=1)
+    running.stop()
+    written = [one.read_text() for one in path.parent.iterdir()]
+    assert len(written) > 2
+    assert all('"api_key": "****"' in text and "hush" not in text for text in written)
+
+
+def test_a_file_that_is_too_small_for_the_figures_is_not_begun_anew_for_ever(
+    fake_circusd: FakeCircusd, run_plugin: Run, path: Path
+) -> None:
+    fake_circusd.add_watcher("web")
+    running = run_plugin(Recorder, filename=path, rotate_size=1, keep=99, clock="virtual")
+    running.advance(1)
+    fake_circusd.clear()
+    running.publish("web", "reap")
+    running.advance(1)
+    assert [one.command for one in fake_circusd.commands] == ["status", "stats", "dstats"]
+    running.stop()
+    written = [keys(one) for one in path.parent.iterdir()]
+    assert ["recording", "options", "status"] in written
+
+
+def test_lines_that_are_lost_at_the_end_are_told_of(
+    run_plugin: Run, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(_: bytes) -> None:
+        raise OSError("full")
+
+    running = run_plugin(Recorder, filename=path, clock="virtual")
+    monkeypatch.setattr(running.plugin._file, "write", write)
+    running.publish("web", "reap")
+    running.stop()
+    assert f"{path}: 2 lines were lost" in caplog.text
+
+
+def test_a_file_whose_head_cannot_be_written_is_refused_and_closed(run_plugin: Run) -> None:
+    running = run_plugin(Recorder, filename="/dev/full", raise_errors=False)
+    assert "'filename': [Errno 28]" in str(running.status.last_error)
 
 
 def test_a_circusd_that_comes_back(fake_circusd: FakeCircusd, run_plugin: Run, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -76,6 +77,39 @@ def test_one_that_is_gone_has_its_watcher_restarted(
     assert [look(running) for _ in range(3)] == [0, 1, 1]
     journal.wait("cache: Redis: ")
     assert "redis_stats.error:1|c" in udp.recv(65536).decode()
+
+
+def test_only_the_figures_asked_for_and_only_numbers_are_sent(
+    observe: Callable[..., RunningPlugin], udp: socket.socket
+) -> None:
+    async def info() -> dict[str, Any]:
+        return {"used_memory": 5, "redis_version": "7", "a b": 1.5, "keyspace_hits": 3}
+
+    running = observe("redis://localhost", figures="used_memory, redis_version, a b")
+    running.plugin._info = info
+    assert look(running) == 0
+    prefix = "circus.redis_observer.watcher.redis_stats"
+    assert udp.recv(65536).decode().split() == [f"{prefix}.used_memory:5|g", f"{prefix}.a_b:1.5|g"]
+
+
+def test_it_takes_so_many_failures_in_a_row_and_one_that_hangs_is_a_failure(
+    observe: Callable[..., RunningPlugin], journal: Journal
+) -> None:
+    answers = iter(["none", "", "none", "refused"])
+
+    async def info() -> dict[str, Any]:
+        answer = next(answers)
+        if answer == "none":
+            await asyncio.Event().wait()
+        if answer:
+            raise OSError(answer)
+        return {}
+
+    running = observe("redis://localhost", failures=2, timeout=0.01)
+    running.plugin._info = info
+    assert [look(running) for _ in range(4)] == [0, 0, 0, 1]
+    journal.wait("Redis: no answer")
+    journal.wait("cache: Redis: refused; restart")
 
 
 @needs_redis

@@ -15,7 +15,7 @@ from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import CommandReloader
-from circusplug.plugins._watched_files import belongs, places_of, program_files
+from circusplug.plugins._watched_files import belongs, matching, places_of, program_files
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -162,6 +162,107 @@ def test_a_watcher_that_comes_is_looked_at(
     fake_circusd.add_watcher("late", cmd="./tool conf/b.txt", working_dir=str(app))
     running.publish("late", "add")
     touch_until(app / "conf" / "b.txt", running, name="late")
+
+
+@pytest.fixture
+def gather(run_plugin: Run, fake_circusd: FakeCircusd, app: Path) -> Callable[..., RunningPlugin]:
+    """Runs a CommandReloader beside web, by a virtual clock; `changed` says what has changed."""
+
+    def run(**options: Any) -> RunningPlugin:
+        fake_circusd.add_watcher("web", cmd="./tool app.py", working_dir=str(app))
+        given = {"loop_rate": 10, "clock": "virtual", **options}
+        running = run_plugin(CommandReloader, **given)
+        running.advance(0)
+        return running
+
+    return run
+
+
+def changed(running: RunningPlugin, *paths: Path) -> None:
+    running.plugin.loop.add_callback(running.plugin._gather, set(paths))
+    running.advance(0)
+
+
+def restarts(running: RunningPlugin) -> int:
+    return [one.command for one in running.circusd.commands].count("restart")
+
+
+def test_changes_are_gathered_until_there_were_none_for_a_while(
+    gather: Callable[..., RunningPlugin], app: Path, journal: Journal
+) -> None:
+    running = gather()
+    changed(running, app / "app.py")
+    running.advance(9)
+    changed(running, app / "tool")
+    running.advance(9)
+    assert restarts(running) == 0
+    running.advance(1)
+    assert restarts(running) == 1
+    journal.wait(f"web: {app / 'app.py'} has changed and 1 more; restart")
+    changed(running, app / "other.py")
+    running.advance(10)
+    assert restarts(running) == 1  # what was told before is done with
+
+
+def test_one_that_has_just_started_is_left_alone(
+    gather: Callable[..., RunningPlugin], app: Path
+) -> None:
+    running = gather(grace=100)
+    running.publish("web", "start")
+    changed(running, app / "app.py")
+    running.advance(20)
+    assert restarts(running) == 0
+
+
+def test_a_script_that_is_taken_away_is_a_change_too(
+    gather: Callable[..., RunningPlugin], app: Path
+) -> None:
+    running = gather()
+    (app / "app.py").unlink()
+    changed(running, app / "app.py")
+    running.advance(10)
+    assert restarts(running) == 1
+
+
+def test_it_looks_again_after_each_event_that_may_mean_other_files(
+    gather: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    running = gather(watchers="web")
+
+    def publish(watcher: str, action: str) -> int:
+        """Has two such events come at once; returns how often it has looked."""
+        fake_circusd.clear()
+        for _ in range(2):
+            topic = f"watcher.{watcher}.{action}".encode()
+            running.plugin.loop.add_callback(running.plugin.handle_recv, (topic, b"{}"))
+        running.advance(0)
+        return [one.command for one in fake_circusd.commands].count("list")
+
+    for action in ("add", "remove", "start", "updated", "add"):
+        assert publish("web", action) == 1, action
+    assert publish("web", "spawn") == publish("other", "add") == 0
+
+
+def test_while_circusd_does_not_tell_the_files_stay_as_they_were(
+    gather: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, app: Path, journal: Journal
+) -> None:
+    running = gather()
+    fake_circusd.reply("options", {"status": "error", "reason": "no", "errno": 3}, count=1)
+    running.publish("web", "updated")
+    running.advance(0)
+    journal.wait("the watchers' files are not known: options name='web'")
+    changed(running, app / "app.py")
+    running.advance(10)
+    assert restarts(running) == 1
+
+
+def test_a_pattern_stands_for_what_is_below_and_begins_at_home(
+    app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(app))
+    assert matching("~/**/*.toml") == {app / "conf/a.toml"}
+    (app / "link").symlink_to(app / "conf")
+    assert matching(f"{app}/link") == {app / "conf"}
 
 
 def test_without_watchfiles_it_says_what_to_install(

@@ -111,6 +111,35 @@ def test_children_are_judged_each_for_itself_and_signalled(
     )
 
 
+def test_each_child_has_a_count_of_its_own_and_one_that_is_gone_stops_nothing(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.add_watcher("web")
+    cpus = {4000001: 99.0, 4000002: 1.0, 4000003: 99.0}
+    children = [{"pid": pid, "cpu": cpu} for pid, cpu in cpus.items()]
+    fake_circusd.set_stats("web", cpu=1.0, children=children)
+    no = {"status": "error", "reason": "no such child", "errno": 3}
+    fake_circusd.reply("signal", no, childpid=4000001)
+    running = watch(process_children="yes")
+    assert look(running) == []
+    assert look(running) == ["signal"] * 2
+    journal.wait("web: signal name='web'")
+
+
+def test_a_signal_is_sent_again_while_circusd_is_busy(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=1.0, children=[{"pid": 4000001, "cpu": 99.0}])
+    busy = {"status": "error", "reason": "arbiter is already running x", "errno": 5}
+    fake_circusd.reply("signal", busy)
+    running = watch(process_children="yes", max_count=0, loop_rate=1000, clock="virtual")
+    running.advance(1000 + 100)
+    fake_circusd.clear()
+    running.advance(10)
+    assert given(running, "signal")
+
+
 def test_no_more_restarts_than_allowed(
     watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
 ) -> None:
@@ -136,8 +165,99 @@ def test_a_watcher_that_has_just_started_is_left_alone(
     running.publish("web", "remove")
     running.wait_handled(2, PATIENCE)
     assert look(running) == ["restart"]
-    fake_circusd.set_stats("web", age=499.0)
+
+
+def test_so_is_a_process_that_has(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=99.0, age=499.0)
+    running = watch(max_count=0, grace=500)
+    assert look(running) == []
+    fake_circusd.set_stats("web", age=500.0)
     assert look(running) == ["restart"]
+
+
+def test_a_watcher_that_somebody_has_started_begins_anew(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    for name in ("My App", "other"):
+        fake_circusd.add_watcher(name)
+        fake_circusd.set_stats(name, cpu=99.0)
+    running = watch(watcher="my app, other", max_count=1)
+    assert look(running) == []
+    running.publish("My App", "start")
+    running.wait_handled(1, PATIENCE)
+    assert look(running) == ["restart"]
+    assert fake_circusd.wait_command("restart").properties["name"] == "other"
+    assert look(running) == ["restart"] * 2
+
+
+def test_a_limit_may_be_passed_for_a_time(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=99.0)
+    running = watch(max_count=0, over_for=60)
+    for now, orders in ((0.0, []), (59.0, []), (60.0, ["restart"])):
+        running.plugin._restarts.clock = lambda now=now: now
+        assert look(running) == orders
+
+
+def test_what_is_too_little_is_told_by_the_least(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.add_watcher("web", 2)
+    fake_circusd.set_stats("web", cpu=50.0)
+    fake_circusd.set_stats("web", fake_circusd.pids("web")[1], cpu=1.0)
+    assert look(watch(max_count=0, min_cpu=5)) == ["restart"]
+    journal.wait("web: CPU of 1 % is not over 5 %; restart")
+
+
+def test_a_process_that_was_gone_begins_anew(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=99.0)
+    running = watch(act="process", max_count=1)
+    look(running)
+    me = psutil.Process()
+    other = {str(me.pid): {"create_time": me.create_time(), "cpu": 1.0}}
+    fake_circusd.reply("stats", {"info": other}, count=1)
+    look(running)
+    assert set(running.plugin._meter._known) == {me.pid}
+    assert look(running) == []
+    assert running.plugin._meter._known == {}
+    assert look(running) == ["kill"]
+
+
+@pytest.mark.parametrize(("with_children", "orders"), [("yes", ["restart"]), ("no", [])])
+def test_children_may_count_with_their_process(
+    with_children: str,
+    orders: list[str],
+    watch: Callable[..., RunningPlugin],
+    fake_circusd: FakeCircusd,
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=50.0, children=[{"pid": 4000001, "cpu": 60.0}])
+    assert look(watch(max_count=0, with_children=with_children)) == orders
+
+
+def test_pss_is_measured_where_it_is_asked_for() -> None:
+    for memory, pss in (("rss", False), ("pss", True)):
+        plugin = ResourceWatcher(watcher="web", memory=memory)
+        assert plugin._meter._pss is pss
+        plugin.loop.close()
+
+
+def test_one_that_there_is_not_hides_no_other(
+    watch: Callable[..., RunningPlugin], fake_circusd: FakeCircusd, udp: socket.socket
+) -> None:
+    fake_circusd.add_watcher("web")
+    fake_circusd.set_stats("web", cpu=99.0)
+    where = {"host": "127.0.0.1", "port": udp.getsockname()[1]}
+    assert look(watch(watcher="absent, web", max_count=0, **where)) == ["restart"]
+    assert b"circus.app.watcher._resource_watcher.absent.error:1|c" in udp.recv(65536)
 
 
 def test_while_circusd_refuses_nothing_is_restarted(

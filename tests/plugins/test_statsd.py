@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,95 @@ def test_a_negative_gauge_is_set_by_way_of_0(udp: socket.socket) -> None:
     client.timing("t", 12.4)
     client.close()
     assert lines(udp, 3) == ["x:0|g", "x:-1.5|g", "t:12|ms"]
+
+
+def test_a_daemon_that_is_slow_keeps_nobody_waiting(udp: socket.socket) -> None:
+    client = StatsdClient(*udp.getsockname(), "", 1.0, None, lambda _: None)
+    client._address = socket.AF_INET, udp.getsockname()
+    client.gauge("x", 1)
+    client.flush()
+    assert client._socket is not None
+    assert not os.get_blocking(client._socket.fileno())
+    client.close()
+
+
+def test_a_daemon_may_move_to_another_kind_of_address(udp: socket.socket) -> None:
+    client = StatsdClient("unix:///nowhere/statsd", 8125, "", 1.0, None, lambda _: None)
+    client.gauge("lost", 1)
+    client.flush()
+    client._address = socket.AF_INET, udp.getsockname()
+    client.gauge("x", 1)
+    client.close()
+    assert lines(udp, 1) == ["x:1|g"]
+
+
+def test_a_name_is_looked_up_again_after_a_minute_by_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, asked, threads = 0.0, 0, True
+
+    class Thread:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def start(self) -> None:
+            nonlocal asked
+            asked += 1
+            if not threads:
+                raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(
+        "circusplug.plugins._statsd_client.threading", SimpleNamespace(Thread=Thread)
+    )
+    monkeypatch.setattr(
+        "circusplug.plugins._statsd_client.time", SimpleNamespace(monotonic=lambda: now)
+    )
+    client: Any = StatsdClient("statsd.example", 8125, "", 1.0, None, lambda _: None)
+
+    def look_ups() -> int:
+        client.gauge("x", 1)
+        client.flush()
+        return asked
+
+    assert look_ups() == 1
+    now = 1000.0
+    assert look_ups() == 1  # the first one is still under way
+    client._asking = None  # that was it
+    now, threads = 1e6, False
+    assert look_ups() == 2
+    now = 1e6 + 59
+    assert look_ups() == 2
+    now = 1e6 + 60
+    assert look_ups() == 3
+
+
+def test_a_name_that_is_none_is_as_one_that_is_not_known() -> None:
+    client = StatsdClient("x" * 70 + ".example", 8125, "", 1.0, None, lambda _: None)
+    client.gauge("x", 1)
+    client.flush()
+    while (thread := client._asking) is not None:
+        thread.join(PATIENCE)
+    client.close()
+
+
+def test_in_a_replay_nothing_is_sent(run_plugin: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Statsd, "replaying", True)
+    running = run_plugin(Statsd)
+    running.publish("web", "reap")
+    running.wait_handled(1)
+    assert (running.plugin.statsd._lines, running.plugin.statsd._asking) == ([], None)
+
+
+def test_names_of_ours_are_cleaned_and_groups_have_no_underscore_with_tags(
+    run_plugin: Run, udp: socket.socket, fake_circusd: FakeCircusd
+) -> None:
+    plugin = run_plugin(Statsd, application_name="my:app", **at(udp))
+    plugin.publish("a:b", "reap")
+    assert lines(udp, 1) == ["circus.my_app.watcher.a_b.reap:1|c"]
+    plugin.stop()
+    fake_circusd.add_watcher("a,b|c")
+    run_plugin(FullStats, name="full", loop_rate=0.01, tags="dogstatsd", **at(udp))
+    assert lines(udp, 1)[0] == "circus.stats.watchers_num:1|g|#application:app,watcher:a_b_c"
 
 
 def test_figures_of_all_watchers_are_gauges(

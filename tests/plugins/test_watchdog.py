@@ -90,6 +90,43 @@ def test_all_silent_processes_are_killed_in_one_round(
     assert running.killed_at(LIMIT + 11)[2:] == [pids[1]]
 
 
+def test_one_that_circusd_is_too_busy_to_kill_is_tried_again_and_holds_up_no_other(
+    run_plugin: Run, fake_circusd: FakeCircusd, journal: Journal
+) -> None:
+    fake_circusd.add_watcher("web", 2)
+    pids = fake_circusd.pids("web")
+    busy = {"status": "error", "reason": "arbiter is already running x", "errno": 5}
+    fake_circusd.reply("kill", busy, pid=pids[0])
+    running = run_plugin(WatchDog, port=0, loop_rate=100, max_count=2, clock="virtual")
+
+    def killed() -> set[int]:
+        found = {one.properties["pid"] for one in fake_circusd.commands if one.command == "kill"}
+        fake_circusd.clear()
+        return found
+
+    running.advance(300)
+    assert killed() == set(pids)
+    running.advance(119)
+    assert killed() == {pids[0]}  # again and again
+    running.advance(2)
+    journal.wait(f"web: process {pids[0]} is not killed: kill name='web'")
+    killed()
+    running.advance(179)
+    assert pids[0] not in killed()
+    running.advance(100)
+    assert pids[0] in killed()
+
+
+def test_a_process_whose_watcher_s_name_circusd_does_not_tell_is_looked_at(
+    dog: Callable[..., Dog], fake_circusd: FakeCircusd
+) -> None:
+    running = dog()
+    fake_circusd.reply("status", {"status": "error", "reason": "no", "errno": 3})
+    running.running.publish("web", "spawn", process_pid=4000001)
+    running.running.wait_handled(1, PATIENCE)
+    assert running.killed_at(LIMIT + 1) == [4000001]
+
+
 def test_how_they_are_killed_can_be_said(
     dog: Callable[..., Dog], fake_circusd: FakeCircusd
 ) -> None:
@@ -164,8 +201,8 @@ def test_a_flood_is_read_in_parts(dog: Callable[..., Dog], fake_circusd: FakeCir
 def test_heartbeats_may_look_otherwise(dog: Callable[..., Dog], fake_circusd: FakeCircusd) -> None:
     fake_circusd.add_watcher("web")
     (pid,) = fake_circusd.pids("web")
-    running = dog(msg_regex=r"alive (?P<pid>\d+)")
-    running.heard(b"alive %d" % pid, at=10.0)
+    running = dog(msg_regex=r"alive (?P<pid>\d+)?")
+    running.heard(b"alive ", b"alive %d" % pid, at=10.0)
     assert running.killed_at(LIMIT + 1) == []
 
 
@@ -216,6 +253,7 @@ def test_a_unix_socket_takes_both_kinds_of_heartbeats(
     assert running.killed_at(LIMIT + 1) == []
     assert sorted(running.killed_at(LIMIT + 11)) == sorted([pid, os.getpid()])
     assert path.is_socket()
+    assert path.stat().st_mode & 0o777 == 0o666  # whoever a watcher runs as
     running.running.stop()
     assert not path.exists()
 
@@ -230,6 +268,20 @@ def test_one_that_says_it_is_broken_is_killed_at_once(
     send(path, "WATCHDOG=trigger")
     order = fake_circusd.wait_command("kill", timeout=PATIENCE)
     assert order.properties["pid"] == os.getpid()
+
+
+def test_a_process_speaks_for_the_one_that_has_started_it_and_for_two_before_that(
+    dog: Callable[..., Dog], fake_circusd: FakeCircusd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_circusd.add_watcher("web")
+    (pid,) = fake_circusd.pids("web")
+    parents = {104: 103, 103: 102, 102: 101, 101: pid}
+    monkeypatch.setattr("circusplug.plugins._watchdog.parent_of", parents.get)
+    running = dog()
+    running.heard(b"104;1", at=20.0)  # too far away
+    running.heard(b"103;1", at=10.0)
+    assert running.killed_at(LIMIT + 10) == []
+    assert running.killed_at(LIMIT + 11) == [pid]
 
 
 def test_who_has_started_a_process() -> None:
