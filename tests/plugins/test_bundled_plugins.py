@@ -480,6 +480,7 @@ class TestLoadScaler:
         self, web: FakeCircusd, run_plugin: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("os.cpu_count", lambda: 1)
+        web.set_stats("web", cpu="N/A")
         run_plugin(TimedScaler, watcher="web", period=0.01, min_processes=5)
         assert web.wait_command("incr").properties["nb"] == 3
 

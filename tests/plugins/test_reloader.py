@@ -260,7 +260,9 @@ def test_a_pattern_stands_for_what_is_below_and_begins_at_home(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(app))
-    assert matching("~/**/*.toml") == {app / "conf/a.toml"}
+    (app / "conf/deep").mkdir()
+    (app / "conf/deep/c.toml").touch()
+    assert matching("~/**/*.toml") == {app / "conf/a.toml", app / "conf/deep/c.toml"}
     (app / "link").symlink_to(app / "conf")
     assert matching(f"{app}/link") == {app / "conf"}
 
