@@ -223,6 +223,17 @@ def test_two_scrapers_at_once_ask_circusd_once(
     assert given(running, "stats", "status") in (["stats", "status"], ["status", "stats"])
 
 
+def test_what_circusd_has_said_is_used_for_a_second(
+    run_plugin: Run, fake_circusd: FakeCircusd
+) -> None:
+    running = run_plugin(Prometheus, port=0, clock="virtual")
+    for seconds, asked in ((0.0, 1), (0.9, 1), (0.1, 2)):
+        running.advance(seconds)
+        running.plugin.loop.add_callback(running.plugin._scrape, {})
+        running.advance(0)
+        assert given(running, "stats") == ["stats"] * asked
+
+
 def test_circusd_and_the_host_have_so_long_to_answer(run_plugin: Run) -> None:
     timeouts = []
 
