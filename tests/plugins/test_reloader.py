@@ -232,9 +232,10 @@ def test_it_looks_again_after_each_event_that_may_mean_other_files(
     def publish(watcher: str, action: str) -> int:
         """Has two such events come at once; returns how often it has looked."""
         fake_circusd.clear()
-        for _ in range(2):
-            topic = f"watcher.{watcher}.{action}".encode()
-            running.plugin.loop.add_callback(running.plugin.handle_recv, (topic, b"{}"))
+        event = f"watcher.{watcher}.{action}".encode(), b"{}"
+        running.plugin.loop.add_callback(
+            lambda: [running.plugin.handle_recv(event) for _ in range(2)]
+        )
         running.advance(0)
         return [one.command for one in fake_circusd.commands].count("list")
 
