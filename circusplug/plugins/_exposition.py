@@ -90,7 +90,7 @@ async def exposition(collector: Collector, headers: Mapping[str, str]) -> Answer
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    wanted = [(key.encode(), value.encode(errors="replace")) for key, value in headers.items()]
+    wanted = [(key.encode(), value.encode()) for key, value in headers.items()]
     scope = {"type": "http", "query_string": b"", "headers": wanted}
     await make_asgi_app(registry)(scope, receive, send)
     start, end = sent

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from circusplug import SpecError
-from circusplug.options import Names, Path, Regex, Seconds, declare, option
+from circusplug.options import Names, Path, Regex, Seconds, Secret, declare, option
 
 from ._http_probe import SCHEMES, Answer, HttpProbe
 from ._on_thread import on_thread
@@ -42,7 +42,10 @@ class HttpObserverOptions(ProbeOptions):
         "", meaning="names of watchers to restart, with * and ?", example="web"
     )
     method: Literal["GET", "HEAD", "POST", "OPTIONS"] = option("GET", meaning="how to ask")
-    headers: Names = option("", meaning="what else to say, each as NAME: VALUE")
+    headers: tuple[Secret, ...] = option(
+        "",
+        meaning="what else to say, each as NAME: VALUE; not to other servers that a page leads to",
+    )
     expected_status: Names = option("200-399", meaning="statuses that are well, and ranges of them")
     body_regex: Regex | None = option(None, meaning="what the page has to hold")
     certificate_days: float | None = option(
@@ -55,10 +58,13 @@ class HttpObserverOptions(ProbeOptions):
         for url in self.check_url:
             if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).netloc:
                 raise SpecError(f"'check_url': {url!r} is no URL of a web page", key="check_url")
-        for header in self.headers:
+            if "@" in urlsplit(url).netloc:
+                text = "'check_url': a login in a URL is not sent; write it in 'headers'"
+                raise SpecError(text, key="check_url")
+        for number, header in enumerate(self.headers, 1):
             name, colon, value = header.partition(":")
             if not (colon and name.strip().isprintable() and value.strip().isprintable()):
-                raise SpecError(f"'headers': {header!r} is not NAME: VALUE", key="headers")
+                raise SpecError(f"'headers': number {number} is not NAME: VALUE", key="headers")
         for text in self.expected_status:
             if not _STATUSES.fullmatch(text):
                 raise SpecError(

@@ -65,7 +65,7 @@ class HttpProbe:
     ) -> None:
         self._url = url
         self._method = method
-        self._headers = {**_HEADERS, **headers}
+        self._headers: Mapping[str, str] = {**_HEADERS, **headers}
         self._timeout = timeout
         self._context = context
         self._connection: http.client.HTTPConnection | None = None

@@ -63,8 +63,9 @@ class ResourceWatcher(Observer):
     """Restarts watchers whose processes use too much, or too little, of the machine.
 
     Every `loop_rate` it looks at CPU, memory and what else has a limit. What passes one for more
-    than `max_count` looks in a row, or for `over_for`, is restarted, and the count begins anew. A
-    process or a figure that is not there passes no limit.
+    than `max_count` looks in a row, or for `over_for`, is restarted, and the count begins anew,
+    as it does when somebody else starts the watcher. A process or a figure that is not there passes
+    no limit.
 
     Where circusd runs on this machine and psutil is installed, processes are measured here: circusd
     tells of no open files and threads, and says 0 of the CPU of children. statsd gets counts as

@@ -75,12 +75,12 @@ class StatsdClient:
             self._name, self._port = host, port
             self._limit = _UDP_PACKET
 
-    def count(self, name: str, tags: dict[str, str] | None = None, by: int = 1) -> None:
-        """Add to a counter; of many, only a sample is sent if that is asked for."""
+    def count(self, name: str, tags: dict[str, str] | None = None) -> None:
+        """Add 1 to a counter; of many, only a sample is sent if that is asked for."""
         if self._sample_rate >= 1.0:
-            self._send(name, f"{by}|c", tags)
+            self._send(name, "1|c", tags)
         elif random.random() < self._sample_rate:
-            self._send(name, f"{by}|c|@{self._sample_rate:g}", tags)
+            self._send(name, f"1|c|@{self._sample_rate:g}", tags)
 
     def gauge(self, name: str, value: float, tags: dict[str, str] | None = None) -> None:
         """Set a gauge."""

@@ -104,6 +104,13 @@ def test_deaths_far_from_each_other_are_let_pass(play: Callable[..., RunningPlug
     assert plugin.circusd.wait_command("stop", timeout=PATIENCE).properties["name"] == "Web"
 
 
+def test_how_far_depends_on_circusds_check_delay(play: Callable[..., RunningPlugin]) -> None:
+    plugin = play(window=10, retry_in=1000)
+    plugin.plugin.check_delay = 1.0
+    die(plugin, 100.0, 112.0)
+    assert sent(plugin, 2) == []
+
+
 @pytest.mark.parametrize(
     ("options", "orders"),
     [({"flapping.active": "no"}, []), ({"flapping.attempts": "4"}, []), ({}, ["stop"])],

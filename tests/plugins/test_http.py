@@ -403,8 +403,9 @@ def test_how_long_a_fetch_takes_is_told_and_its_time_is_limited_twice(
     [
         ({"check_url": "ftp://x/"}, "'check_url': 'ftp://x/' is no URL of a web page"),
         ({"check_url": "http:///page"}, "'check_url': 'http:///page' is no URL"),
-        ({"headers": "nonsense"}, "'headers': 'nonsense' is not NAME: VALUE"),
-        ({"headers": ("X: y\nZ: z",)}, "'headers': .* is not NAME: VALUE"),
+        ({"check_url": "http://me:hush@x/"}, "'check_url': a login in a URL is not sent; write it"),
+        ({"headers": "A: b, nonsense"}, "'headers': number 2 is not NAME: VALUE"),
+        ({"headers": ("X: y\nZ: z",)}, "'headers': number 1 is not NAME: VALUE"),
         ({"expected_status": "ok"}, "'expected_status': 'ok' is neither"),
         ({"expected_status": "2000"}, "'expected_status': '2000' is neither"),
         ({"body_regex": "("}, "'body_regex': '\\(' is not a regular expression"),

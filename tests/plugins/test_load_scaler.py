@@ -1,5 +1,5 @@
 # LoadScaler by the number that a command prints, and its dry run. By CPU it is tested in
-# test_bundled_plugins.py.
+# test_load_scaler_by_cpu.py.
 
 from __future__ import annotations
 

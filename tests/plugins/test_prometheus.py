@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import logging
 import socket
 import subprocess
 import sys
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,9 +19,7 @@ from bundled import Journal, do, given
 from patience import PATIENCE
 
 from circusplug import SpecError
-from circusplug._loop.plugin_loop import PluginLoop
 from circusplug.plugins import Prometheus
-from circusplug.plugins._http_server import Answer, HttpServer
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
@@ -66,7 +62,9 @@ def test_a_watcher_s_state_and_figures_are_gauges(scraper: Run, fake_circusd: Fa
     fake_circusd.set_stats("My App", fake_circusd.pids("My App")[1], age=2.5)
     fake_circusd.add_watcher("idle", numprocesses=0)
     fake_circusd.add_watcher("plugin:x")
+    fake_circusd.add_watcher("half \ud800")
     found = scrape(scraper())
+    assert found["circus_watcher_processes{watcher=half ?}"] == 1
     assert found["circus_up{}"] == 1
     state = "circus_watcher_state{watcher=My App,circus_watcher_state="
     assert [found[f"{state}{word}}}"] for word in ("active", "starting", "stopped")] == [1, 0, 0]
@@ -83,22 +81,24 @@ def test_events_deaths_and_restarts_are_counters(scraper: Run, fake_circusd: Fak
     fake_circusd.add_watcher("My App")
     running = scraper()
     running.publish("My App", "spawn")  # the first one, nobody's successor
-    for code in (3, -9, -40, None, "x", 70000):
+    for code in (3, 255, -9, -40, None, "x", 70000):
         running.publish("My App", "reap", process_pid=7, exit_code=code)
         running.publish("My App", "spawn")
     running.publish("My App", "made_up")
-    running.wait_handled(14)
+    running.publish("My App", "spawn")  # one more, in nobody's place
+    running.wait_handled(17)
     found = scrape(running)
     prefix = "circus_watcher_deaths_total{watcher=My App,"
     deaths = {key.removeprefix(prefix): value for key, value in found.items() if prefix in key}
     assert deaths == {
         "exit_code=3}": 1,
+        "exit_code=255}": 1,
         "signal=SIGKILL}": 1,
         "signal=40}": 1,
         "exit_code=unknown}": 3,
     }
-    assert found["circus_watcher_restarts_total{watcher=My App}"] == 6
-    assert found["circus_events_total{watcher=My App,action=spawn}"] == 7
+    assert found["circus_watcher_restarts_total{watcher=My App}"] == 7
+    assert found["circus_events_total{watcher=My App,action=spawn}"] == 9
     assert found["circus_events_total{watcher=My App,action=other}"] == 1
 
 
@@ -223,6 +223,17 @@ def test_two_scrapers_at_once_ask_circusd_once(
     assert given(running, "stats", "status") in (["stats", "status"], ["status", "stats"])
 
 
+def test_what_circusd_has_said_is_used_for_a_second(
+    run_plugin: Run, fake_circusd: FakeCircusd
+) -> None:
+    running = run_plugin(Prometheus, port=0, clock="virtual")
+    for seconds, asked in ((0.0, 1), (0.9, 1), (0.1, 2)):
+        running.advance(seconds)
+        running.plugin.loop.add_callback(running.plugin._scrape, {})
+        running.advance(0)
+        assert given(running, "stats") == ["stats"] * asked
+
+
 def test_circusd_and_the_host_have_so_long_to_answer(run_plugin: Run) -> None:
     timeouts = []
 
@@ -323,73 +334,6 @@ def test_how_many_are_served_at_a_time_is_bounded_and_the_others_wait(
         first.close()
         late.sendall(b" HTTP/1.1\r\n\r\n")
         assert b"circus_up" in read(late)
-
-
-class Loop:
-    """Takes note of what a server asks of it."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-
-    def add_reader(self, *_: Any) -> None:
-        self.asked.append("listen")
-
-    def remove_reader(self, _: Any) -> None:
-        self.asked.append("pause")
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
-        self.asked.append((delay, callback))
-
-
-@pytest.mark.parametrize("error", [BlockingIOError(), ConnectionAbortedError(), OSError(24, "no")])
-def test_if_nobody_can_be_let_in_it_pauses_for_a_second(
-    error: OSError, caplog: pytest.LogCaptureFixture
-) -> None:
-    def accept() -> Any:
-        raise error
-
-    logger, loop = logging.getLogger("circusplug.test"), Loop()
-    server = HttpServer(loop, ("127.0.0.1", 0), "/", PATIENCE, Any, logger)  # type: ignore[arg-type]
-    listener = server._listener
-    fake: Any = SimpleNamespace(accept=accept, fileno=listener.fileno, close=listener.close)
-    server._listener = fake
-    server._accept()
-    pauses = type(error) is OSError
-    assert loop.asked == (["listen", "pause", (1.0, server._listen)] if pauses else ["listen"])
-    assert ("nobody is let in for 1 s" in caplog.text) is pauses
-    server.close()
-    server._listen()  # as the timer does that comes after the end
-    assert loop.asked[-1] == "pause"
-
-
-def test_a_client_that_does_not_read_its_answer_is_sent_away(loop: PluginLoop) -> None:
-    async def answer(headers: Mapping[str, str]) -> Answer:
-        assert headers == {"accept": "X"}
-        return {}, b"x" * 10_000_000
-
-    logger = logging.getLogger("circusplug.test")
-    server = HttpServer(loop, ("127.0.0.1", 0), "/", 0.05, answer, logger)
-    ours, others = socket.socketpair()
-    with others:
-        others.sendall(b"GET / HTTP/1.1\r\nACCEPT: X\r\n\r\n")
-        ours.setblocking(False)
-        loop.run_until_complete(asyncio.wait_for(server._serve(ours), PATIENCE))
-        assert ours.fileno() == -1
-    server.close()
-
-
-def test_a_client_that_nobody_came_to_serve_is_closed_with_the_server(loop: PluginLoop) -> None:
-    async def answer(_: Mapping[str, str]) -> Answer:
-        raise AssertionError("nobody is served")
-
-    logger = logging.getLogger("circusplug.test")
-    server = HttpServer(loop, ("127.0.0.1", 0), "/", PATIENCE, answer, logger)
-    address = urlsplit(server.url).hostname, urlsplit(server.url).port
-    with socket.create_connection(address, PATIENCE) as sock:  # type: ignore[arg-type]
-        server._accept()
-        server.close()
-        assert read(sock) == b""
-    server.close()
 
 
 def test_a_stop_leaves_no_socket_even_with_clients_under_way(

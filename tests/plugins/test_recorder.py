@@ -157,7 +157,7 @@ def test_no_secret_of_circusds_own_options_is_written(
 ) -> None:
     fake_circusd.add_watcher("web")
     fake_circusd.reply("globaloptions", {"options": {"api_key": "hush", "warmup_delay": 0}})
-    running = run_plugin(Recorder, filename=path, rotate_size="1K", clock="virtual")
+    running = run_plugin(Recorder, filename=path, rotate_size="1K", keep=99, clock="virtual")
     running.advance(1)
     for _ in range(30):
         running.publish("web", "reap", process_pid=7, exit_code=1)

@@ -232,9 +232,10 @@ def test_it_looks_again_after_each_event_that_may_mean_other_files(
     def publish(watcher: str, action: str) -> int:
         """Has two such events come at once; returns how often it has looked."""
         fake_circusd.clear()
-        for _ in range(2):
-            topic = f"watcher.{watcher}.{action}".encode()
-            running.plugin.loop.add_callback(running.plugin.handle_recv, (topic, b"{}"))
+        event = f"watcher.{watcher}.{action}".encode(), b"{}"
+        running.plugin.loop.add_callback(
+            lambda: [running.plugin.handle_recv(event) for _ in range(2)]
+        )
         running.advance(0)
         return [one.command for one in fake_circusd.commands].count("list")
 
@@ -260,7 +261,9 @@ def test_a_pattern_stands_for_what_is_below_and_begins_at_home(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(app))
-    assert matching("~/**/*.toml") == {app / "conf/a.toml"}
+    (app / "conf/deep").mkdir()
+    (app / "conf/deep/c.toml").touch()
+    assert matching("~/**/*.toml") == {app / "conf/a.toml", app / "conf/deep/c.toml"}
     (app / "link").symlink_to(app / "conf")
     assert matching(f"{app}/link") == {app / "conf"}
 
