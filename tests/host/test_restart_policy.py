@@ -123,3 +123,12 @@ def test_a_clean_end_adds_no_failure_and_waits_as_after_the_first() -> None:
     assert rules.ended(FAILURE).restart
     assert rules.ended(CLEAN).restart
     assert rules.ended(FAILURE).gave_up
+
+
+def test_one_that_once_ran_long_and_does_not_start_any_more_is_given_up() -> None:
+    clock = Clock()
+    rules = policy(clock, restart_reset=60.0, max_restarts=2)
+    rules.running()
+    clock.now += 60.0
+    decisions = [rules.ended(FAILURE) for _ in range(3)]
+    assert [decision.gave_up for decision in decisions] == [False, False, True]

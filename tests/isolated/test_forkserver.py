@@ -235,6 +235,31 @@ def test_a_process_that_is_forked_is_told_with_a_handle_of_it(
     os.waitpid(pid, 0)
 
 
+def test_a_process_holds_nothing_of_its_siblings_or_the_forkserver(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else their end, and the forkserver's, would not be seen while it lives."""
+    ours, theirs = requests
+    answers, far = socket.socketpair()
+    held: list[int] = []
+
+    def main(_: list[int]) -> int:
+        held.extend([theirs.fileno(), answers.fileno()])
+        return 0
+
+    before = signal.getsignal(signal.SIGCHLD)
+    monkeypatch.setattr(forkserver_main.child_main, "main", main)
+    monkeypatch.setattr(os, "_exit", lambda status: None)
+    server = ForkServer(theirs)
+    server._wakeup = os.pipe()
+    server._children[1] = Process(1, answers, 1.0)
+    with far:
+        server._become_child([])
+    signal.signal(signal.SIGCHLD, before)
+    assert held == [-1, -1]
+    assert ours.recv(1) == b""
+
+
 def test_a_host_that_has_given_up_a_process_is_no_trouble(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:

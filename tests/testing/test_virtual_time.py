@@ -59,6 +59,18 @@ def test_a_circusd_can_have_one_such_plugin_after_the_other(fake_circusd: FakeCi
             assert notes_of(plugin) == [(600, "sleep")]
 
 
+class Unborn(Diary):
+    def handle_init(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_plugin_that_cannot_start_gives_its_circusd_back(fake_circusd: FakeCircusd) -> None:
+    with pytest.raises(ZeroDivisionError), run_plugin(Unborn, fake_circusd, clock="virtual"):
+        pass
+    with run_plugin(Diary, fake_circusd, clock="virtual"):
+        pass
+
+
 def test_time_stands_between_two_advances() -> None:
     with run_plugin(Waiter, clock="virtual") as plugin:
         plugin.advance(599.5)
