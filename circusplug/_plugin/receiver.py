@@ -135,7 +135,12 @@ class Receiver:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
         self._backlog.clear()
+        self._leave_rest()
         self._ignore_socket()
+
+    def _leave_rest(self) -> None:
+        """Let go of events that nobody will handle: they count as never received."""
+        self._counters.received -= sum(1 for _ in self._rest)
 
     def _set_handler(self, handler: Callable[[Frames], Any]) -> None:
         self._handler = handler
@@ -225,6 +230,8 @@ class Receiver:
             for frames in self._rest:
                 handler = self._handler
                 if handler is None:
+                    counters.received -= 1
+                    self._leave_rest()
                     return False
                 try:
                     result = handler(frames)

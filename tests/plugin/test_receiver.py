@@ -331,6 +331,36 @@ def test_no_event_follows_a_halt_within_a_flood(flooded: Rig) -> None:
 
     flooded.run(handle, until=FLOOD[15])
     assert flooded.told == FLOOD[:16]
+    assert flooded.counters.received == flooded.counters.handled == 16
+
+
+def test_an_event_that_is_received_as_the_plugin_is_halted_does_not_count(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = rig.receiver._receive
+
+    def receive_and_halt(count: int) -> bool:
+        all_came = receive(count)
+        rig.receiver.halt()
+        rig.loop.stop()
+        return all_came
+
+    monkeypatch.setattr(rig.receiver, "_receive", receive_and_halt)
+    rig.publish(b"late")
+    rig.run(lambda frames: None, until=b"late")
+    assert rig.told == []
+    assert rig.counters.received == 0
+
+
+def test_what_was_received_with_the_last_event_does_not_count(flooded: Rig) -> None:
+    def handle(frames: Frames) -> None:
+        if frames[0] == b"watcher.15":
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        flooded.run(handle, until=FLOOD[-1])
+    flooded.receiver.close()
+    assert (flooded.counters.received, flooded.counters.handled) == (16, 15)
 
 
 def test_events_of_a_flood_are_observed_from_the_next_one_on(flooded: Rig) -> None:
