@@ -1,4 +1,4 @@
-# What holds for every test: it leaves no thread, no open file and no child process behind.
+# What holds for every test: it leaves no thread, open file, child process or signal handler behind.
 # FakeCircusd's fixtures come from circusplug's own pytest plugin, as its users get them.
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ from circusplug.testing import FakeCircusd
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
 #: closed socket's descriptors on its own thread, and the end of that cannot be waited for.
 _GRACE = 20.0
+
+#: Signals whose handlers a test may change, and has to put back.
+_SIGNALS = [
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT),
+]
 
 # How long an example takes says something of the machine, not of the code; and a run shall say
 # the same as the one before, unless it is told how many examples to look for.
@@ -82,13 +88,15 @@ def runtime_directory() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves threads, open files or child processes behind.
+    """Fail a test that leaves threads, open files, child processes or signal handlers behind.
 
     The marker ``leaves_thread(reason)`` lets a test abandon threads, and what they hold open.
     """
     threads, files, children = set(threading.enumerate()), _open_files(), _children()
+    signals = _signals()
     yield
-    left = []
+    changed = zip(signals, _signals(), strict=True)
+    left = [f"signals: {now} instead of {then}" for then, now in changed if then != now]
     if request.node.get_closest_marker("leaves_thread") is None:
         left += _gone_soon(lambda: _new_threads(threads))
         left += _gone_soon(lambda: _new_files(files))
@@ -191,6 +199,17 @@ def _gone_soon(look: Callable[[], list[str]]) -> list[str]:
             return left
         time.sleep(0.005)
     return []
+
+
+def _signals() -> list[Any]:
+    """How signals are handled and blocked, and where they are told."""
+    told = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(told)
+    return [
+        *((number.name, signal.getsignal(number)) for number in _SIGNALS),
+        ("blocked", signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        ("wakeup", told),
+    ]
 
 
 def _new_threads(before: set[threading.Thread]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from circusd_real import free_endpoints
-from command import Running, environment, plugin, write_ini
+from command import Running, environment, plugin, signals_as_before, write_ini
 from patience import PATIENCE, wait_while
 from stopped import stopped
 
@@ -52,6 +52,7 @@ class Scene:
         """Run a command to its end; in this process, which saves most of the time."""
         printed, complained = io.StringIO(), io.StringIO()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(signals_as_before())
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             patch.chdir(self.directory)
             patch.setattr(sys, "path", [*sys.path])

@@ -241,8 +241,10 @@ def test_a_connection_that_comes_after_the_look_at_it_is_told_before_its_events(
         monkeypatch.setattr(rig.connection, "look", look_too_early)
 
     rig.publish(b"old")
-    rig.run(lambda frames: lose() if len(rig.told) == 1 else None, until=b"new")
-    assert rig.told == [b"old", False, True, b"new"]
+    rig.run(lambda frames: lose() if rig.told[-1] == b"old" else None, until=b"new")
+    # A try may still have met the old publisher.
+    assert rig.told[:2] == [b"old", False]
+    assert rig.told[rig.told.index(b"new") - 1] is True
 
 
 def test_one_that_is_halted_waits_for_no_turn(rig: Rig) -> None:

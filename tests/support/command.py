@@ -14,7 +14,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -184,6 +184,18 @@ def run(
     )
 
 
+@contextlib.contextmanager
+def signals_as_before() -> Iterator[None]:
+    """For a command that runs in this process: it would leave its signal handlers there."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+
+
 def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in this process, which saves most of the time.
 
@@ -193,7 +205,7 @@ def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.Complet
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     own = {path.stem for path in directory.rglob("*.py")}
     importlib.invalidate_caches()
-    with pytest.MonkeyPatch.context() as patch:
+    with signals_as_before(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr(sys, "stdout", streams[0])
