@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -12,10 +13,12 @@ import pytest
 import zmq
 
 from circusplug import CallTimeout, PluginStateError
+from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin import calls_from_threads
 from circusplug._plugin.calls import Call
 from circusplug._plugin.calls_from_threads import Handover
 from circusplug._plugin.channel import Channel
+from circusplug._plugin.open_calls import OpenCalls
 from circusplug._status import Counters
 
 # Limits.
@@ -167,3 +170,33 @@ def test_a_reply_may_be_as_large_as_the_limit_says(
     counters = Counters()
     assert channel(Socket(frame), counters, 50).receive_now() == reply
     assert counters.too_large == too_large
+
+
+# Several calls.
+
+
+def test_what_waits_to_be_sent_goes_by_the_fresh_socket(loop: PluginLoop) -> None:
+    """As when circusd was away, a call has timed out, and another one waits for its return."""
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as old,
+        context.socket(zmq.ROUTER) as new,
+    ):
+        old.bind("inproc://old")
+        new.bind("inproc://new")
+        ends = iter(["inproc://old", "inproc://new"])
+
+        def connected() -> zmq.Socket[bytes]:
+            dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+            dealer.connect(next(ends))
+            return dealer
+
+        calls = OpenCalls(loop, connected, Counters(), logging.getLogger())
+        calls.open()
+        assert calls.channel is not None
+        waits = Call("list", {}, 100.0)
+        calls.prepare(waits)
+        calls._unsent[waits.id] = waits
+        calls.retire(calls.channel)
+        assert waits.frame in new.recv_multipart(zmq.NOBLOCK)
+        calls.close()
