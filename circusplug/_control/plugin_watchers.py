@@ -287,7 +287,7 @@ def _signal(watchers: PluginWatchers, properties: Properties) -> Reply:
 
 
 def _kill(watchers: PluginWatchers, properties: Properties) -> Reply:
-    return _send(watchers, properties, signal_number(properties.get("signum") or signal.SIGTERM))
+    return _send(watchers, properties, signal_number(properties.get("signum") or "TERM"))
 
 
 def _send(watchers: PluginWatchers, properties: Properties, number: int) -> Reply:
