@@ -46,7 +46,7 @@ class StopGuard:
         self.seconds = seconds
         self._deadline: float | None = None
         self._least = _LEAST
-        self._runs_on: int | None = None
+        self._running = False
         self._strikes = 0
 
     def begin(self, deadline: float) -> None:
@@ -55,11 +55,6 @@ class StopGuard:
         Each has one second at least, until one of them has used that up.
         """
         self._deadline = deadline
-
-    @property
-    def running_here(self) -> bool:
-        """Whether such a call is under way on the calling thread."""
-        return self._runs_on == threading.get_ident()
 
     def run(self, call: Callable[[], object]) -> None:
         """Run a call; one that takes too long is ended by an exception, where that is possible.
@@ -74,11 +69,11 @@ class StopGuard:
         self._strikes = 0
         try:
             with self._alarm(max(seconds, 0.001)):
-                self._runs_on = threading.get_ident()
+                self._running = True
                 try:
                     call()
                 finally:
-                    self._runs_on = None
+                    self._running = False
         except StopOverrun:
             raise TimeoutError(f"it did not return within {seconds:.3g} s") from None
         finally:
@@ -106,7 +101,7 @@ class StopGuard:
                 sys.settrace(traced)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._runs_on is None:
+        if not self._running:
             return  # it has returned this very moment
         self._strikes += 1
         if self._strikes == 1:

@@ -87,23 +87,6 @@ def test_each_one_that_hangs_is_told_of_once(
         assert caplog.text.count("handle_stop takes too long; it is at") == times
 
 
-def test_it_knows_on_which_thread_such_a_call_is_under_way() -> None:
-    guard, found = StopGuard(600.0), list[bool]()
-
-    def look() -> None:
-        found.append(guard.running_here)
-
-    def call() -> None:
-        look()
-        in_thread(look)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        guard.run(call)
-    look()
-    assert found == [True, False, False]
-
-
 def test_off_the_main_thread_it_runs_even_if_no_thread_is_left_to_watch_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
