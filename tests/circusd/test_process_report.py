@@ -6,28 +6,16 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from announcing import Announcing
 from patience import PATIENCE
 
 from circusplug._circusd import process
 from circusplug._circusd.process import CircusdProcess, describe_status
 from circusplug._errors import CircusdError
-
-
-class Announcing(threading.Condition):
-    """A condition that says when somebody begins to wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits = threading.Event()
-
-    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        self.waits.set()  # its lock is held: nothing changes before the wait
-        return super().wait_for(predicate, timeout)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from members import Journal, MakeHost, Member, hosting, in_thread, member, state_is
+from members import (
+    Journal,
+    MakeHost,
+    hosting,
+    in_thread,
+    member,
+    slow_to_load,
+    state_is,
+)
 from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, HostError
@@ -110,14 +118,8 @@ def test_plugins_that_wait_for_the_way_to_circusd_are_not_done(
 def test_all_listen_only_when_each_has_come_to_its_constructor(
     host: MakeHost, journal: Journal, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class SlowToLoad(Member):
-        @classmethod
-        def check_config(cls, config: Mapping[str, Any]) -> None:
-            journal.note("slow", "load")
-            assert release.wait(PATIENCE)
-
     monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", 0.05)
-    with host(member("slow", SlowToLoad)) as arbiter:  # which goes on without it
+    with host(slow_to_load(journal, release)) as arbiter:  # which goes on without it
         journal.wait("slow", "load")
         listening = arbiter._started._factory.listening
         assert not listening.done()

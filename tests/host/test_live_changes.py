@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from members import (
     hosting,
     in_thread,
     member,
+    slow_to_load,
     state_is,
 )
 from patience import PATIENCE
@@ -286,14 +286,8 @@ def test_handle_stop_can_wait_for_a_thread_that_gives_the_host_orders(
 def test_a_plugin_that_is_removed_before_its_turn_is_not_started(
     host: MakeHost, journal: Journal, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class SlowToLoad(Member):
-        @classmethod
-        def check_config(cls, config: Mapping[str, Any]) -> None:
-            journal.note("slow", "load")
-            assert release.wait(PATIENCE)
-
     monkeypatch.setattr("circusplug._host.start_queue.IMPORT_WAIT", PATIENCE)
-    arbiter = host(member("slow", SlowToLoad), member("b"), member("c"))
+    arbiter = host(slow_to_load(journal, release), member("b"), member("c"))
     with hosting(arbiter):
         journal.wait("slow", "load")
         callers = [

@@ -214,15 +214,20 @@ def test_a_request_for_which_there_is_no_room_is_told_and_leaves_nothing(
         ForkServer(theirs)._take_request()  # for none at all
 
 
+def spawned_as_fork(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let the next fork be a process that is no copy of this one; returns its number."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    monkeypatch.setattr(os, "fork", lambda: pid)
+    return pid
+
+
 def test_a_process_that_is_forked_is_told_with_a_handle_of_it(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, theirs = requests
-    pid = os.posix_spawn("/bin/true", ["true"], {})
-    monkeypatch.setattr(os, "fork", lambda: pid)
+    pid = spawned_as_fork(monkeypatch)
     answers, far = socket.socketpair()
     with answers:
-        server = ForkServer(theirs)
+        server = ForkServer(requests[1])
         server._fork([far.detach()], 7.0)
         data, handles, _, _ = socket.recv_fds(answers, ANSWER.size, 1)
         assert ANSWER.unpack(data) == (FORKED, pid)
@@ -263,12 +268,10 @@ def test_a_process_holds_nothing_of_its_siblings_or_the_forkserver(
 def test_a_host_that_has_given_up_a_process_is_no_trouble(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, theirs = requests
-    pid = os.posix_spawn("/bin/true", ["true"], {})
-    monkeypatch.setattr(os, "fork", lambda: pid)
+    pid = spawned_as_fork(monkeypatch)
     answers, far = socket.socketpair()
     answers.close()
-    server = ForkServer(theirs)
+    server = ForkServer(requests[1])
     server._fork([far.detach()], 1.0)
     server._children[pid].tell(ENDED, 0)
     server._children[pid].answers.close()

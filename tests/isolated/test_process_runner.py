@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from announcing import Announcing
 from patience import PATIENCE
 
 from circusplug import HostConfig, HostOptions, PluginSpec
@@ -435,18 +436,6 @@ def test_an_orphan_is_asked_to_stop_and_killed_if_it_does_not(
     assert (stopping.done, moment) == ([messages.Stop(3.0)], 1004.0)
     kill()
     assert stopping.done[1:] == ["killed"]
-
-
-class Announcing(threading.Condition):
-    """A condition that says when somebody begins to wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits = threading.Event()
-
-    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        self.waits.set()  # its lock is held: nothing changes before the wait
-        return super().wait_for(predicate, timeout)
 
 
 @pytest.mark.parametrize(

@@ -286,9 +286,10 @@ def test_what_waits_is_not_dropped_by_a_renewal(
     assert [sub.recv(zmq.NOBLOCK), sub.recv(zmq.NOBLOCK)] == [TOPIC + b"1", TOPIC + b"2"]
 
 
-def test_a_command_socket_that_cannot_be_connected_is_closed(
-    context: zmq.Context[Any], publisher: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def sockets_of(
+    context: zmq.Context[Any], monkeypatch: pytest.MonkeyPatch
+) -> list[zmq.Socket[bytes]]:
+    """The sockets that are made from now on."""
     made: list[zmq.Socket[bytes]] = []
     make = context.socket
 
@@ -297,6 +298,13 @@ def test_a_command_socket_that_cannot_be_connected_is_closed(
         return made[-1]
 
     monkeypatch.setattr(context, "socket", remember)
+    return made
+
+
+def test_a_command_socket_that_cannot_be_connected_is_closed(
+    context: zmq.Context[Any], publisher: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sockets_of(context, monkeypatch)
     worker = Worker("one", Link("tcp://no such host:1", bind(publisher), context))
     with pytest.raises(CircusPlugError, match="cannot connect to tcp://no such host:1"):
         worker.run(cast(Any, None))  # it does not get as far as the plugin
@@ -386,13 +394,6 @@ def test_without_a_descriptor_for_another_monitor_the_one_that_there_is_goes_on(
     loop: PluginLoop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made: list[zmq.Socket[bytes]] = []
-    make = context.socket
-
-    def none_left(kind: int) -> zmq.Socket[bytes]:
-        made.append(make(kind))
-        return made[-1]
-
     def refuse(*_: object) -> None:
         raise zmq.ZMQError(errno.EMFILE)
 
@@ -400,7 +401,7 @@ def test_without_a_descriptor_for_another_monitor_the_one_that_there_is_goes_on(
     publisher.unbind(endpoint)
     connection.open(context, endpoint, [TOPIC])
     (monitor,) = connection._monitors
-    monkeypatch.setattr(context, "socket", none_left)
+    made = sockets_of(context, monkeypatch)
     monkeypatch.setattr(connections.zmq.Socket, "monitor", refuse)
     told = watch(connection, loop)
     while not monitor.poll(int(PATIENCE * 1000)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from patience import PATIENCE
@@ -158,6 +158,18 @@ def member(name: str, use: Any = Member, **options: Any) -> dict[str, Any]:
 
 
 MakeHost = Callable[..., Arbiter]
+
+
+def slow_to_load(journal: Journal, release: threading.Event) -> dict[str, Any]:
+    """The options of a plugin `slow` whose class is not loaded before `release` is set."""
+
+    class SlowToLoad(Member):
+        @classmethod
+        def check_config(cls, config: Mapping[str, Any]) -> None:
+            journal.note("slow", "load")
+            assert release.wait(PATIENCE)
+
+    return member("slow", SlowToLoad)
 
 
 @contextlib.contextmanager
