@@ -77,7 +77,6 @@ class Connection:
         configure_link(socket, endpoint)
         socket.setsockopt(zmq.MAXMSGSIZE, max_message)
         socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
-        socket.setsockopt(zmq.RCVTIMEO, 0)  # as NOBLOCK, which costs something at each call
         self._hear(_CHANGES_AND_TRIES)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
