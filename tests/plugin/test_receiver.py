@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,6 +304,7 @@ def test_what_was_to_be_awaited_is_awaited_although_the_task_for_it_was_cancelle
 def flooded(loop: PluginLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """Its events are all at hand, and a flood however slow the machine is."""
     monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
+    monkeypatch.setattr(receiver_module, "_BATCH_SECONDS", PATIENCE)
     with zmq.Context() as context:
         rig = Rig(context, loop, "inproc://flood")
         rig.publish(*FLOOD)
@@ -386,3 +388,65 @@ def test_each_event_of_a_flood_is_counted_and_its_exception_told(flooded: Rig) -
     flooded.run(handle, until=FLOOD[-1])
     assert flooded.told == [*FLOOD[:4], error, *FLOOD[4:16], error, *FLOOD[16:]]
     assert (flooded.counters.received, flooded.counters.handled) == (30, 28)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [
+        pytest.param(0.0, 128, id="nothing"),
+        pytest.param(0.000001, 128, id="1 us"),
+        pytest.param(0.000012, 42, id="12 us"),
+        pytest.param(0.00008, 7, id="80 us"),
+    ],
+)
+def test_as_many_of_a_flood_are_received_at_once_as_its_pace_allows(
+    seconds: float, count: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, counts, receive = time.monotonic(), [], rig.receiver._receive
+
+    def receive_and_note(count: int) -> bool:
+        counts.append(count)
+        return receive(count)
+
+    def handle(frames: Frames) -> None:
+        nonlocal clock
+        clock += seconds
+
+    monkeypatch.setattr(receiver_module, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(rig.receiver, "_receive", receive_and_note)
+    names = [b"%d" % number for number in range(1000)]
+    rig.publish(*names)
+    rig.socket.poll()
+    rig.run(handle, until=names[-1])
+    assert rig.told == names
+    assert set(counts) == {1, count}
+
+
+@pytest.mark.parametrize(
+    ("odd", "garbage"),
+    [
+        pytest.param([b"watcher.alone"], 1, id="one frame"),
+        pytest.param([b"watcher.web.start", b""], 1, id="no payload"),
+        pytest.param([b"watcher.web.start", b"not json"], 1, id="no JSON"),
+        pytest.param([b"watcher.event", b"{}", b"more"], 1, id="three frames"),
+        pytest.param([b"watcher.event", b"{}", b"{}"], 1, id="three frames, two payloads"),
+        pytest.param([b"watcher.event", b"{}", b"{}", b"{}"], 1, id="four frames, three payloads"),
+        pytest.param([b"watcher.event", b" {}"], 0, id="a blank before the JSON"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 7, 8, 20, 30])
+def test_whatever_is_in_a_flood_its_events_are_handled_and_the_rest_is_counted(
+    odd: list[bytes], garbage: int, at: int, loop: PluginLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
+    with zmq.Context() as context:
+        rig = Rig(context, loop, "inproc://odd")
+        rig.publish(*FLOOD[:at])
+        rig.publisher.send_multipart(odd)
+        rig.publish(*FLOOD[at:], b"end")
+        rig.run(lambda frames: None, until=b"end")
+        rig.close()
+    event = [b"event"] if odd[0] == b"watcher.event" else []
+    assert rig.told == [*FLOOD[:at], *event, *FLOOD[at:], b"end"]
+    assert rig.counters.garbage == garbage
+    assert rig.counters.received == rig.counters.handled == len(rig.told)
