@@ -1158,7 +1158,7 @@ def test_two_ctrl_c_at_the_same_moment_count_as_one(
 
 
 def test_a_handle_stop_that_hangs_is_ended_and_the_others_are_stopped(tmp_path: Path) -> None:
-    sections = ["[circusplug]\nstop_timeout = 0.2\n", plugin("a"), plugin("b", "tellers.Lingers")]
+    sections = ["[circusplug]\nstop_timeout = 0.5\n", plugin("a"), plugin("b", "tellers.Lingers")]
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
         command.wait_for_all("plugin:a: init", "plugin:b: init")
         command.signal(signal.SIGTERM)
