@@ -853,6 +853,7 @@ def test_endpoints_and_log_options_on_the_command_line_go_before_the_file_s(
     path = ini(plugin("one", "tellers.Raises"))
     flags = [*circusd_flags, "--log-output", "my host.log", "--log-level", "ERROR"]
     with Running(tmp_path, "run", path, *flags) as command:
+        fake_circusd.wait_command("list", timeout=PATIENCE)
         fake_circusd.wait_subscribed(1, timeout=PATIENCE)
         fake_circusd.publish("web", "spawn", process_pid=1)
         command.wait_for("plugin:one: raises")
