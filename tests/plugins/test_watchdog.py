@@ -355,3 +355,5 @@ def test_real_processes_that_go_silent_are_replaced(journal: Journal) -> None:
                     )
                 )
             assert circusd.call("list", name="beats")["pids"] == alive
+            killed = [text for text in journal.messages if "is silent; kill" in text]
+            assert [text for text in killed if f"process {alive[0]} " in text] == []
