@@ -28,6 +28,7 @@ from command import (
     run_here,
     write_ini,
 )
+from hasty import HASTY
 from hosts import circusd_on_unix_sockets
 from patience import PATIENCE
 
@@ -41,15 +42,6 @@ from circusplug._host import signals
 from circusplug.testing import FakeCircusd
 
 Main = Callable[..., tuple[int, str, str]]
-
-#: The command, but for a host that goes on soon without a circusd.
-HASTY = [
-    sys.executable,
-    "-c",
-    "import functools; from circusplug._cli import main; from circusplug._host import "
-    "runner_factory as made; made.Link = functools.partial(made.Link, connect_wait=0.1); "
-    "main.run()",
-]
 
 PLUGIN_COMMANDS = {
     "circus-plugin": [
@@ -1109,7 +1101,7 @@ def test_a_critical_plugin_that_fails_stops_the_host_with_status_1(tmp_path: Pat
 def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None:
     slow = plugin("b", "tellers.Slow", signal=int(signal.SIGINT), host_graceful_timeout=0)
     sections = [plugin("a"), slow, plugin("c")]
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections, program=HASTY) as command:
         command.wait_for("plugin:b: begins")
         assert command.end() == 0
     assert "b is still busy" in command.output

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, Running, environment, plugin, write_ini
+from hasty import HASTY
 from patience import PATIENCE
 
 from circusplug.testing import FakeCircusd
@@ -65,11 +66,17 @@ class Stuck(CircusPlugin):
 KINDS = {"thread": "no", "process": "yes"}
 
 
-def hosted(directory: Path, circusd: FakeCircusd, *sections: str, **more: str) -> Running:
+def hosted(
+    directory: Path,
+    circusd: FakeCircusd,
+    *sections: str,
+    program: list[str] = COMMAND,
+    **more: str,
+) -> Running:
     """`circusplug run` of sections against a fake circusd."""
     (directory / "chatter.py").write_text(SOURCE)
     path = write_ini(directory, circusd.endpoint, circusd.pubsub_endpoint, *sections)
-    return Running(directory, "run", path, env=environment(**more))
+    return Running(directory, "run", path, program=program, env=environment(**more))
 
 
 def publish_until(circusd: FakeCircusd, command: Running, name: str, wanted: list[str]) -> None:
@@ -112,7 +119,7 @@ def test_each_line_that_a_plugin_prints_carries_its_name(tmp_path: Path, unbuffe
 
 def test_what_a_plugin_that_is_left_behind_has_begun_to_print_is_not_lost(tmp_path: Path) -> None:
     section = plugin("one", "chatter.Stuck", host_graceful_timeout=0.1)
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section) as command:
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section, program=HASTY) as command:
         circusd.wait_subscribed(1, timeout=PATIENCE)
         circusd.publish("web", "spawn", process_pid=1)
         command.wait_for("caught")
