@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -247,8 +246,11 @@ def _children() -> set[int]:
 
 
 def _children_of(thread: str) -> list[int]:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-        return [int(pid) for pid in Path(thread, "children").read_text().split()]
+    with (
+        contextlib.suppress(FileNotFoundError, ProcessLookupError),  # the thread has ended
+        open(f"{thread}/children", "rb", buffering=0) as file,
+    ):
+        return [int(pid) for pid in file.read().split()]
     return []
 
 

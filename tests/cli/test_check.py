@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -61,6 +62,12 @@ def test_what_circusd_refuses_is_one_line(
     assert re.fullmatch(rf"circus\.ini:\d+: {re.escape(said)} refuses it: \w+: .*\n", err), err
 
 
+def test_circusd_is_asked_in_a_process_of_its_own(tmp_path: Path) -> None:
+    status, _, err = check(tmp_path, "[watcher:w]\ncmd = x\nnumprocesses = two", run=run)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("circus.ini:9: [watcher:w]: 'numprocesses': circusd refuses it: ")
+
+
 def test_what_is_told_already_circusd_does_not_tell_again(tmp_path: Path) -> None:
     status, _, err = check(tmp_path, plugin("a"), head="check_delay = often")
     assert [line for line in err.splitlines() if not line.startswith("warning:")] == [
@@ -101,6 +108,7 @@ def test_a_circus_that_cannot_be_asked_is_no_problem_of_the_file(
             raise refusal
         return refusal
 
+    monkeypatch.setattr("command.circus_is_asked_here", contextlib.nullcontext)
     monkeypatch.setattr(subprocess, "run", refuse)
     status, out, err = check(tmp_path, plugin("a"), "[watcher:w]\ncmd = x\nnumprocesses = two\n")
     assert (status, err) == (0, "")
@@ -257,21 +265,25 @@ def test_a_log_that_cannot_be_written_is_a_problem(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become another user")
-@pytest.mark.parametrize("exists", [False, True])
-def test_a_log_of_somebody_else_is_a_problem(exists: bool) -> None:
+def test_a_log_of_somebody_else_is_a_problem_be_it_there_or_not() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        directory.chmod(0o777 if exists else 0o755)
-        if exists:
-            (directory / "log").touch(0o644)
-        (directory / "circus.ini").write_text("[circus]\nlogoutput = log\n")
+        directory.chmod(0o755)
+        for place in ("absent", "there"):
+            (directory / place).mkdir()
+            (directory / f"{place}.ini").write_text(f"[circus]\nlogoutput = {place}/log\n")
+        (directory / "there").chmod(0o777)
+        (directory / "there" / "log").touch(0o644)
         program = (
             "import configobj, os, sys; from circusplug._cli.check import check; os.setuid(65534); "
-            "sys.exit(check('circus.ini', as_json=False, imports=False))"
+            "sys.exit(all([check(file, as_json=False, imports=False) for file in sys.argv[1:]]))"
         )
-        done = run(directory, program=[sys.executable, "-c", program], timeout=PATIENCE)
-    said = "circus.ini:2: [circus]: 'logoutput': cannot log to 'log': Permission denied\n"
-    assert (done.returncode, done.stderr) == (1, said)
+        files = ["absent.ini", "there.ini"]
+        done = run(directory, *files, program=[sys.executable, "-c", program], timeout=PATIENCE)
+    assert (done.returncode, done.stderr.splitlines()) == (1, [
+        f"{place}.ini:2: [circus]: 'logoutput': cannot log to '{place}/log': Permission denied"
+        for place in ("absent", "there")
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("output", ["-", "stdout", "syslog:///dev/log", "log", "/dev/stderr"])
@@ -318,8 +330,10 @@ def test_an_import_in_a_process_of_its_own_has_the_plugin_s_environment_and_prin
     )
     (tmp_path / "one" / "same.py").write_text(source)
     section = plugin("a", "same.Mine", isolate="yes", host_python_path="one")
-    status, out, err = check(tmp_path, f"{section}host.env.NEEDED = 1\n", run=run)
-    assert (status, "printed" in out, err) == (0, False, "printed\n")
+    # Nothing is circusd's, so that Circus is not asked.
+    (tmp_path / "circus.ini").write_text(f"{section}host.env.NEEDED = 1\n")
+    done = run(tmp_path, "check", "circus.ini")
+    assert (done.returncode, "printed" in done.stdout, done.stderr) == (0, False, "printed\n")
 
 
 @pytest.mark.parametrize("status", [0, 3])
@@ -347,7 +361,7 @@ def test_plugins_beside_the_file_and_in_python_path_are_found_by_check(tmp_path:
 # Secrets.
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.parametrize("arguments", [[], ["--no-import", "--json"]])
 def test_secrets_are_masked(tmp_path: Path, arguments: list[str]) -> None:
     path = write_ini(
         tmp_path, *free_endpoints(2),

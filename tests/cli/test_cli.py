@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from circus_here import circus_is_asked_here
 from circusd_real import free_endpoints
 from command import (
     COMMAND,
@@ -27,6 +28,7 @@ from command import (
     run_here,
     write_ini,
 )
+from hasty import HASTY
 from hosts import circusd_on_unix_sockets
 from patience import PATIENCE
 
@@ -54,7 +56,7 @@ PLUGIN_COMMANDS = {
 @pytest.fixture
 def main(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Main:
+) -> Iterator[Main]:
     """Runs the command in this process, in a directory of its own: for what hosts nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -68,7 +70,8 @@ def main(
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
-    return call
+    with circus_is_asked_here():
+        yield call
 
 
 @pytest.fixture
@@ -76,6 +79,18 @@ def ini(tmp_path: Path) -> Callable[..., Path]:
     """Writes a circus.ini of the given sections; nothing listens at its endpoints."""
     endpoints = free_endpoints(2)
     return lambda *sections, **options: write_ini(tmp_path, *endpoints, *sections, **options)
+
+
+@pytest.fixture
+def bare(ini: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes an ini with plugins alone: nothing in it is circusd's, so that Circus is not asked."""
+
+    def write(*sections: str) -> Path:
+        path = ini()
+        path.write_text("\n".join(sections))
+        return path
+
+    return write
 
 
 @contextlib.contextmanager
@@ -442,9 +457,9 @@ def test_check_imports_an_isolated_plugin_from_its_own_path(
 
 
 def test_check_prints_what_the_terminal_cannot_show(
-    tmp_path: Path, ini: Callable[..., Path]
+    tmp_path: Path, bare: Callable[..., Path]
 ) -> None:
-    path = ini(plugin("one", greeting="grüß"))
+    path = bare(plugin("one", greeting="grüß"))
     done = run(tmp_path, "check", path, env=environment(PYTHONIOENCODING="ascii"))
     assert (done.returncode, done.stderr) == (0, "")
     assert r"greeting = 'gr\xfc\xdf'" in done.stdout
@@ -470,12 +485,12 @@ def test_a_command_that_is_left_ends_with_its_status(
 
 
 def test_a_reader_that_left_ends_a_command_without_complaint(
-    tmp_path: Path, ini: Callable[..., Path]
+    tmp_path: Path, bare: Callable[..., Path]
 ) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        done = run(tmp_path, "check", ini(plugin("one")), stdout=write)
+        done = run(tmp_path, "check", bare(plugin("one")), stdout=write)
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
@@ -483,10 +498,10 @@ def test_a_reader_that_left_ends_a_command_without_complaint(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
 def test_output_that_there_is_no_room_for_is_one_line(
-    tmp_path: Path, ini: Callable[..., Path]
+    tmp_path: Path, bare: Callable[..., Path]
 ) -> None:
     with open("/dev/full", "w") as full:
-        done = run(tmp_path, "check", ini(plugin("one")), stdout=full)
+        done = run(tmp_path, "check", bare(plugin("one")), stdout=full)
     said = "circusplug: cannot write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, said)
 
@@ -547,20 +562,20 @@ def test_check_judges_the_options_of_plugins_that_can_tell(main: Main, ini: Any)
 
 
 def test_what_a_module_writes_to_the_descriptor_does_not_spoil_the_json_either(
-    tmp_path: Path, ini: Callable[..., Path]
+    tmp_path: Path, bare: Callable[..., Path]
 ) -> None:
     (tmp_path / "writes.py").write_text("import os\nos.write(1, b'loaded')\n")
-    done = run(tmp_path, "check", "--json", ini(plugin("one", "writes.Nobody")))
+    done = run(tmp_path, "check", "--json", bare(plugin("one", "writes.Nobody")))
     assert json.loads(done.stdout)["problems"]
     assert "loaded" in done.stderr
 
 
 def test_a_command_runs_with_all_standard_files_closed(
-    tmp_path: Path, ini: Callable[..., Path]
+    tmp_path: Path, ini: Callable[..., Path], bare: Callable[..., Path]
 ) -> None:
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
     assert run(tmp_path, "check", ini(plugin("one")), program=shell).returncode == 0
-    assert run(tmp_path, "check", ini(plugin("one", "a.B")), program=shell).returncode == 1
+    assert run(tmp_path, "check", bare(plugin("one", "a.B")), program=shell).returncode == 1
 
 
 @pytest.fixture
@@ -573,15 +588,20 @@ def script(tmp_path: Path) -> list[str]:
 
 
 def test_plugins_are_imported_from_the_current_directory_as_circus_does(
-    tmp_path: Path, ini: Callable[..., Path], script: list[str]
+    tmp_path: Path,
+    bare: Callable[..., Path],
+    script: list[str],
+    fake_circusd: FakeCircusd,
 ) -> None:
-    path = ini(plugin("one"), plugin("two", isolate="yes"))
-    assert run(tmp_path, "check", path, program=script).returncode == 0
+    sections = [plugin("one"), plugin("two", isolate="yes")]
+    path = bare(*sections)
     (tmp_path / "apart").mkdir()
     moved = path.rename(tmp_path / "apart" / path.name)
+    assert run(tmp_path, "check", moved, program=script).returncode == 0
     elsewhere = run(tmp_path / "bin", "check", moved, program=script)
     assert "there is no module 'tellers'" in elsewhere.stderr
-    path = moved
+    ends = fake_circusd.endpoint, fake_circusd.pubsub_endpoint
+    path = write_ini(tmp_path, *ends, *sections).rename(moved)
     with Running(tmp_path, "run", path, program=script) as command:
         command.wait_for_all("plugin:one: init", "plugin:two: init")
         command.interrupt()
@@ -633,9 +653,18 @@ def test_one_plugin_runs_with_circus_s_flags_and_log_lines(
     assert "[teller] teller: stop\n" in command.lines
 
 
-def test_options_given_as_json_keep_their_types(tmp_path: Path, plugin_command: list[str]) -> None:
+@pytest.fixture
+def circusd_flags(fake_circusd: FakeCircusd) -> list[str]:
+    """Where circusd is, as `circus-plugin` is told; a plugin waits a second for one that is not."""
+    return ["--endpoint", fake_circusd.endpoint, "--pubsub", fake_circusd.pubsub_endpoint]
+
+
+@pytest.mark.parametrize("plugin_command", ["circus-plugin"], indirect=True)
+def test_options_given_as_json_keep_their_types(
+    tmp_path: Path, plugin_command: list[str], circusd_flags: list[str]
+) -> None:
     config = {"name": "t", "list": [1, {"a": None}], "text": "a:::b: 'c' \"d\"", "no": False}
-    flags = ["--config", json.dumps(config), "tellers.Shower"]
+    flags = [*circusd_flags, "--config", json.dumps(config), "tellers.Shower"]
     with Running(tmp_path, *flags, program=plugin_command) as command:
         assert f"t: config {config!r}" in command.wait_for("t: config")
         command.signal(signal.SIGTERM)
@@ -713,24 +742,28 @@ def test_a_plugin_that_fails_ends_its_command_with_its_traceback_and_status_1(
     assert last == f"{program}: tellers.Unborn has failed: RuntimeError: no good"
 
 
+@pytest.mark.parametrize("plugin_command", ["circusplug plugin"], indirect=True)
 def test_a_plugin_that_exits_ends_its_command_with_a_word(
-    tmp_path: Path, plugin_command: list[str]
+    tmp_path: Path, plugin_command: list[str], circusd_flags: list[str]
 ) -> None:
-    done = run(tmp_path, "--log-level", "error", "tellers.Quits", program=plugin_command)
+    flags = [*circusd_flags, "--log-level", "error"]
+    done = run(tmp_path, *flags, "tellers.Quits", program=plugin_command)
     assert done.returncode == 1
     assert "tellers.Quits has failed: left by sys.exit('had enough')" in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("plugin_command", ["circus-plugin"], indirect=True)
 def test_a_plugin_that_stops_itself_ends_its_command_with_status_0(
-    tmp_path: Path, plugin_command: list[str]
+    tmp_path: Path,
+    plugin_command: list[str],
+    circusd_flags: list[str],
+    fake_circusd: FakeCircusd,
 ) -> None:
-    with FakeCircusd() as circusd:
-        flags = ["--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint]
-        with Running(tmp_path, *flags, "tellers.Finishes", program=plugin_command) as command:
-            circusd.wait_subscribed(1, timeout=PATIENCE)
-            circusd.publish("web", "spawn", process_pid=1)
-            assert command.end() == 0
+    with Running(tmp_path, *circusd_flags, "tellers.Finishes", program=plugin_command) as command:
+        fake_circusd.wait_subscribed(1, timeout=PATIENCE)
+        fake_circusd.publish("web", "spawn", process_pid=1)
+        assert command.end() == 0
     assert command.output.count("None: stop\n") == 1
 
 
@@ -758,37 +791,24 @@ def test_run_hosts_the_plugins_and_a_signal_stops_each_in_reverse_order(
     assert "[INFO] hosting a, b, c" in command.output
 
 
-def test_endpoints_on_the_command_line_go_before_the_file_s(
-    tmp_path: Path, ini: Callable[..., Path]
-) -> None:
-    path = ini(plugin("one"))
-    with FakeCircusd() as circusd:
-        flags = ["--endpoint", circusd.endpoint, "--pubsub", circusd.pubsub_endpoint]
-        with Running(tmp_path, "run", path, *flags) as command:
-            circusd.wait_subscribed(1, timeout=PATIENCE)
-            circusd.publish("web", "spawn", process_pid=1)
-            command.wait_for("plugin:one: got web spawn")
-            command.interrupt()
-            assert command.end() == 0
-
-
-@pytest.mark.parametrize("isolate", ["no", "yes"])
-def test_an_exception_is_told_with_the_plugin_s_name_and_its_traceback(
-    tmp_path: Path, isolate: str
-) -> None:
-    section = plugin("one", "tellers.Raises", isolate=isolate)
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section) as command:
-        circusd.wait_subscribed(1, timeout=PATIENCE)
+def test_an_exception_is_told_with_the_plugin_s_name_and_its_traceback(tmp_path: Path) -> None:
+    names = ("one", "two")
+    sections = [plugin("one", "tellers.Raises"), plugin("two", "tellers.Raises", isolate="yes")]
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
+        circusd.wait_subscribed(2, timeout=PATIENCE)
         circusd.publish("web", "spawn", process_pid=1)
-        command.wait_for("ValueError: no use for this event", 2)
+        command.wait_for("ValueError: no use for this event", 4)
+        command.wait_for_all(*(f"plugin:{name}: raises" for name in names))
         command.interrupt()
         assert command.end() == 0
-    assert re.search(r" one\[\d+\] \[ERROR\] handle_recv failed: ValueError", command.output)
+    for name in names:
+        told = rf" {name}\[\d+\] \[ERROR\] handle_recv failed: ValueError"
+        assert re.search(told, command.output), name
     # What comes from a process is marked line by line.
-    frame = r'^(?:\[one\] )?  File ".*/(.*)", line \d+, in (.*)$'
-    frames = re.findall(frame, command.output, re.MULTILINE)
-    assert frames == [("tellers.py", "handle_recv")]
-    assert "plugin:one: raises" in command.output
+    for mark in ("", r"\[two\] "):
+        frame = rf'^{mark}  File ".*/(.*)", line \d+, in (.*)$'
+        frames = re.findall(frame, command.output, re.MULTILINE)
+        assert frames == [("tellers.py", "handle_recv")], mark
 
 
 def test_a_plugin_that_fails_is_told_once_and_restarted(tmp_path: Path) -> None:
@@ -819,12 +839,15 @@ def test_the_log_goes_to_the_file_that_the_ini_names_and_prints_do_not(tmp_path:
     assert "[INFO] all plugins are stopped" in (tmp_path / "host.log").read_text()
 
 
-def test_the_log_options_go_before_the_file_s(tmp_path: Path) -> None:
-    flags = ("--log-output", "my host.log", "--log-level", "ERROR")
-    section = plugin("one", "tellers.Raises")
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section, arguments=flags) as command:
-        circusd.wait_subscribed(1, timeout=PATIENCE)
-        circusd.publish("web", "spawn", process_pid=1)
+def test_endpoints_and_log_options_on_the_command_line_go_before_the_file_s(
+    tmp_path: Path, ini: Callable[..., Path], circusd_flags: list[str], fake_circusd: FakeCircusd
+) -> None:
+    path = ini(plugin("one", "tellers.Raises"))
+    flags = [*circusd_flags, "--log-output", "my host.log", "--log-level", "ERROR"]
+    with Running(tmp_path, "run", path, *flags) as command:
+        fake_circusd.wait_command("list", timeout=PATIENCE)
+        fake_circusd.wait_subscribed(1, timeout=PATIENCE)
+        fake_circusd.publish("web", "spawn", process_pid=1)
         command.wait_for("plugin:one: raises")
         command.interrupt()
         assert command.end() == 0
@@ -896,23 +919,9 @@ def test_sighup_with_a_faulty_file_changes_nothing_and_tells_why(tmp_path: Path)
         command.signal(signal.SIGHUP)
         line = command.wait_for("not reloaded, all stays as it was: ")
         assert "'host.critcal' is no host option (did you mean 'host.critical'?)" in line
-        circusd.publish("web", "spawn", process_pid=1)
-        command.wait_for("plugin:one: got web spawn")
-        (tmp_path / "circus.ini").unlink()
-        command.signal(signal.SIGHUP)
-        command.wait_for("circus.ini: no such file")
-        command.interrupt()
-        assert command.end() == 0
-    assert command.output.count("init\n") == 1
-
-
-def test_sighup_with_classes_that_cannot_be_started_changes_nothing_and_says_what_check_says(
-    tmp_path: Path,
-) -> None:
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, plugin("one")) as command:
-        circusd.wait_subscribed(1, timeout=PATIENCE)
+        # Classes that cannot be started are told in the words of a check.
         sections = [plugin("one", "tellers.Telller"), plugin("two", "no.such", isolate="yes")]
-        path = write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, *sections)
+        path = write_ini(tmp_path, *ends, *sections)
         problems = run_here(tmp_path, "check", path).stderr.splitlines()
         command.signal(signal.SIGHUP)
         assert len(problems) == 2
@@ -921,6 +930,9 @@ def test_sighup_with_classes_that_cannot_be_started_changes_nothing_and_says_wha
             assert line.endswith(f"not reloaded, all stays as it was: {problem}\n")
         circusd.publish("web", "spawn", process_pid=1)
         command.wait_for("plugin:one: got web spawn")
+        path.unlink()
+        command.signal(signal.SIGHUP)
+        command.wait_for("circus.ini: no such file")
         command.interrupt()
         assert command.end() == 0
     assert command.output.count("init\n") == 1
@@ -1029,7 +1041,7 @@ def test_a_circusd_that_comes_later_is_waited_for_with_one_warning(tmp_path: Pat
     sections = [plugin("a"), plugin("b"), plugin("c")]
     with circusd_on_unix_sockets() as circusd:
         circusd.stop()
-        with hosted(tmp_path, circusd, *sections) as command:
+        with hosted(tmp_path, circusd, *sections, program=HASTY) as command:
             line = command.wait_for("no circusd at ")
             assert circusd.endpoint in line
             assert circusd.pubsub_endpoint in line
@@ -1049,7 +1061,7 @@ def test_run_warns_when_circusd_runs_the_same_plugin(tmp_path: Path, later: bool
     with circusd_on_unix_sockets(["web", "plugin:Twice", "plugin:resting"]) as circusd:
         if later:
             circusd.stop()
-        with hosted(tmp_path, circusd, *sections) as command:
+        with hosted(tmp_path, circusd, *sections, program=HASTY if later else COMMAND) as command:
             if later:
                 command.wait_for("no circusd at ")
                 circusd.start()
@@ -1089,7 +1101,7 @@ def test_a_critical_plugin_that_fails_stops_the_host_with_status_1(tmp_path: Pat
 def test_ctrl_c_while_plugins_start_stops_those_that_run(tmp_path: Path) -> None:
     slow = plugin("b", "tellers.Slow", signal=int(signal.SIGINT), host_graceful_timeout=0)
     sections = [plugin("a"), slow, plugin("c")]
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections, program=HASTY) as command:
         command.wait_for("plugin:b: begins")
         assert command.end() == 0
     assert "b is still busy" in command.output
@@ -1217,21 +1229,39 @@ def test_migrate_does_it_and_undo_puts_it_back(tmp_path: Path, ini: Any) -> None
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("\x04", 1)])
-def test_migrate_takes_an_answer_at_a_terminal(
-    tmp_path: Path, ini: Any, answer: str, status: int
+def test_migrate_takes_a_yes_at_a_terminal(tmp_path: Path, ini: Any) -> None:
+    path = ini(plugin("one"))
+    before = path.read_bytes()
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, b"y\n")
+        done = run(tmp_path, "migrate", "circus.ini", stdin=theirs)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
+def test_migrate_takes_what_is_no_yes_at_a_terminal_for_a_no(
+    main: Main, ini: Any, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     path = ini(plugin("one"))
     before = path.read_bytes()
     ours, theirs = os.openpty()
     try:
         os.write(ours, answer.encode())
-        done = run(tmp_path, "migrate", "circus.ini", stdin=theirs)
+        with open(theirs, closefd=False) as terminal:
+            monkeypatch.setattr(sys, "stdin", terminal)
+            status, out, err = main("migrate", "circus.ini")
+            monkeypatch.undo()
     finally:
         os.close(theirs)
         os.close(ours)
-    assert (done.returncode, done.stderr) == (status, "")
-    assert (path.read_bytes() == before) is bool(status)
+    assert (status, err) == (1, "")
+    assert out.endswith("Do it? [y/N] nothing was changed\n")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from patience import PATIENCE
 from circusplug.testing import FakeCircusd
 
 #: How often each way to fork is tried. Where a lock is left, one in about thirty hangs.
-FORKS = 40
+FORKS = 30
 
 FORKING = """\
 import logging, multiprocessing, os, sys, threading

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,12 @@ def project(tmp_path: Path) -> Path:
 
 
 def install(project: Path, target: Path) -> None:
-    pip = [*PYTHON, "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", target, project], check=True, capture_output=True)
+    """Do what pip would at its end, which takes a tenth of its time."""
+    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(target)]
+    done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+    with zipfile.ZipFile(target / done.stdout.strip()) as wheel:
+        wheel.extractall(target)
 
 
 def test_it_is_typed_and_tidy(project: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, Running, environment, plugin, write_ini
+from hasty import HASTY
 from patience import PATIENCE
 
 from circusplug.testing import FakeCircusd
@@ -61,14 +62,21 @@ class Stuck(CircusPlugin):
         threading.Event().wait()
 """
 
-BOTH = pytest.mark.parametrize("isolate", ["no", "yes"])
+#: Names of plugins on threads, and of such in processes of their own.
+KINDS = {"thread": "no", "process": "yes"}
 
 
-def hosted(directory: Path, circusd: FakeCircusd, *sections: str, **more: str) -> Running:
+def hosted(
+    directory: Path,
+    circusd: FakeCircusd,
+    *sections: str,
+    program: list[str] = COMMAND,
+    **more: str,
+) -> Running:
     """`circusplug run` of sections against a fake circusd."""
     (directory / "chatter.py").write_text(SOURCE)
     path = write_ini(directory, circusd.endpoint, circusd.pubsub_endpoint, *sections)
-    return Running(directory, "run", path, env=environment(**more))
+    return Running(directory, "run", path, program=program, env=environment(**more))
 
 
 def publish_until(circusd: FakeCircusd, command: Running, name: str, wanted: list[str]) -> None:
@@ -86,32 +94,32 @@ def logged(lines: Iterable[str], name: str, watcher: str) -> list[str]:
     return [line.split()[-3] for line in own]
 
 
-@BOTH
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_each_line_that_a_plugin_prints_carries_its_name(
-    tmp_path: Path, isolate: str, unbuffered: str
-) -> None:
-    sections = [plugin("one", "chatter.Printer", isolate=isolate), plugin("two")]
+def test_each_line_that_a_plugin_prints_carries_its_name(tmp_path: Path, unbuffered: str) -> None:
+    sections = [plugin(name, "chatter.Printer", isolate=KINDS[name]) for name in KINDS]
+    sections.append(plugin("two"))
     with FakeCircusd() as circusd:
         command = hosted(tmp_path, circusd, *sections, PYTHONUNBUFFERED=unbuffered)
         with command:
             command.wait_for("[two] plugin:two: init")
-            circusd.wait_subscribed(2, timeout=PATIENCE)
+            circusd.wait_subscribed(3, timeout=PATIENCE)
             circusd.publish("web", "spawn", process_pid=1)
-            command.wait_for_all("and ended", "[two] plugin:two: got web")
+            command.wait_for("and ended", 2)
+            command.wait_for("[two] plugin:two: got web")
             command.signal(signal.SIGTERM)
             assert command.end() == 0
-    printed = [line for line in command.lines if " one[" not in line]
-    for line in ("two", "lines", "on standard error", "begun and ended"):
-        assert f"[one] {line}\n" in printed
-    if isolate == "no":  # a thread that a plugin has started itself speaks for nobody
-        assert "[one] last words\n" in printed
-        assert "of a helper\n" in printed
+    for name in KINDS:
+        printed = [line for line in command.lines if f" {name}[" not in line]
+        for line in ("two", "lines", "on standard error", "begun and ended"):
+            assert f"[{name}] {line}\n" in printed
+    assert "[thread] last words\n" in command.lines
+    # A thread that a plugin has started itself speaks for nobody.
+    assert "of a helper\n" in command.lines
 
 
 def test_what_a_plugin_that_is_left_behind_has_begun_to_print_is_not_lost(tmp_path: Path) -> None:
     section = plugin("one", "chatter.Stuck", host_graceful_timeout=0.1)
-    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section) as command:
+    with FakeCircusd() as circusd, hosted(tmp_path, circusd, section, program=HASTY) as command:
         circusd.wait_subscribed(1, timeout=PATIENCE)
         circusd.publish("web", "spawn", process_pid=1)
         command.wait_for("caught")
@@ -134,13 +142,11 @@ def test_the_one_plugin_of_circus_plugin_has_its_lines_marked(tmp_path: Path) ->
             assert command.end() == 0
 
 
-@BOTH
-def test_a_plugin_has_a_log_level_of_its_own_and_a_reload_changes_it(
-    tmp_path: Path, isolate: str
-) -> None:
+def test_a_plugin_has_a_log_level_of_its_own_and_a_reload_changes_it(tmp_path: Path) -> None:
     def sections(**levels: str) -> list[str]:
         chatters = [
-            plugin(name, "chatter.Chatter", isolate=isolate, **host)
+            plugin(f"{name}-{kind}", "chatter.Chatter", isolate=isolate, **host)
+            for kind, isolate in KINDS.items()
             for name in ("a", "b", "c")
             for host in [{"host_loglevel": levels[name]} if name in levels else {}]
         ]
@@ -148,60 +154,65 @@ def test_a_plugin_has_a_log_level_of_its_own_and_a_reload_changes_it(
 
     first = sections(a="debug", b="warning")
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *first) as command:
-        circusd.wait_subscribed(3, timeout=PATIENCE)
+        circusd.wait_subscribed(6, timeout=PATIENCE)
         circusd.publish("first", "spawn", process_pid=1)
-        command.wait_for("done with first", 3)
-        for name, levels in {
-            "a": ["debug", "info", "warning"],
-            "b": ["warning"],
-            "c": ["info", "warning"],
-        }.items():
-            assert logged(command.lines, name, "first") == levels
+        command.wait_for("done with first", 6)
+        for kind in KINDS:
+            for name, levels in {
+                "a": ["debug", "info", "warning"],
+                "b": ["warning"],
+                "c": ["info", "warning"],
+            }.items():
+                assert logged(command.lines, f"{name}-{kind}", "first") == levels
         ends = (circusd.endpoint, circusd.pubsub_endpoint)
         write_ini(tmp_path, *ends, *sections(b="debug"))
         command.signal(signal.SIGHUP)
-        command.wait_for("reloaded: changed a; changed b")
-        publish_until(circusd, command, "a", ["info", "warning"])
-        publish_until(circusd, command, "b", ["debug", "info", "warning"])
+        line = command.wait_for("reloaded: ")
+        for kind in KINDS:
+            assert f"changed a-{kind}" in line
+            assert f"changed b-{kind}" in line
+            publish_until(circusd, command, f"a-{kind}", ["info", "warning"])
+            publish_until(circusd, command, f"b-{kind}", ["debug", "info", "warning"])
         command.signal(signal.SIGTERM)
         assert command.end() == 0
 
 
-@BOTH
-def test_a_reload_changes_the_level_of_the_log_and_restarts_nobody(
-    tmp_path: Path, isolate: str
-) -> None:
-    sections = [plugin("one", "chatter.Chatter", isolate=isolate)]
+def test_a_reload_changes_the_level_of_the_log_and_restarts_nobody(tmp_path: Path) -> None:
+    sections = [plugin(name, "chatter.Chatter", isolate=KINDS[name]) for name in KINDS]
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
-        circusd.wait_subscribed(1, timeout=PATIENCE)
-        publish_until(circusd, command, "one", ["info", "warning"])
+        circusd.wait_subscribed(2, timeout=PATIENCE)
         path = tmp_path / "circus.ini"
         text = path.read_text()
         for level, levels in (
+            (None, ["info", "warning"]),
             ("debug", ["debug", "info", "warning"]),
             ("warning", ["warning"]),
         ):
-            path.write_text(text.replace("[circus]", f"[circus]\nloglevel = {level}"))
-            command.signal(signal.SIGHUP)
-            publish_until(circusd, command, "one", levels)
+            if level is not None:
+                path.write_text(text.replace("[circus]", f"[circus]\nloglevel = {level}"))
+                command.signal(signal.SIGHUP)
+            for name in KINDS:
+                publish_until(circusd, command, name, levels)
         command.signal(signal.SIGTERM)
         assert command.end() == 0
-    assert command.output.count("chatter: init") == 1
+    assert command.output.count("chatter: init") == 2
 
 
-@BOTH
-def test_in_a_log_of_json_a_traceback_has_a_field_of_its_own(tmp_path: Path, isolate: str) -> None:
+def test_in_a_log_of_json_a_traceback_has_a_field_of_its_own(tmp_path: Path) -> None:
     sections = ["[circusplug]\nlog_format = json\n"]
-    sections += [plugin("one", "chatter.Raises", isolate=isolate)]
+    sections += [plugin(name, "chatter.Raises", isolate=KINDS[name]) for name in KINDS]
     with FakeCircusd() as circusd, hosted(tmp_path, circusd, *sections) as command:
-        circusd.wait_subscribed(1, timeout=PATIENCE)
+        circusd.wait_subscribed(2, timeout=PATIENCE)
         circusd.publish("web", "spawn", process_pid=1)
-        entry = json.loads(command.wait_for("handle_recv failed"))
+        command.wait_for("handle_recv failed", 2)
         command.signal(signal.SIGTERM)
         assert command.end() == 0
-    assert (entry["plugin"], entry["level"]) == ("one", "error")
-    assert entry["message"] == "handle_recv failed: ValueError: no use for it"
-    lines = entry["traceback"].splitlines()
-    assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-2:] == ["ValueError: no use", "for it"]
-    assert "chatter.py" in lines[1]
+    entries = [json.loads(line) for line in command.lines if "handle_recv failed" in line]
+    assert {entry["plugin"] for entry in entries} == KINDS.keys()
+    for entry in entries:
+        assert entry["level"] == "error"
+        assert entry["message"] == "handle_recv failed: ValueError: no use for it"
+        lines = entry["traceback"].splitlines()
+        assert lines[0] == "Traceback (most recent call last):"
+        assert lines[-2:] == ["ValueError: no use", "for it"]
+        assert "chatter.py" in lines[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,24 +25,21 @@ def ini(tmp_path: Path, fake_circusd: FakeCircusd) -> Path:
 @pytest.fixture
 def neighbour() -> Iterator[int]:
     """The number of a process that runs."""
-    wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         yield process.pid
 
 
 def ended() -> int:
     """The number of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+    with subprocess.Popen(["true"]) as process:
         return process.pid
 
 
-@pytest.mark.parametrize("before", [None, "", "stale", "99999999999999999999"])
-def test_the_file_holds_the_number_for_as_long_as_the_process_runs(
-    before: str | None, ini: Path, tmp_path: Path
+def test_the_file_holds_the_number_for_as_long_as_the_command_runs(
+    ini: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "host.pid"
-    if before is not None:
-        path.write_text(f"{ended()}\n" if before == "stale" else before)
+    path.write_text(f"{ended()}\n")
     with Running(tmp_path, "run", ini, "--pidfile", "host.pid") as command:
         command.wait_for("plugin:a: init")
         assert path.read_text() == f"{command.pid}\n"
@@ -52,6 +48,16 @@ def test_the_file_holds_the_number_for_as_long_as_the_process_runs(
         assert command.end() == 0
     assert not path.exists()
     assert list(tmp_path.glob(".host.pid*")) == []
+
+
+@pytest.mark.parametrize("before", [None, "", "stale", "99999999999999999999"])
+def test_a_file_that_is_nobody_s_is_taken(before: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "host.pid"
+    if before is not None:
+        path.write_text(f"{ended()}\n" if before == "stale" else before)
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_put_in_place_leaves_nothing(
@@ -90,15 +96,10 @@ def test_the_file_of_a_process_that_runs_is_refused(
     assert path.read_text() == f"{neighbour}\n"
 
 
-def test_a_file_that_is_another_s_by_the_end_stays(
-    neighbour: int, ini: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_is_another_s_by_the_end_stays(neighbour: int, tmp_path: Path) -> None:
     path = tmp_path / "host.pid"
-    with Running(tmp_path, "run", ini, "--pidfile", path) as command:
-        command.wait_for("plugin:a: init")
+    with pid_file(str(path)):
         path.write_text(f"{neighbour}\n")
-        command.interrupt()
-        assert command.end() == 0
     assert path.read_text() == f"{neighbour}\n"
 
 
@@ -114,12 +115,11 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(ini: Path, tmp_path: 
 def test_what_is_no_pid_file_is_left_as_it_is(path: str, ini: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # a device of the machine's would be lost if this goes wrong
     before = ini.read_text()
-    done = run(tmp_path, "run", ini, "--pidfile", path, timeout=PATIENCE)
+    with pytest.raises(HostError) as refused, pid_file(str(tmp_path / path)):
+        pass
     real = os.path.realpath(tmp_path / path)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"circusplug: --pidfile: {real} holds no process number, so it is left as it is\n"
-    )
+    said = f"--pidfile: {real} holds no process number, so it is left as it is"
+    assert str(refused.value) == said
     assert ini.read_text() == before
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from circusd_real import free_endpoints
 from command import COMMAND, Running, environment, plugin, run, write_ini
-from patience import PATIENCE
+from patience import PATIENCE, wait_while
 
 from circusplug import _imports
 from circusplug.testing import FakeCircusd
@@ -80,13 +80,12 @@ PROGRAMS = {
 }
 
 
-#: Each command in the form that has the current directory on its path; `up`, which needs the most
-#: modules, in each form.
+#: Each command in the form that has the current directory on its path, and `run` in the others.
 @pytest.mark.parametrize(
     ("command", "program"),
     [
         *((command, "module") for command in ("check", "run", "up", "migrate", "plugin")),
-        *(("up", program) for program in PROGRAMS if program != "module"),
+        *(("run", program) for program in PROGRAMS if program != "module"),
     ],
 )
 def test_a_file_in_the_current_directory_is_not_taken_for_a_module_of_ours(
@@ -182,30 +181,26 @@ def test_plugins_beside_the_file_are_found_from_any_directory(tmp_path: Path) ->
             assert command.end() == 0
 
 
-def test_sigquit_logs_what_every_thread_does_and_stops_cleanly(tmp_path: Path) -> None:
+def test_sigusr1_opens_the_log_anew_sigusr2_does_nothing_and_sigquit_logs_all_threads_and_stops(
+    tmp_path: Path,
+) -> None:
+    log, moved = tmp_path / "log", tmp_path / "moved"
     with FakeCircusd() as circusd:
         path = write_ini(
             tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a"), plugin("b")
         )
-        with Running(tmp_path, "run", path) as command:
-            command.wait_for_all("plugin:a: init", "plugin:b: init")
-            command.signal(signal.SIGQUIT)
-            assert command.end() == 0
-    assert "plugin:a is at" in command.output
-    assert {"[a] plugin:a: stop\n", "[b] plugin:b: stop\n"} <= set(command.lines)
-
-
-def test_sigusr1_opens_the_log_file_anew_and_sigusr2_does_nothing(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with FakeCircusd() as circusd:
-        path = write_ini(tmp_path, circusd.endpoint, circusd.pubsub_endpoint, plugin("a"))
         with Running(tmp_path, "run", path, "--log-output", str(log)) as command:
-            command.wait_for("plugin:a: init")
+            command.wait_for_all("plugin:a: init", "plugin:b: init")
+            log.rename(moved)
             for number in (signal.SIGUSR2, signal.SIGUSR1):
                 command.signal(number)
-            command.interrupt()
+            wait_while(lambda: not log.exists())
+            command.signal(signal.SIGQUIT)
             assert command.end() == 0
+    assert "hosting a, b" in moved.read_text()
+    assert "plugin:a is at" in log.read_text()
     assert "all plugins are stopped" in log.read_text()
+    assert {"[a] plugin:a: stop\n", "[b] plugin:b: stop\n"} <= set(command.lines)
 
 
 def test_a_closed_terminal_ends_the_host(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from circusd_real import RealCircusd
-from command import run
+from command import run, run_here
 from patience import wait_while
 from recordings import figures, reap, write
 
@@ -43,7 +43,7 @@ def test_a_recording_for_a_while(ini: Path, fake_circusd: FakeCircusd) -> None:
     assert (done.returncode, done.stdout) == (0, "0 events are in a.jsonl\n")
     lines = [json.loads(line) for line in (ini.parent / "a.jsonl").read_text().splitlines()]
     assert list(lines[1]["options"]) == ["web"]
-    again = run(ini.parent, "record", "circus.ini", "-o", "a.jsonl")
+    again = run_here(ini.parent, "record", "circus.ini", "-o", "a.jsonl")
     assert again.returncode == 1
     assert again.stderr == (
         "circusplug: a.jsonl exists; move it away, or choose another name for -o\n"
@@ -191,11 +191,11 @@ def test_errors_and_readers_of_the_clock_fail_a_replay(traffic: Path) -> None:
         "class Reading(CircusPlugin):\n    def handle_recv(self, data): time.time()\n"
         "class Raising(CircusPlugin):\n    def handle_recv(self, data): raise ValueError(3)\n"
     )
-    strict = run(traffic.parent, "replay", traffic.name, "mine.Reading", "--strict")
+    strict = run_here(traffic.parent, "replay", traffic.name, "mine.Reading", "--strict")
     assert strict.returncode == 1
     assert "mine.py:4 calls time(), which is of the real clock; use self.now()" in strict.stdout
-    assert run(traffic.parent, "replay", traffic.name, "mine.Reading").returncode == 0
-    raising = run(traffic.parent, "replay", traffic.name, "mine.Raising")
+    assert run_here(traffic.parent, "replay", traffic.name, "mine.Reading").returncode == 0
+    raising = run_here(traffic.parent, "replay", traffic.name, "mine.Raising")
     assert raising.returncode == 1
     assert raising.stdout.count("error   ValueError: 3") == 3
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from circusplug._errors import HostError
 from circusplug.testing import FakeCircusd
 
 TWO = (plugin("a"), plugin("b", isolate="true"))
+THREADS = (plugin("a"), plugin("b"))
 
 
 class Scene:
@@ -114,7 +116,15 @@ def alone(scene: Scene, runtime_directory: str) -> Iterator[Scene]:
 
 @pytest.fixture
 def host(alone: Scene) -> Iterator[Scene]:
-    """A host of two plugins for the file ``one.ini``."""
+    """A host of two plugins, on threads, for the file ``one.ini``."""
+    with alone.start("one.ini", *THREADS):
+        alone.wait_running("one.ini", 2)
+        yield alone
+
+
+@pytest.fixture
+def with_process(alone: Scene) -> Iterator[Scene]:
+    """The same, but one of the plugins is isolated."""
     with alone.start("one.ini", *TWO):
         alone.wait_running("one.ini", 2)
         yield alone
@@ -166,20 +176,21 @@ def test_a_host_whose_endpoint_is_off_cannot_be_asked(alone: Scene) -> None:
 # With one.
 
 
-def test_status_is_a_table_of_what_the_plugins_do(host: Scene) -> None:
+def test_status_is_a_table_or_json_of_what_the_plugins_do(with_process: Scene) -> None:
+    host = with_process
     lines = host.type("status", "one.ini").stdout.splitlines()
     titles = "NAME STATE RUNS ON UPTIME EVENTS ERRORS RESTARTS LAG CPU LAST ERROR"
     assert lines[0].split() == titles.split()
     assert re.match(r"a +running +thread +\d+s +0 +0 +0 +\d+ ms +\S+ %$", lines[1])
     assert re.match(r"b +running +process \d+ +\d+s +0 +0 +0 +\d+ ms +\S+ %$", lines[2])
     assert host.type("status").stdout.splitlines()[0].split() == titles.split()
-
-
-def test_status_as_json_has_every_figure(host: Scene) -> None:
     told = json.loads(host.type("status", "one.ini", "--json").stdout)
     assert list(told["plugins"]) == ["a", "b"]
     assert {"state", "uptime", "received", "conflicts", "cpu", "pid"} <= told["plugins"]["a"].keys()
-    assert told["options"]["circusd_endpoint"] == host.circusd.endpoint
+    options = told["options"]
+    assert options["circusd_endpoint"] == host.circusd.endpoint
+    name = os.path.basename(places.endpoint_of(str(host.directory / "one.ini")))
+    assert options["endpoint"].endswith("/" + name)
 
 
 def test_status_fails_while_a_plugin_has_failed(alone: Scene) -> None:
@@ -190,7 +201,8 @@ def test_status_fails_while_a_plugin_has_failed(alone: Scene) -> None:
     assert re.search(r"broken +failed +- +- .*no good", done.stdout)
 
 
-def test_plugins_are_stopped_started_and_restarted(host: Scene) -> None:
+def test_plugins_are_stopped_started_and_restarted(with_process: Scene) -> None:
+    host = with_process
     host.type("stop", "one.ini", "a", "plugin:b")
     assert re.findall(r"stopped +-", host.type("status").stdout) == ["stopped  -"] * 2
     host.type("start", "a")
@@ -209,9 +221,7 @@ def test_wrong_names_fail_with_a_suggestion_and_the_right_ones_are_done(host: Sc
         "circusplug: c: program plugin:c not found (did you mean 'plugin:a'?)",
     ] or ("aa: program plugin:aa not found" in done.stderr)
     assert re.search(r"^b +stopped", host.type("status").stdout, re.MULTILINE)
-
-
-def test_a_file_without_a_name_is_not_enough(host: Scene) -> None:
+    # A file without a name is not enough.
     done = host.type("restart", "one.ini", status=1)
     assert done.stderr == "circusplug: restart: name a plugin; 'plugin:*' is all of them\n"
 
@@ -248,45 +258,37 @@ def test_quit_returns_when_the_host_has_stopped_its_plugins(alone: Scene) -> Non
         alone.type("quit", "q.ini", status=3)
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_events_are_printed_as_they_happen_until_the_host_ends(host: Scene, as_json: bool) -> None:
-    arguments = ["events", "one.ini", *["--json"] * as_json]
-    with host.running(*arguments) as events:
-        while not _readable(events):  # it takes a while to be heard of
+def test_events_are_printed_as_they_happen_until_the_host_ends(host: Scene) -> None:
+    lines = []
+    with host.running("events", "one.ini") as text, host.running("events", "--json") as as_json:
+        while not (_readable(text) and _readable(as_json)):  # it takes a while to be heard of
             host.type("restart", "a")
         host.type("restart", "a")
         host.type("quit")
-        assert events.end() == 0
-        line = next(line for line in events.lines if "plugin:a" in line and "reap" in line)
-        assert events.lines[-1] == "circusplug: the host has ended\n"
-    if as_json:
-        told = json.loads(line)
-        assert (told["watcher"], told["action"]) == ("plugin:a", "reap")
-        assert told["exit_code"] == 0
-    else:
-        assert re.match(
-            r"\d{4}-\d\d-\d\d [0-9:]{8} plugin:a reap process_pid=\d+ exit_code=0", line
-        )
+        for events in (text, as_json):
+            assert events.end() == 0
+            lines += [next(one for one in events.lines if "plugin:a" in one and "reap" in one)]
+            assert events.lines[-1] == "circusplug: the host has ended\n"
+    line = r"\d{4}-\d\d-\d\d [0-9:]{8} plugin:a reap process_pid=\d+ exit_code=0"
+    assert re.match(line, lines[0])
+    told = json.loads(lines[1])
+    assert (told["watcher"], told["action"], told["exit_code"]) == ("plugin:a", "reap", 0)
 
 
 def _readable(command: Running) -> bool:
-    import select
-
     stream = command._process.stdout
     return bool(select.select([stream], [], [], 0)[0])
 
 
-@pytest.mark.parametrize("arguments", [["events"], ["status", "--watch"]])
-def test_what_goes_on_and_on_ends_with_ctrl_c(host: Scene, arguments: list[str]) -> None:
-    with host.running(*arguments) as command:
-        if arguments[0] == "status":
-            command.wait_for("running")
-        else:
-            while not _readable(command):
-                host.type("restart", "a")
-        command.interrupt()
-        assert command.end() == 130
-        assert "Traceback" not in command.output
+def test_what_goes_on_and_on_ends_with_ctrl_c(host: Scene) -> None:
+    with host.running("events") as events, host.running("status", "--watch") as status:
+        status.wait_for("running")
+        while not _readable(events):
+            host.type("restart", "a")
+        for command in (events, status):
+            command.interrupt()
+            assert command.end() == 130
+            assert "Traceback" not in command.output
 
 
 def test_events_that_nobody_publishes_cannot_be_followed(alone: Scene) -> None:
@@ -357,24 +359,21 @@ def test_a_host_that_stands_still_is_waited_for_and_told_of(
 ) -> None:
     monkeypatch.setattr(control_client, "REPLY_TIMEOUT", 0.2)
     told = json.loads(host.type_json("status", "--json"))["options"]
-    with (
-        stopped(told["pid"]),
-        ControlClient(told["endpoint"]) as client,
-        pytest.raises(HostError, match=r"does not answer within 0.2 s"),
-    ):
-        client.ask("status")
-    assert "\na " in host.type("status").stdout
-
-
-def test_a_host_that_does_not_answer_is_a_failure_and_not_an_absent_one(host: Scene) -> None:
-    pid = json.loads(host.type_json("status", "--json"))["options"]["pid"]
-    host.patience = 0.2
-    with stopped(pid):
+    with stopped(told["pid"]):
+        with (
+            ControlClient(told["endpoint"]) as client,
+            pytest.raises(HostError, match=r"does not answer within 0.2 s"),
+        ):
+            client.ask("status")
+        # To a user that is a failure, and not a host that is absent.
+        host.patience = 0.2
         done = host.run("status")
+        host.patience = PATIENCE
     assert (done.returncode, done.stdout) == (1, "")
     assert re.match(
         r"circusplug: the host on ipc://\S+ does not answer within 0.2 s\n", done.stderr
     )
+    assert "\na " in host.type("status").stdout
 
 
 def test_who_waits_for_a_host_that_is_killed_hears_of_its_end(alone: Scene) -> None:
@@ -387,9 +386,3 @@ def test_who_waits_for_a_host_that_is_killed_hears_of_its_end(alone: Scene) -> N
             command.signal(signal.SIGKILL)
             assert quitting.end() == 3
             assert "has ended" in quitting.output
-
-
-def test_the_files_endpoint_is_the_one_that_the_host_has(host: Scene) -> None:
-    options = json.loads(host.type_json("status", "--json"))["options"]
-    name = os.path.basename(places.endpoint_of(str(host.directory / "one.ini")))
-    assert options["endpoint"].endswith("/" + name)

@@ -137,6 +137,7 @@ def test_it_is_ready_when_all_plugins_had_their_chance_and_tells_of_its_stop(
     assert "WATCHDOG" not in "".join(systemd.told)
 
 
+@one_kind
 def test_a_reload_is_told_with_its_time_and_its_end_even_if_it_fails(
     systemd: Systemd, fake_circusd: FakeCircusd, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 # Files come from a collection of rules, each alone and in pairs, and from hypothesis.
 #
 # CIRCUSPLUG_EXAMPLES sets how many files hypothesis makes per test, and has all pairs of rules
-# tried; by default there are the same 30 each time, and every fourth pair.
+# tried; by default there are the same 30 each time, and every fourth pair in one of its orders.
 
 from __future__ import annotations
 
@@ -350,8 +350,10 @@ def test_a_rule_alone_gives_what_circus_gives(rule: str, folder: Path) -> None:
 def test_a_rule_with_every_other_gives_what_circus_gives(rule: str, folder: Path) -> None:
     number = [*RULES].index(rule)
     others = [*RULES][:number]
-    for other in others if "CIRCUSPLUG_EXAMPLES" in os.environ else others[number % 4 :: 4]:
-        for pair in ((rule, other), (other, rule)):
+    everything = "CIRCUSPLUG_EXAMPLES" in os.environ
+    for at, other in enumerate(others if everything else others[number % 4 :: 4]):
+        orders = [(rule, other), (other, rule)]
+        for pair in orders if everything else orders[at % 2 :][:1]:
             check_file(write_rules(folder, *pair))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circusplug._config import option_types
@@ -25,6 +26,8 @@ from circusplug.options import (
     Secret,
     Signal,
 )
+
+many = settings(max_examples=int(os.environ.get("CIRCUSPLUG_EXAMPLES", "50")))
 
 KINDS: dict[str, Any] = {
     "bool": bool,
@@ -154,6 +157,7 @@ VALUES = {
 }
 
 
+@many
 @given(st.sampled_from(sorted(VALUES)).flatmap(lambda k: st.tuples(st.just(k), VALUES[k])))
 def test_a_value_that_is_written_is_read_as_the_same(pair: tuple[str, Any]) -> None:
     name, value = pair
@@ -161,6 +165,7 @@ def test_a_value_that_is_written_is_read_as_the_same(pair: tuple[str, Any]) -> N
     assert kind.read(kind.show(value)) == value
 
 
+@many
 @given(
     st.sampled_from(sorted(KINDS)), st.text() | st.floats() | st.integers() | st.lists(st.text())
 )

@@ -26,6 +26,12 @@ from circusplug.testing import FakeCircusd, RunningPlugin
 Run = Callable[..., RunningPlugin]
 
 
+@pytest.fixture(autouse=True)
+def no_certificates_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To load them takes longer than most tests here, and no server here has one of theirs."""
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
+
+
 class Page(http.server.BaseHTTPRequestHandler):
     """Answers as the server's `answers` say, the last one for ever."""
 

@@ -345,7 +345,7 @@ def test_real_processes_that_go_silent_are_replaced(journal: Journal) -> None:
         with RealCircusd(watchers) as circusd:
             alive = circusd.call("list", name="beats")["pids"]
             silent = circusd.call("list", name="silent")["pids"]
-            plugin = {"use": WatchDog, "port": port, "loop_rate": 1, "max_count": 3}
+            plugin = {"use": WatchDog, "port": port, "loop_rate": 0.2, "max_count": 10}
             with Arbiter([plugin], circusd.endpoint, circusd.pubsub_endpoint):
                 for _ in silent:
                     journal.wait("is silent; kill")
@@ -355,3 +355,5 @@ def test_real_processes_that_go_silent_are_replaced(journal: Journal) -> None:
                     )
                 )
             assert circusd.call("list", name="beats")["pids"] == alive
+            killed = [text for text in journal.messages if "is silent; kill" in text]
+            assert [text for text in killed if f"process {alive[0]} " in text] == []

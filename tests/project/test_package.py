@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -171,6 +172,7 @@ def _at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
                 yield from _at_import(handler.body)
 
 
+@functools.cache
 def _imported(name: str) -> set[str]:
     """The modules of the package that importing one of them imports, itself left out."""
     path = MODULES[name]

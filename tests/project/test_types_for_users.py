@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from type_check import check_types
@@ -94,22 +93,15 @@ def misuse(probe: Probe, free: Free) -> None:
 """
 
 
-def check(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
-    (directory / "program.py").write_text(program)
-    return check_types(directory, "program.py")
-
-
-def test_a_program_with_watchers_passes_a_strict_type_check(tmp_path: Path) -> None:
-    done = check(tmp_path, PROGRAM)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-
-
-def test_declared_options_are_typed_without_a_cast(tmp_path: Path) -> None:
-    done = check(tmp_path, PLUGIN)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-
-
-def test_a_wrong_use_of_declared_options_is_told(tmp_path: Path) -> None:
-    *told, _ = check(tmp_path, PLUGIN + WRONG).stdout.splitlines()
+def test_programs_and_declared_options_are_typed_without_a_cast_and_a_wrong_use_is_told(
+    tmp_path: Path,
+) -> None:
+    programs = {"program.py": PROGRAM, "options.py": PLUGIN, "wrong.py": PLUGIN + WRONG}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+    done = check_types(tmp_path, *programs)
+    assert done.stderr == ""
+    *told, _ = done.stdout.splitlines()
+    assert {line.partition(":")[0] for line in told} == {"wrong.py"}, told
     codes = ["operator", "attr-defined", "misc", "misc"]
     assert [line.rpartition("  ")[2] for line in told] == [f"[{code}]" for code in codes], told

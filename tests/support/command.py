@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from circus_here import circus_is_asked_here
 from patience import PATIENCE
 
 from circusplug._cli import main
@@ -201,11 +202,12 @@ def run_here(directory: Path, *arguments: Any, **env: str) -> subprocess.Complet
 
     For commands whose text is of interest, and whose process is not: they host nothing, and print
     by way of Python's streams. Modules that they import from *directory* are forgotten.
+    `check` asks Circus's parser here, too.
     """
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     own = {path.stem for path in directory.rglob("*.py")}
     importlib.invalidate_caches()
-    with signals_as_before(), pytest.MonkeyPatch.context() as patch:
+    with circus_is_asked_here(), signals_as_before(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr(sys, "stdout", streams[0])

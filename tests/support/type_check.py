@@ -12,11 +12,11 @@ import pytest
 _CACHE = Path(__file__).parents[2] / ".mypy_cache" / "of_tests"
 
 
-def check_types(directory: Path, what: str) -> subprocess.CompletedProcess[str]:
-    """Run ``mypy --strict`` on a file or directory; skip the test if there is no mypy."""
+def check_types(directory: Path, *what: str) -> subprocess.CompletedProcess[str]:
+    """Run ``mypy --strict`` on files or a directory; skip the test if there is no mypy."""
     pytest.importorskip("mypy", reason="mypy is not installed; scripts/check has it")
     return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(_CACHE), what],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(_CACHE), *what],
         cwd=directory,
         capture_output=True,
         text=True,

@@ -404,7 +404,7 @@ class TestLife:
         self, fake: FakeCircusd, wire: Wire
     ) -> None:
         endpoints = (fake.endpoint, fake.pubsub_endpoint)
-        for _ in range(5):
+        for _ in range(3):
             fake.restart()
             wire.poll_until(lambda: fake.subscribers == 1)
             assert (fake.endpoint, fake.pubsub_endpoint) == endpoints

@@ -165,7 +165,7 @@ class Beside(Observer):
 def test_a_script_has_the_same_trace_each_time_and_comes_after_the_timers_of_that_moment() -> None:
     script = "web has 2 processes\nweb crashes every 30 s\nweb takes 2 s to stop\nweb stops at 1:00"
     with FakeCircusd(script=script) as circusd:
-        for _ in range(100):
+        for _ in range(40):
             with run_plugin(Beside, circusd, clock="virtual") as plugin:
                 plugin.advance(62)
                 assert notes_of(plugin) == [

@@ -59,7 +59,7 @@ def test_a_scaler_leaves_its_watcher_alone_for_the_cooldown(by_command: bool, fi
             assert commands_of(plugin, "incr") == []
             plugin.advance(0.1)
             assert commands_of(plugin, "incr") == ["incr"]
-            plugin.advance(3600)
+            plugin.advance(900)
             assert commands_of(plugin, "incr") == []
 
 

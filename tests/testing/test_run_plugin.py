@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from recordings import reap, write
 
 from circusplug import CircusPlugin, HostError, SpecError
 from circusplug._errors import CircusdError
+from circusplug._plugin import plugin_thread
 from circusplug.testing import (
     FakeCircusd,
     PluginTestMixin,
@@ -213,7 +216,9 @@ def test_a_wrong_host_option_is_an_error() -> None:
 
 
 @pytest.mark.leaves_thread("the plugin is stuck on purpose")
-def test_a_plugin_that_does_not_end_is_an_error() -> None:
+def test_a_plugin_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wait in ("PARK_WAIT", "_SHORT_WAIT"):
+        monkeypatch.setattr(plugin_thread, wait, 0.05)
     hang = threading.Event()
 
     class Stuck(CircusPlugin):
@@ -321,15 +326,22 @@ def test_the_fixture_fails_the_test_whose_plugin_failed(tmp_path: Path) -> None:
         "def test_it(run_plugin):\n"
         "    run_plugin(Failing)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    # The tests of the pages show that pytest finds the plugin by itself.
+    plugins = ["-p", "no:cacheprovider", "-p", "circusplug._pytest_plugin"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins, str(tmp_path)],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     assert "ValueError: seen by pytest" in result.stdout
     assert "1 passed, 1 error" in result.stdout
 
 
 def test_one_plugin_after_the_other_can_be_run_on_the_same_circusd() -> None:
     with FakeCircusd() as circusd:
-        for _ in range(50):
+        for _ in range(20):
             with run_plugin(Recorder, circusd) as running:
                 running.publish("web", "spawn")
                 running.wait_handled(1)

@@ -49,7 +49,7 @@ LIVES: dict[str, tuple[dict[str, Any], int, dict[str, int]]] = {
     "LoadScaler": ({"watcher": "busy", "max_processes": "3"}, 2, {"incr": 2, "decr": 2}),
     "Logger": ({"filename": "{tmp}/log"}, 48, {}),
     "Prometheus": ({"port": "0"}, 48, {}),
-    "Recorder": ({"filename": "{tmp}/recording", "stats": "10 min"}, 48, {}),
+    "Recorder": ({"filename": "{tmp}/recording", "stats": "1h"}, 48, {}),
     "RedisObserver": (
         {"redis_url": "redis://127.0.0.1:1/0", "restart_on_timeout": "web", "loop_rate": "1h"},
         5,

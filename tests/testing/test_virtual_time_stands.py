@@ -39,7 +39,7 @@ def test_the_clock_stands_while_a_reply_is_on_its_way(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["called", "awaited"])
 def test_a_late_reply_comes_at_its_moment(way: str) -> None:
-    for _ in range(25):  # what the reply wakes must not let the clock run before the test does
+    for _ in range(12):  # what the reply wakes must not let the clock run before the test does
         with run_plugin(Diary, clock="virtual") as plugin:
             diary: Diary = plugin.plugin
             plugin.circusd.late("list", 3.0)
@@ -198,5 +198,5 @@ def trace_of_a_crowd() -> list[tuple[float, str]]:
 
 def test_the_same_test_gives_the_same_trace_each_time() -> None:
     first = trace_of_a_crowd()
-    for _ in range(4):
+    for _ in range(2):
         assert trace_of_a_crowd() == first
