@@ -121,12 +121,15 @@ def _secret(value: Any) -> str:
     if kind == "file" and colon:
         try:
             with open(os.path.expanduser(name), "rb") as file:
-                found = file.read(_LONGEST_SECRET).decode().rstrip("\r\n")
+                read = file.read(_LONGEST_SECRET + 1)
+            found = read.decode().rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is no text"
             raise ValueError(f"the file {name} cannot be read: {why}") from None
         if not found:
             raise ValueError(f"the file {name} is empty")
+        if len(read) > _LONGEST_SECRET:
+            raise ValueError(f"the file {name} is no secret: it has more than 64 KiB")
         return _SecretText(found)
     return _SecretText(value.strip())
 

@@ -47,14 +47,16 @@ class Periodic:
         self._loop.post(self._cancel)
 
     def _begin(self) -> None:
-        if self._timer is None and self._task is None:
+        if self._running and self._timer is None:
             self._due = self._loop.time()
-            self._schedule()
+            if self._task is None:
+                self._schedule()
 
     def _cancel(self) -> None:
-        if self._timer is not None and not self._running:
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._begin()  # it may have been started again meanwhile
 
     def _schedule(self) -> None:
         missed = (self._loop.time() - self._due) // self._seconds

@@ -83,6 +83,11 @@ def _edits(path: str, original: bytes) -> tuple[str | None, list[str]]:
     target = _target_of(path, ini_edit.decode(current))
     if target is None:
         return None, [path]
+    if not os.path.isfile(target):
+        raise ConfigError(
+            f"{path}: not undone, as {target}, which has its plugins, is not there; put that back, "
+            f"or copy the original, {path}{BACKUP_SUFFIX}, over {path}"
+        )
     text = ini_edit.read_any(target)
     found = _STAMP.search(text)
     if found is None:
@@ -114,6 +119,6 @@ def _target_of(path: str, text: str) -> str | None:
     with contextlib.suppress(ConfigError):
         for spec in build(ini).plugins:
             target = spec.config.get("config")
-            if spec.use == HOST_USE and target and os.path.isfile(target):
+            if spec.use == HOST_USE and target:
                 return str(target)
     return None

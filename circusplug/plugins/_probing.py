@@ -14,14 +14,18 @@ from circusplug.options import option
 
 from ._observer import Observer, ObserverOptions
 from ._restarts import RestartOptions, Restarts
-from ._watchers import Patterns
+from ._watchers import Patterns, in_events
 
 
 @dataclass(frozen=True)
 class ProbeOptions(RestartOptions, ObserverOptions):
     """When a service that does not answer makes for a restart."""
 
-    failures: int = option(1, minimum=1, meaning="how many failures in a row it takes")
+    failures: int = option(
+        1,
+        minimum=1,
+        meaning="how many failures in a row it takes; a start of a watcher begins anew",
+    )
 
 
 class Prober(Observer):
@@ -36,6 +40,7 @@ class Prober(Observer):
         super().__init__(*args, **config)
         self._watchers = Patterns(self.to_restart())
         self._restarts = Restarts(self, self.options)
+        self._names: list[str] = []
         self._failed: dict[str, int] = {}
 
     def to_restart(self) -> Iterable[str]:
@@ -49,6 +54,8 @@ class Prober(Observer):
     def handle_recv(self, data: tuple[bytes, bytes]) -> None:
         watcher, action, _ = self.split_data(data)
         self._restarts.observe(watcher, action)
+        if action == "start" and watcher in map(in_events, self._names):
+            self._failed.clear()
 
     async def look(self) -> None:
         try:

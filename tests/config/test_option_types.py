@@ -208,13 +208,18 @@ class TestSecret:
         found = map(self.read, ("plain", "env:PASSWORD", f"file:{tmp_path / 'secret'}"))
         assert list(found) == ["plain", "from env", "from file"]
 
-    def test_its_file_may_be_at_home_and_no_more_than_so_much_of_it_is_read(
+    def test_its_file_may_be_at_home_and_not_without_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setattr(option_types, "_LONGEST_SECRET", 6)
-        (tmp_path / "secret").write_text("secret and what is no end of it")
+        (tmp_path / "secret").write_text("secret")
         assert self.read("file:~/secret") == "secret"
+        (tmp_path / "secret").write_text("secrets")
+        with pytest.raises(ValueError, match="the file ~/secret is no secret: it has more than"):
+            self.read("file:~/secret")
+        with pytest.raises(ValueError, match="the file /dev/zero is no secret"):
+            self.read("file:/dev/zero")
 
     def test_it_is_not_shown(self) -> None:
         assert repr(self.read("hush")) == "'****'"

@@ -111,6 +111,11 @@ def test_a_stop_is_at_once_and_a_start_after_it_begins_anew(bench: Bench) -> Non
     assert bench.periodic.running
     bench.loop.pass_on()
     assert bench.called == [114.0]
+    bench.loop.now = 119.0
+    bench.periodic.stop()
+    bench.start()  # at once
+    bench.loop.pass_on()
+    assert bench.called == [114.0, 129.0]
 
 
 def test_a_start_that_another_thread_is_heard_of_before_a_stop_counts(bench: Bench) -> None:

@@ -752,7 +752,10 @@ def test_without_the_file_of_the_plugins_nothing_is_undone(write: Write) -> None
     migrate(path)
     os.unlink("plugins.ini")
     (problem,) = problems(lambda: undo(path))
-    assert problem.startswith("circus.ini: was edited since the migration, so it is not undone")
+    assert problem == (
+        f"circus.ini: not undone, as {os.path.abspath('plugins.ini')}, which has its plugins, is "
+        f"not there; put that back, or copy the original, {BACKUP}, over circus.ini"
+    )
     assert files() == {"circus.ini", BACKUP}
 
 

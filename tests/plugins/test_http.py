@@ -180,6 +180,22 @@ def test_it_takes_so_many_failures_in_a_row(observe: Callable[..., RunningPlugin
         assert [look(running) for _ in range(9)] == [0, 0, 0, 0, 0, 1, 1, 1, 2]
 
 
+def test_failures_before_a_start_of_its_watcher_do_not_count(
+    observe: Callable[..., RunningPlugin],
+) -> None:
+    with serving((500, "")) as server:
+        running = observe(check_url=url(server), failures=3)
+        for number in (1, 2):
+            assert look(running) == 0
+            running.publish("web", "start")
+            running.wait_handled(number, PATIENCE)
+        assert [look(running), look(running)] == [0, 0]
+        running.publish("other", "start")
+        running.publish("web", "stop")
+        running.wait_handled(4, PATIENCE)
+        assert look(running) == 1
+
+
 def test_each_page_counts_for_itself_and_several_watchers_are_restarted(
     observe: Callable[..., RunningPlugin], fake_circusd: FakeCircusd
 ) -> None:
