@@ -27,6 +27,7 @@ def soon_forced(monkeypatch: pytest.MonkeyPatch) -> None:
         "_isolated.process_runner._ANSWER_WAIT",
         "_isolated.process_runner._SIGNAL_WAIT",
         "_host.managed_plugin._ANSWER_WAIT",
+        "_host.supervisor._REFRESH_WAIT",
     ):
         monkeypatch.setattr(f"circusplug.{name}", 0.05)
 

@@ -245,7 +245,10 @@ def test_memory_beyond_its_limit_is_its_own_problem() -> None:
         assert after.pid == pid
 
 
-def test_megabytes_of_output_do_not_stay_in_the_host(capfd: pytest.CaptureFixture[str]) -> None:
+def test_megabytes_of_output_do_not_stay_in_the_host(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._isolated.child_output._REST", 0.001)
     megabyte = 1024 * 1024
     with scene(flood=16 * megabyte) as stage:
         stage.assert_siblings_work()

@@ -208,7 +208,7 @@ class StuckFumbler(Fumbler, Troublemaker):
     pass
 
 
-@pytest.mark.parametrize(("grace", "stop_timeout"), [(0.2, 4 * PATIENCE), (100, 4.0)])
+@pytest.mark.parametrize(("grace", "stop_timeout"), [(0.2, 4 * PATIENCE), (100, 1.0)])
 def test_stuck_plugins_share_the_time_that_the_host_has(
     host: Host,
     circusd: FakeCircusd,
@@ -223,7 +223,7 @@ def test_stuck_plugins_share_the_time_that_the_host_has(
     if grace < 1:
         monkeypatch.setattr(process_runner, "_SIGNAL_WAIT", PATIENCE)
     else:
-        monkeypatch.setattr(process_runner, "_STOP_LEAST", 3.0)
+        monkeypatch.setattr(process_runner, "_STOP_LEAST", 1.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(
