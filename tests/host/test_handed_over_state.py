@@ -203,7 +203,7 @@ def test_a_set_state_that_hangs_is_a_start_that_takes_too_long(
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
 def test_the_state_waits_for_circusd_with_the_plugin_unless_that_is_stopped(
-    stopped: bool, host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
+    stopped: bool, host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, absent_soon: None
 ) -> None:
     class Asks(Counts):
         def handle_init(self) -> None:

@@ -198,6 +198,7 @@ def test_a_flood_of_what_it_says_is_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("circusplug._isolated.child_output._NEXT_REPORT", 0.5)
+    monkeypatch.setattr("circusplug._isolated.child_output.BURST", 128 * 1024)
     megabyte = 1024 * 1024
     with scene(rain=rain) as stage:
         before = psutil.Process().memory_info().rss

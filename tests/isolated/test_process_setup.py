@@ -455,8 +455,9 @@ HOSTING_A_FLOOD = """
 import logging
 import sys
 from circusplug import Arbiter
-from circusplug._isolated import child_output
+from circusplug._isolated import child_output, output_writer
 child_output._REST = 0.001
+output_writer.STUCK_WAIT = 0.1
 logging.getLogger("circusplug").setLevel("ERROR")  # it warns of what is slow: a busy machine is
 plugin = {"use": "troublemakers.Troublemaker", "isolate": True, "name": "flood"}
 plugin["flood"] = sys.argv[3]

@@ -204,7 +204,7 @@ def test_each_bundled_plugin_runs_by_both_commands(
 
 @pytest.mark.circusd_leaves
 def test_on_any_other_thread_too_it_says_that_there_is_no_circusd(
-    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture, absent_soon: None
 ) -> None:
     class Made(CircusPlugin):
         def handle_init(self) -> None:
