@@ -77,7 +77,7 @@ def started(request: pytest.FixtureRequest, tmp_path: Path, fake_circusd: FakeCi
     how = {
         "by hand": ([sys.executable, "contract.py"], [*ends]),
         "circus's circus-plugin": (CIRCUS, options),
-        "ours": (COMMAND, ["plugin", *options]),
+        "ours": (COMMAND, ["plugin", "--config", "host.graceful_timeout:0.2", *options]),
     }
     program, arguments = how[request.param]
     env = {**QUIET, "PYTHONPATH": str(tmp_path)}

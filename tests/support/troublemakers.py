@@ -322,4 +322,4 @@ class Hog(Talker):
     def handle_recv(self, data: Frames) -> None:
         end = time.monotonic() + 0.05
         while time.monotonic() < end:
-            sum(range(300_000))
+            sum(range(1_000_000))
