@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import multiprocessing.resource_tracker
@@ -28,6 +29,7 @@ from patience import PATIENCE
 from circusplug import Arbiter
 from circusplug._isolated.forkserver import FORKSERVER
 from circusplug._loop.plugin_loop import PluginLoop
+from circusplug._wire.endpoints import Link
 from circusplug.testing import FakeCircusd
 
 #: How long things that are already ending may take to be gone, in seconds. libzmq frees a
@@ -162,6 +164,15 @@ def release() -> Iterator[threading.Event]:
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hosts wait for each plugin until it runs, however busy the machine is."""
     monkeypatch.setattr("circusplug._host.managed_plugin.READY_WAIT", PATIENCE)
+
+
+@pytest.fixture
+def absent_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have plugins, and their hosts, take a circusd for absent that is not there at once."""
+    soon = functools.partial(Link, connect_wait=0.05)
+    monkeypatch.setattr("circusplug._host.runner_factory.Link", soon)
+    monkeypatch.setattr("circusplug._plugin.base.Link", soon)
+    monkeypatch.setattr("circusplug._plugin.late_circusd._RETRY_WAIT", 0.05)
 
 
 @pytest.fixture

@@ -26,10 +26,15 @@ from circusplug.testing import FakeCircusd
 
 @pytest.mark.circusd_leaves
 def test_of_a_circusd_that_comes_late_nothing_but_that_is_told(
-    host: MakeHost, fake_circusd: FakeCircusd, journal: Journal, caplog: pytest.LogCaptureFixture
+    host: MakeHost,
+    fake_circusd: FakeCircusd,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+    absent_soon: None,
 ) -> None:
     fake_circusd.stop()
-    with host(member("a"), member("b")):
+    with host(member("a"), member("b")) as arbiter:
+        arbiter.wait(lambda _: "no circusd at" in caplog.text, PATIENCE)
         fake_circusd.start()
         fake_circusd.wait_subscribed(2, PATIENCE)
         fake_circusd.publish("web", "spawn")

@@ -135,7 +135,7 @@ class Trial:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_fails_the_host_does_what_was_asked_for(
-    seed: int, fake_circusd: FakeCircusd, tmp_path: Path, unhurried_end: None
+    seed: int, fake_circusd: FakeCircusd, tmp_path: Path, unhurried_end: None, absent_soon: None
 ) -> None:
     trial = Trial(fake_circusd, seed, tmp_path / "journal")
     try:

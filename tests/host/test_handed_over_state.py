@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from members import Journal, MakeHost, Member, hosting, member, state_is
 from patience import PATIENCE
+from troublemakers import HandsOver
 
-from circusplug import Arbiter, CircusPlugin
+from circusplug import Arbiter
 from circusplug._isolated.messages import STATE_LIMIT
 from circusplug.testing import FakeCircusd
 
@@ -203,7 +204,7 @@ def test_a_set_state_that_hangs_is_a_start_that_takes_too_long(
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
 def test_the_state_waits_for_circusd_with_the_plugin_unless_that_is_stopped(
-    stopped: bool, host: MakeHost, journal: Journal, fake_circusd: FakeCircusd
+    stopped: bool, host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, absent_soon: None
 ) -> None:
     class Asks(Counts):
         def handle_init(self) -> None:
@@ -252,29 +253,12 @@ def test_a_state_is_for_one_life_that_comes_to_run(host: MakeHost, journal: Jour
     assert journal.of("a") == ["init", *one, "init", *one, "set 1", *one, "stop"]
 
 
-class Alone(CircusPlugin):
-    """Says what it has got, and hands over what its option says."""
-
-    def handle_init(self) -> None:
-        self.cast("say", what="init")
-
-    def handle_recv(self, data: tuple[bytes, bytes]) -> None:
-        raise SystemExit("had enough")
-
-    def get_state(self) -> Any:
-        state = {"numbers": (1, 2), "text": '"\u2028\\é\x1b'}
-        return {"long": "x" * STATE_LIMIT, "odd": {1, 2}}.get(self.config["hands"], state)
-
-    def set_state(self, state: Any) -> None:
-        self.cast("say", what="set", state=state)
-
-
 @pytest.fixture
 def alone(fake_circusd: FakeCircusd, unhurried: None) -> Iterator[Callable[[str], Arbiter]]:
     arbiters = []
 
     def start(hands: str) -> Arbiter:
-        spec = {"use": Alone, "name": "a", "isolate": True, "hands": hands}
+        spec = {"use": HandsOver, "name": "a", "isolate": True, "hands": hands}
         arbiter = Arbiter(
             [spec | {"host.restart_delay": 0}], fake_circusd.endpoint, fake_circusd.pubsub_endpoint
         )

@@ -416,11 +416,12 @@ def test_all_handle_stops_of_a_host_that_stops_share_its_stop_timeout(host: Make
 
 
 def test_a_circusd_that_is_not_there_is_told_of_once(
-    host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture, absent_soon: None
 ) -> None:
     elsewhere = {key: f"ipc://{tmp_path / key}" for key in ("endpoint", "pubsub_endpoint")}
     with host(*map(member, "abc")) as arbiter:
         arbiter.reconfigure(replace(arbiter.config, **elsewhere))
+        arbiter.wait(lambda _: "no circusd at" in caplog.text, PATIENCE)
     assert caplog.text.count("no circusd at ipc://") == 1
 
 

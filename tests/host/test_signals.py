@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once(fake_circusd: FakeCircusd) -> 
 
 
 def test_a_handle_stop_that_hangs_is_ended_and_the_others_run(fake_circusd: FakeCircusd) -> None:
-    with Program(fake_circusd, "hangs", stop_timeout=2.0) as program:
+    with Program(fake_circusd, "hangs", stop_timeout=1.0) as program:
         program.expect_in_any_order("a init", "b init", "c init")
         fake_circusd.wait_subscribed(3)
         program.process.send_signal(signal.SIGTERM)

@@ -114,9 +114,9 @@ def test_each_stall_is_reported_once_with_the_stack_of_the_plugins_thread(
     host: Host, circusd: FakeCircusd, pipe: Path, isolate: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     arbiter = host(
-        sleeper(pipe, isolate=isolate, **{"host.stall_timeout": 0.5}),
+        sleeper(pipe, isolate=isolate),
         # Its stalls come later: by then the first one's could have been reported twice.
-        sleeper(pipe, isolate=isolate, name="later", **{"host.stall_timeout": 1.0}),
+        sleeper(pipe, isolate=isolate, name="later", **{"host.stall_timeout": 0.5}),
     )
     sleep_once(circusd, arbiter, pipe, 1)
     sleep_once(circusd, arbiter, pipe, 2)

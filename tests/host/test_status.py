@@ -90,10 +90,15 @@ def test_a_plugin_that_was_disconnected_says_so_and_counts_its_reconnects(
 
 @pytest.mark.circusd_leaves
 def test_without_circusd_plugins_run_and_receive_once_it_is_there(
-    host: MakeHost, journal: Journal, fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+    host: MakeHost,
+    journal: Journal,
+    fake_circusd: FakeCircusd,
+    caplog: pytest.LogCaptureFixture,
+    absent_soon: None,
 ) -> None:
     fake_circusd.stop()
     with host(member("a"), member("b")) as arbiter:
+        arbiter.wait(lambda _: "no circusd at" in caplog.text, PATIENCE)
         states = {status.state for status in arbiter.plugins.values()}
         assert states == {"running"}
         fake_circusd.start()

@@ -17,7 +17,7 @@ from circusplug import Arbiter, CircusPlugin
 from circusplug.testing import FakeCircusd
 
 #: How many times each of the two kinds of plugin below is stopped.
-ROUNDS = 5
+ROUNDS = 4
 
 
 class Watched(CircusPlugin):

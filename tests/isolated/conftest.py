@@ -18,6 +18,21 @@ def stage() -> Iterator[Scene]:
 
 
 @pytest.fixture
+def soon_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have hosts wait no longer than a moment for what does not answer, or a signal does not end.
+
+    For tests in which nothing is to come of these waits.
+    """
+    for name in (
+        "_isolated.process_runner._ANSWER_WAIT",
+        "_isolated.process_runner._SIGNAL_WAIT",
+        "_host.managed_plugin._ANSWER_WAIT",
+        "_host.supervisor._REFRESH_WAIT",
+    ):
+        monkeypatch.setattr(f"circusplug.{name}", 0.05)
+
+
+@pytest.fixture
 def circusd(request: pytest.FixtureRequest) -> Iterator[FakeCircusd]:
     leaves = request.node.get_closest_marker("circusd_leaves") is not None
     with circusd_on_unix_sockets(["web"]) if leaves else FakeCircusd(["web"]) as circusd:

@@ -85,7 +85,9 @@ def test_what_it_started_goes_when_it_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("deed", ["hang", "freeze"])
-def test_one_that_does_not_answer_is_stopped_by_force(stage: Scene, deed: str) -> None:
+def test_one_that_does_not_answer_is_stopped_by_force(
+    stage: Scene, deed: str, soon_forced: None
+) -> None:
     process = stage.process
     stage.make(deed)
     if deed == "freeze":
@@ -122,11 +124,12 @@ def test_one_whose_main_thread_is_stopped_as_well_is_a_stall_and_restarted(
     assert place in caplog.text
 
 
-def test_its_stack_is_asked_of_its_process(stage: Scene) -> None:
+def test_its_stack_is_asked_of_its_process(stage: Scene, request: pytest.FixtureRequest) -> None:
     stage.make("hang")
     stage.wait_said("hangs")
     runner: Any = stage.arbiter._started.supervisor._plugins["trouble"].runner
     stage.arbiter.wait(lambda _: "released.wait(" in runner.stack(), PATIENCE)
+    request.getfixturevalue("soon_forced")
     os.kill(runner.pid, signal.SIGSTOP)
     stage.arbiter.wait(lambda _: runner.busy_since and runner._life.paused_at, PATIENCE)
     assert "stopped by a signal" in runner.stack()
@@ -135,7 +138,7 @@ def test_its_stack_is_asked_of_its_process(stage: Scene) -> None:
 def test_one_that_ignores_all_signals_is_stopped_by_force(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with scene(use=Deaf, stop_timeout=5.0) as stage:
+    with scene(use=Deaf, stop_timeout=0.5) as stage:
         process = stage.process
         stage.make("deafen")
         stage.wait_said("deaf")
@@ -145,20 +148,22 @@ def test_one_that_ignores_all_signals_is_stopped_by_force(
         assert not process.is_running()
         assert "trouble does not end; killing it" in caplog.text
         stage.assert_siblings_work()
+        for sibling in ("process", "thread"):  # here they have their graceful_timeout for it
+            stage.arbiter.stop_plugin(sibling)
 
 
 def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What one that does not hang gets when the time for all is over; here, for a busy machine.
-    monkeypatch.setattr("circusplug._isolated.process_runner._STOP_LEAST", 3.0)
+    monkeypatch.setattr("circusplug._isolated.process_runner._STOP_LEAST", 2.0)
     plugins = [
         {"use": Talker, "name": "first"},
         {"use": Deaf, "name": "deaf", "isolate": True},
         {"use": Talker, "name": "last", "isolate": True},
     ]
     with FakeCircusd() as circusd:
-        arbiter = Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint, stop_timeout=4.0)
+        arbiter = Arbiter(plugins, circusd.endpoint, circusd.pubsub_endpoint, stop_timeout=2.0)
         with arbiter:
             arbiter.wait(all_run, PATIENCE)
         stopped = [command.properties["plugin"] for command in circusd.commands[3:]]
@@ -167,7 +172,7 @@ def test_a_hang_of_its_handle_stop_is_ended_by_the_hosts_deadline(
 
 
 def test_an_isolated_plugin_that_hangs_in_its_start_can_be_stopped(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, soon_forced: None
 ) -> None:
     monkeypatch.setattr(managed_plugin, "READY_WAIT", 0.1)
     trouble = {"use": "troublemakers.Ender", "end": "hang in init", "host.start_timeout": 100}
@@ -187,8 +192,13 @@ def test_an_isolated_plugin_that_hangs_in_its_start_can_be_stopped(
 
 @pytest.mark.parametrize("rain", ["prints", "logs", "reports"])
 def test_a_flood_of_what_it_says_is_dropped_and_counted(
-    rain: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    rain: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("circusplug._isolated.child_output._NEXT_REPORT", 0.5)
+    monkeypatch.setattr("circusplug._isolated.child_output.BURST", 128 * 1024)
     megabyte = 1024 * 1024
     with scene(rain=rain) as stage:
         before = psutil.Process().memory_info().rss
@@ -196,9 +206,9 @@ def test_a_flood_of_what_it_says_is_dropped_and_counted(
             stage.make("rain")
             heard.wait()
         stage.assert_siblings_work()
-        with Heard("lines of its output dropped") as heard:  # 5 s later
+        with Heard("lines of its output dropped") as heard:  # half a second later
             heard.wait()
-        assert psutil.Process().memory_info().rss - before < 64 * megabyte
+        assert psutil.Process().memory_info().rss - before < 32 * megabyte
     assert len(capfd.readouterr().out) < 8 * megabyte
 
 
@@ -236,16 +246,19 @@ def test_memory_beyond_its_limit_is_its_own_problem() -> None:
         assert after.pid == pid
 
 
-def test_megabytes_of_output_do_not_stay_in_the_host(capfd: pytest.CaptureFixture[str]) -> None:
+def test_megabytes_of_output_do_not_stay_in_the_host(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circusplug._isolated.child_output._REST", 0.001)
     megabyte = 1024 * 1024
-    with scene(flood=64 * megabyte) as stage:
+    with scene(flood=16 * megabyte) as stage:
         stage.assert_siblings_work()
         before = psutil.Process().memory_info().rss
         stage.make("flood")
         stage.assert_siblings_work()
         stage.wait_said("flooded")
         grown = psutil.Process().memory_info().rss - before
-        assert grown < 32 * megabyte
+        assert grown < 12 * megabyte
     assert capfd.readouterr().out.startswith("[trouble] a line that says nothing in particular")
 
 

@@ -44,6 +44,12 @@ import signal
 import socket
 import sys
 from circusplug import Arbiter
+from circusplug._host import managed_plugin
+from circusplug._isolated import child_main, process_runner
+
+# What a process has beyond its time to stop, seen by it and by its host; and what a host waits
+# for its plugins.
+child_main.LAST_WAIT = process_runner.LAST_WAIT = managed_plugin.READY_WAIT = 0.1
 
 if __name__ == "__main__":
     plugins = [
@@ -193,7 +199,9 @@ def test_the_forkserver_keeps_no_handle_of_the_processes_that_it_forked() -> Non
     assert not [what for what in held if "pidfd" in what]
 
 
-def test_the_host_signals_nobody_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_signals_nobody_by_a_number(
+    monkeypatch: pytest.MonkeyPatch, soon_forced: None
+) -> None:
     def refuse(number: int, what: int) -> None:
         raise AssertionError("it may be another's by now")
 
@@ -375,7 +383,7 @@ def test_a_request_that_a_dying_forkserver_took_is_made_again(
         assert forkserver() != asked[0]
 
 
-def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
+def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced(soon_forced: None) -> None:
     with scene(**{"host.graceful_timeout": 0.1}) as stage:
         process = stage.process
         stage.make("freeze")
@@ -386,7 +394,9 @@ def test_a_frozen_plugin_of_a_dead_forkserver_is_killed_and_replaced() -> None:
         stage.arbiter.wait(lambda now: now["process"].state == "running", PATIENCE)
 
 
-def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is_ended() -> None:
+def test_a_forkserver_that_hangs_keeps_nobody_waiting_and_what_it_starts_late_is_ended(
+    soon_forced: None,
+) -> None:
     late = {"use": Talker, "name": "late", "isolate": True, "host.restart": "never"}
     with scene() as stage:
         with stopped(forkserver()):

@@ -15,10 +15,12 @@ from patience import PATIENCE
 from scene import here, said, wait
 from troublemakers import (
     Caller,
-    Diarist,
     Fumbler,
+    Mutterer,
+    StuckFumbler,
     Talker,
     Troublemaker,
+    Unready,
 )
 
 from circusplug import ConfigError
@@ -136,15 +138,6 @@ def test_a_plugin_that_stops_itself_runs_its_handle_stop(host: Host, circusd: Fa
     assert said(circusd, "stop")["on"] == "main"
 
 
-class Unready(Diarist):
-    def handle_init(self) -> None:
-        raise ZeroDivisionError
-
-    def stop(self) -> None:
-        self.handle_stop()
-        super().stop()
-
-
 def test_a_plugin_that_cannot_start_may_clean_up_in_a_stop_of_its_own(
     host: Host, tmp_path: Path
 ) -> None:
@@ -153,11 +146,6 @@ def test_a_plugin_that_cannot_start_may_clean_up_in_a_stop_of_its_own(
     arbiter.add_plugin({**spec, "directory": str(tmp_path)})
     wait(arbiter, lambda status: status.state == "failed")
     assert (tmp_path / "one").read_text() == "stopped"
-
-
-class Mutterer(Talker):
-    def handle_stop(self) -> None:
-        print("last words", end="")
 
 
 def test_what_it_prints_last_is_shown_without_an_end_of_line_too(
@@ -204,11 +192,7 @@ def test_the_handle_stop_of_a_stuck_plugin_runs_and_its_calls_fail_at_once(
     assert arbiter.plugins["one"].state == "stopped"
 
 
-class StuckFumbler(Fumbler, Troublemaker):
-    pass
-
-
-@pytest.mark.parametrize(("grace", "stop_timeout"), [(0.2, 4 * PATIENCE), (100, 4.0)])
+@pytest.mark.parametrize(("grace", "stop_timeout"), [(0.2, 4 * PATIENCE), (100, 1.0)])
 def test_stuck_plugins_share_the_time_that_the_host_has(
     host: Host,
     circusd: FakeCircusd,
@@ -223,21 +207,21 @@ def test_stuck_plugins_share_the_time_that_the_host_has(
     if grace < 1:
         monkeypatch.setattr(process_runner, "_SIGNAL_WAIT", PATIENCE)
     else:
-        monkeypatch.setattr(process_runner, "_STOP_LEAST", 3.0)
+        monkeypatch.setattr(process_runner, "_STOP_LEAST", 1.0)
     file = tmp_path / "file"
     stuck = {"use": StuckFumbler, "host.graceful_timeout": grace, "file": str(file)}
     arbiter = host(
         {"use": Talker, "name": "first"},
-        *({**stuck, "name": f"stuck {number}"} for number in range(5)),
+        *({**stuck, "name": f"stuck {number}"} for number in range(3)),
         stop_timeout=stop_timeout,
     )
     circusd.publish("web", "hang")
-    circusd.wait_command("say", what="hangs", count=5, timeout=PATIENCE)
+    circusd.wait_command("say", what="hangs", count=3, timeout=PATIENCE)
     arbiter.stop()
     assert {status.state for status in arbiter.plugins.values()} == {"stopped"}
     assert said(circusd, "stop", plugin="first")["on"] == "main"
     if grace < 1:
-        assert len(file.read_text().splitlines()) == 5  # each ran its handle_stop
+        assert len(file.read_text().splitlines()) == 3  # each ran its handle_stop
 
 
 # Where the class comes from.

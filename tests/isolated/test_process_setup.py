@@ -214,7 +214,7 @@ def test_output_goes_through_a_link_of_ones_own_and_not_through_one_of_somebody_
 
 @as_root
 def test_a_plugin_of_another_user_can_be_killed(
-    host: Host, circusd: FakeCircusd, modest: dict[str, Any]
+    host: Host, circusd: FakeCircusd, modest: dict[str, Any], soon_forced: None
 ) -> None:
     arbiter = host({**modest, "host.uid": "nobody", "host.graceful_timeout": 0.1})
     circusd.publish("web", "spawn")
@@ -305,7 +305,7 @@ def test_an_option_that_this_user_may_not_have_is_named(tmp_path: Path) -> None:
 
 
 def test_stop_signal_is_what_a_stuck_plugin_gets(
-    host: Host, circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+    host: Host, circusd: FakeCircusd, caplog: pytest.LogCaptureFixture, soon_forced: None
 ) -> None:
     arbiter = host(
         {"use": Troublemaker, "name": "one", "host.graceful_timeout": 0.1} | {"stop_signal": "USR1"}
@@ -455,6 +455,9 @@ HOSTING_A_FLOOD = """
 import logging
 import sys
 from circusplug import Arbiter
+from circusplug._isolated import child_output, output_writer
+child_output._REST = 0.001
+output_writer.STUCK_WAIT = 0.1
 logging.getLogger("circusplug").setLevel("ERROR")  # it warns of what is slow: a busy machine is
 plugin = {"use": "troublemakers.Troublemaker", "isolate": True, "name": "flood"}
 plugin["flood"] = sys.argv[3]
@@ -467,7 +470,7 @@ def test_nobody_waits_for_a_host_whose_output_nobody_reads(
     circusd: FakeCircusd, tmp_path: Path
 ) -> None:
     """The pipe of its standard output is full; its errors go elsewhere."""
-    arguments = [circusd.endpoint, circusd.pubsub_endpoint, str(4 * OUTPUT_LIMIT)]
+    arguments = [circusd.endpoint, circusd.pubsub_endpoint, str(2 * OUTPUT_LIMIT)]
     with (tmp_path / "errors").open("w+") as errors, Running(
         tmp_path,
         program=[sys.executable, "-c", HOSTING_A_FLOOD, *arguments],
@@ -479,7 +482,7 @@ def test_nobody_waits_for_a_host_whose_output_nobody_reads(
         circusd.publish("web", "flood")
         said(circusd, "flooded")
         grown = psutil.Process(running.pid).memory_info().rss - before
-        assert grown < 3 * OUTPUT_LIMIT
+        assert grown < 1.5 * OUTPUT_LIMIT
         running.signal(signal.SIGTERM)
         said(circusd, "stop", plugin="flood")
         said(circusd, "stop", plugin="quiet")

@@ -144,10 +144,17 @@ def test_a_peer_that_never_shook_hands_is_not_lost(
     assert (told, connection.up) == ([], False)
 
 
+#: How much a monitor with limits would hold: as much as its socket and the other one may.
+QUEUED = 2 * 1000
+
+
 def test_a_monitor_that_nobody_reads_holds_up_nobody(
     context: zmq.Context[Any], connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler blocks while its connection comes and goes more often than a queue is long."""
+    """A handler blocks while its connection comes and goes more often than a queue is long.
+
+    libzmq tells two things of each connection.
+    """
     configure = connections.configure_link
 
     def configure_quick(socket: zmq.Socket[Any], *args: Any) -> None:
@@ -158,7 +165,7 @@ def test_a_monitor_that_nobody_reads_holds_up_nobody(
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         connection.open(context, f"tcp://127.0.0.1:{server.getsockname()[1]}", [TOPIC])
-        closing = threading.Thread(target=accept_and_close, args=(server, 2500, over))
+        closing = threading.Thread(target=accept_and_close, args=(server, QUEUED // 2 + 100, over))
         closing.start()
         reached = over.wait(PATIENCE)
         while closing.is_alive():

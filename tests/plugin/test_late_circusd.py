@@ -45,7 +45,7 @@ class Follows(Asks):
 
 
 @pytest.fixture
-def late(fake_circusd: FakeCircusd) -> FakeCircusd:
+def late(fake_circusd: FakeCircusd, absent_soon: None) -> FakeCircusd:
     """A circusd that is not there yet."""
     fake_circusd.stop()
     return fake_circusd
@@ -154,17 +154,19 @@ def test_a_failing_handle_connect_does_not_make_it_deaf(
         assert arbiter.plugins["a"].counters.errors == 1
 
 
-@pytest.mark.parametrize("isolate", ["no", "yes"])
 def test_a_command_started_before_circusd_loses_no_plugin(
-    isolate: str, late: FakeCircusd, tmp_path: Path
+    late: FakeCircusd, tmp_path: Path
 ) -> None:
-    caller = plugin("a", "tellers.Caller", isolate=isolate, host_max_restarts=0)
-    path = write_ini(tmp_path, late.endpoint, late.pubsub_endpoint, caller)
+    callers = (
+        plugin(name, "tellers.Caller", isolate=isolate, host_max_restarts=0, patience=0.2)
+        for name, isolate in (("thread", "no"), ("process", "yes"))
+    )
+    path = write_ini(tmp_path, late.endpoint, late.pubsub_endpoint, *callers)
     with Running(tmp_path, "run", path) as command:
-        command.wait_for("it starts again when circusd is there")
+        command.wait_for("it starts again when circusd is there", 2)
         late.start()
-        command.wait_for("finds []")
-        late.wait_subscribed(1, PATIENCE)
+        command.wait_for_all("thread: finds []", "process: finds []")
+        late.wait_subscribed(2, PATIENCE)
         command.signal(signal.SIGTERM)
         assert command.end() == 0
 

@@ -1092,7 +1092,7 @@ def test_a_deadline_passes_while_the_plugin_is_parked(
 
         def ask(self) -> None:
             try:
-                self.call("list", timeout=2.0)
+                self.call("list", timeout=0.5)
             except CallTimeout as error:
                 self.seen.note(str(error))
 
@@ -1106,7 +1106,7 @@ def test_a_deadline_passes_while_the_plugin_is_parked(
     running = run_plugin(Joins, seen=seen)
     fake_circusd.wait_command("list")
     running.stop()
-    assert seen.take_all(2) == ["list: no reply within 2 s", 0]
+    assert seen.take_all(2) == ["list: no reply within 0.5 s", 0]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
@@ -1171,7 +1171,7 @@ def test_an_async_handler_that_never_ends_is_cancelled_after_the_grace_time(
 
     # Once cancelled it has as long again, be it as late as it may.
     monkeypatch.setattr("circusplug._plugin.plugin_thread._SHORT_WAIT", PATIENCE)
-    running = run_plugin(Endless, seen=seen, **{"host.graceful_timeout": 2.0})
+    running = run_plugin(Endless, seen=seen, **{"host.graceful_timeout": 0.3})
     fake_circusd.publish("web", "spawn")
     assert seen.take() == "begin"
     running.stop()

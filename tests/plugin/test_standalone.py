@@ -77,7 +77,7 @@ def started(request: pytest.FixtureRequest, tmp_path: Path, fake_circusd: FakeCi
     how = {
         "by hand": ([sys.executable, "contract.py"], [*ends]),
         "circus's circus-plugin": (CIRCUS, options),
-        "ours": (COMMAND, ["plugin", *options]),
+        "ours": (COMMAND, ["plugin", "--config", "host.graceful_timeout:0.2", *options]),
     }
     program, arguments = how[request.param]
     env = {**QUIET, "PYTHONPATH": str(tmp_path)}
@@ -204,7 +204,7 @@ def test_each_bundled_plugin_runs_by_both_commands(
 
 @pytest.mark.circusd_leaves
 def test_on_any_other_thread_too_it_says_that_there_is_no_circusd(
-    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture
+    fake_circusd: FakeCircusd, caplog: pytest.LogCaptureFixture, absent_soon: None
 ) -> None:
     class Made(CircusPlugin):
         def handle_init(self) -> None:

@@ -67,10 +67,11 @@ class Shower(Teller):
 
 
 class Caller(Teller):
-    """Asks circusd, also when it stops; waits for the last answer as long as it is told to."""
+    """Asks circusd, also when it stops; waits for the answers as long as it is told to."""
 
     def handle_init(self):
-        self.say(f"finds {self.call('list')['watchers']}")
+        patience = float(self.config.get("patience", 5))
+        self.say(f"finds {self.call('list', timeout=patience)['watchers']}")
 
     def handle_stop(self):
         try:

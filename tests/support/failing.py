@@ -49,7 +49,7 @@ class Failing(CircusPlugin):
         self.fails("handle_init")
         if self.chance.random() < 0.5:
             try:
-                self.call("list", timeout=0.5)
+                self.call("list", timeout=0.2)
             except CallError:
                 self.note("away")
                 raise
@@ -64,7 +64,7 @@ class Failing(CircusPlugin):
     def handle_stop(self) -> None:
         self.note("stop")
         if self.chance.random() < 0.2:
-            time.sleep(0.2)
+            time.sleep(0.05)
         self.fails("handle_stop", 0.3)
 
     def do_raise(self) -> None:

@@ -65,7 +65,7 @@ class Scene:
         names = ("thread", "process")
         before = {name: self.arbiter.plugins[name].counters.handled for name in names}
         pids = {name: self.arbiter.plugins[name].pid for name in names}
-        self.circusd.publish_many(100, "traffic", "spawn")
+        self.circusd.publish_many(100, "traffic", "passes")
         after = self.arbiter.wait(
             lambda now: all(now[name].counters.handled >= before[name] + 100 for name in names),
             PATIENCE,

@@ -20,6 +20,7 @@ import warnings
 from typing import Any
 
 from circusplug import CallError, CallTimeout, CircusPlugin, PluginStateError
+from circusplug._isolated.messages import STATE_LIMIT
 
 Frames = tuple[bytes, bytes]
 
@@ -245,6 +246,17 @@ class Fumbler(Troublemaker):
         sys.exit("left by the side door")
 
 
+class StuckFumbler(Fumbler, Troublemaker):
+    """The same, with a handler that may hang."""
+
+
+class Mutterer(Talker):
+    """Prints last words without an end of line."""
+
+    def handle_stop(self) -> None:
+        print("last words", end="")
+
+
 class Diarist(Talker):
     """Prints and notes its stop in a file of its own."""
 
@@ -253,6 +265,17 @@ class Diarist(Talker):
         self.logger.warning("stopping")
         with open(os.path.join(self.config["directory"], self.config["name"]), "w") as file:
             file.write("stopped")
+
+
+class Unready(Diarist):
+    """Fails to start, and cleans up in a stop of its own."""
+
+    def handle_init(self) -> None:
+        raise ZeroDivisionError
+
+    def stop(self) -> None:
+        self.handle_stop()
+        super().stop()
 
 
 class Parent(Talker):
@@ -322,4 +345,21 @@ class Hog(Talker):
     def handle_recv(self, data: Frames) -> None:
         end = time.monotonic() + 0.05
         while time.monotonic() < end:
-            sum(range(300_000))
+            sum(range(1_000_000))
+
+
+class HandsOver(CircusPlugin):
+    """Says what it has got, and hands over what its option says."""
+
+    def handle_init(self) -> None:
+        self.cast("say", what="init")
+
+    def handle_recv(self, data: Frames) -> None:
+        raise SystemExit("had enough")
+
+    def get_state(self) -> Any:
+        state = {"numbers": (1, 2), "text": '"\u2028\\é\x1b'}
+        return {"long": "x" * STATE_LIMIT, "odd": {1, 2}}.get(self.config["hands"], state)
+
+    def set_state(self, state: Any) -> None:
+        self.cast("say", what="set", state=state)

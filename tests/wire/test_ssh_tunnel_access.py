@@ -312,6 +312,7 @@ def test_a_silent_ssh_is_given_up_and_killed(
     ssh: StandIn, monkeypatch: pytest.MonkeyPatch, deaf: None
 ) -> None:
     monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 0.0)
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel._END_WAIT", 0.1)
     ssh.will("silent")
     with Opening() as opening:
         what, _ = opening.calls.get(timeout=PATIENCE)
@@ -376,6 +377,7 @@ def test_a_silent_ssh_keeps_nobody_from_closing(
     ssh: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("circusplug._wire.ssh_tunnel.OPEN_WAIT", 1000.0)
+    monkeypatch.setattr("circusplug._wire.ssh_tunnel._END_WAIT", 0.1)
     ssh.will("silent")
     with Opening() as opening:
         process = ssh.wait_started()
