@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import zmq
+from patience import wait_while
 
 from circusplug.testing._server import part_of
 
@@ -149,7 +150,7 @@ class RealCircusd:
             for child in children:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
-            psutil.wait_procs(children, timeout=10)
+            wait_while(lambda: not all(map(_has_ended, children)))
         process.wait(timeout=10)
 
     def terminate(self, timeout: float = 10.0) -> None:
@@ -216,6 +217,14 @@ def _shuffled(numbers: range) -> list[int]:
     import random
 
     return random.sample(numbers, len(numbers))
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether it has, even if whoever inherited it takes his time to reap it."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _section(name: str, options: Mapping[str, Any]) -> str:
