@@ -33,7 +33,7 @@ def test_a_host_ends_cleanly_with_a_circusd_that_is_killed_again_and_again(
     isolated += "isolate = yes\nwatchers = nobody\n"
     section = {"use": USE, "config": host_ini(record, ours, isolated), **options}
     with RealCircusd({"web": {}}, plugins={"circusplug": section}) as circusd:
-        for life in range(3):
+        for life in range(2):
             if life:
                 circusd.start()
             began = [record.next(), record.next()]
