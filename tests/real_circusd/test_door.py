@@ -49,7 +49,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
         assert command.end() == 0
 
 
-def test_watchers_and_plugins_are_told_of_together_and_each_gets_what_is_its_own(door: Door) -> None:
+def test_watchers_and_plugins_are_told_of_together_and_each_gets_what_is_its_own(
+    door: Door,
+) -> None:
     assert door.ask("list")["watchers"] == ["idle", "plugin:one", "plugin:two"]
     assert door.ask("status")["statuses"] == {
         "idle": "active",
