@@ -143,7 +143,7 @@ def test_many_large_frames_are_not_piled_up(victim: Victim) -> None:
     with context, context.socket(zmq.DEALER) as sender:
         sender.linger = 0
         sender.connect(victim.ends.endpoint)
-        for _ in range(150):
+        for _ in range(300):
             sender.send(b'"' + b"x" * 1_000_000 + b'"')
         sender.send(b'{"command": "numwatchers"}')
         assert sender.poll(PATIENCE * 1000)
