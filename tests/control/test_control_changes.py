@@ -141,7 +141,7 @@ def test_a_restart_that_is_refused_says_why_and_leaves_the_plugin(
 
 
 def test_any_number_of_plugins_is_changed_by_one_command(fake_circusd: FakeCircusd) -> None:
-    plugins = [{"use": Talker, "name": f"p{number}"} for number in range(150)]
+    plugins = [{"use": Talker, "name": f"p{number}"} for number in range(60)]
     with steered(fake_circusd, *plugins) as host:
         host.ok("stop", waiting=True)
         assert {status.state for status in host.arbiter.plugins.values()} == {"stopped"}

@@ -350,9 +350,8 @@ def test_a_host_whose_sockets_somebody_has_removed_ends_as_others_do(
     with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
         for end in host.ends:
             os.unlink(end.removeprefix("ipc://"))
-        server = host.arbiter._steering._server  # type: ignore[union-attr]
+        server = host.server
         host.arbiter.stop()
-    assert server is not None
     assert server.errors == []
 
 
@@ -429,8 +428,7 @@ def test_the_last_replies_leave_before_the_endpoint_is_closed(
     monkeypatch.setattr(control_server, "_FAREWELL", int(PATIENCE * 1000))
     large = bytes(1_000_000)  # more than is on its way at a time
     with steered(fake_circusd) as host, host.wire.context.socket(zmq.DEALER) as client:
-        server = host.arbiter._steering._server  # type: ignore[union-attr]
-        assert server is not None
+        server = host.server
         client.setsockopt(zmq.IDENTITY, b"slow")
         client.setsockopt(zmq.RCVHWM, 1)
         client.connect(host.ends.endpoint)

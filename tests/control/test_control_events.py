@@ -143,11 +143,8 @@ def test_each_conflict_is_published_once_and_none_to_who_begins_to_listen_later(
     fake_circusd.add_watcher("web")
     fake_circusd.reply("incr", busy)
     with steered(fake_circusd, {"use": Caller, "name": "c"}) as host:
-        server = host.arbiter._steering._server  # type: ignore[union-attr]
-        assert server is not None
-        monkeypatch.setattr(server, "announce", announce)
-        host.wire.sub.unsubscribe(b"watcher.")
-        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        monkeypatch.setattr(host.server, "announce", announce)
+        host.unsubscribe()
         fake_circusd.wait_subscribed()
         fake_circusd.publish("web", "spawn")
         host.arbiter.wait(lambda now: now["c"].counters.conflicts == 1, PATIENCE)
@@ -173,11 +170,9 @@ def test_nothing_is_looked_for_while_nobody_listens(
 
     monkeypatch.setattr(control_server.ControlServer, "_count_conflicts", counted)
     with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
-        server = host.arbiter._steering._server  # type: ignore[union-attr]
-        assert server is not None
         host.arbiter.wait(lambda _: len(looks) > 3, PATIENCE)
-        host.wire.sub.unsubscribe(b"watcher.")
-        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        host.unsubscribe()
+        server = host.server
         host.arbiter.wait(lambda _: server.run(lambda: not server._timers), PATIENCE)
 
 
@@ -186,10 +181,8 @@ def test_who_comes_and_leaves_often_does_not_have_conflicts_looked_for_more_ofte
 ) -> None:
     monkeypatch.setattr(control_server, "_CONFLICTS_EVERY", 1000)
     with steered(fake_circusd) as host:
-        server = host.arbiter._steering._server  # type: ignore[union-attr]
-        assert server is not None
-        host.wire.sub.unsubscribe(b"watcher.")
-        host.arbiter.wait(lambda _: server._subscriptions == 0, PATIENCE)
+        host.unsubscribe()
+        server = host.server
         changes = iter([b"\x01watcher.", b"\x01", b"\x00", b"\x00watcher.", b"\x01", b"?", b""])
         publisher: Any = SimpleNamespace(recv=lambda: next(changes))
         for listeners in (1, 2, 1, 0, 1, 1, 1):
@@ -207,12 +200,11 @@ def test_without_a_place_to_publish_a_host_publishes_nothing(fake_circusd: FakeC
 
 def test_a_plugin_follows_a_host_as_it_would_follow_a_circusd(fake_circusd: FakeCircusd) -> None:
     with steered(fake_circusd, {"use": Talker, "name": "a"}) as host:
+        host.unsubscribe()  # so that the subscription to come is the follower's
         follower = Arbiter([{"use": Follower, "name": "f"}], *host.ends)
         with follower:
             follower.wait(state_is("f", "running"), PATIENCE)
-            server = host.arbiter._steering._server  # type: ignore[union-attr]
-            assert server is not None
-            host.arbiter.wait(lambda _: server._subscriptions, PATIENCE)
+            host.wait_subscriptions(1)
             host.ok("restart", name="plugin:a", waiting=True)
             heard = follower.instance("f").heard  # the first start, too, if that was told of late
             restart = [("plugin:a", what) for what in ("reap", "spawn", "start")]

@@ -80,6 +80,7 @@ def test_no_frame_trips_the_reader_up(frame: bytes) -> None:
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
     )
 )
 def test_no_properties_trip_the_answer_up(properties: Any) -> None:

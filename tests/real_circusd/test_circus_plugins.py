@@ -9,7 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,8 @@ def hosted(circusd: RealCircusd, use: Any, isolate: bool, **options: Any) -> Ite
         yield arbiter
 
 
-def wait_actions(
-    wire: Wire, name: str, *actions: str, others: list[str] | None = None
-) -> list[dict[str, Any]]:
-    """Wait until these actions have come from a watcher, in this order, others between them.
-
-    The topics of those go into `others`.
-    """
+def wait_actions(wire: Wire, name: str, *actions: str) -> list[dict[str, Any]]:
+    """Wait until these actions have come from a watcher, in this order, others between them."""
     payloads = []
     for action in actions:
         while True:
@@ -92,8 +87,6 @@ def wait_actions(
             if topic == f"watcher.{name}.{action}":
                 payloads.append(payload)
                 break
-            if others is not None:
-                others.append(topic)
     return payloads
 
 
@@ -101,7 +94,7 @@ def test_flapping_stops_a_watcher_that_dies_every_50_ms_and_starts_it_again(
     circusd: RealCircusd, wire: Wire, isolate: bool
 ) -> None:
     # Its casts come while circusd sees to the dead process, and is too busy for them.
-    options = {"attempts": "2", "window": "5", "retry_in": "1", "max_retry": "-1"}
+    options = {"attempts": "2", "window": "5", "retry_in": "0.1", "max_retry": "-1"}
     dies = ["-c", "import time; time.sleep(0.05)"]
     with (
         hosted(circusd, "circus.plugins.flapping.Flapping", isolate, **options) as arbiter,
@@ -140,32 +133,46 @@ def wait_beat(port: int) -> None:
 
 
 def test_watchdog_kills_a_process_that_is_silent_and_spares_one_that_is_not(
-    circusd: RealCircusd, wire: Wire, isolate: bool
+    circusd: RealCircusd, wire: Wire
 ) -> None:
     # A silence of 4 s, not of one round: a process that wants to beat may have to wait for a CPU.
-    port = free_endpoints(1)[0].rpartition(":")[2]
+    # Both ways to host it at once, as it takes so long.
     beat = (
-        "import os, socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        f"while True: s.sendto(b'%d;0' % os.getpid(), ('127.0.0.1', {port})); time.sleep(0.05)"
+        "import os, socket, sys, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "while True: s.sendto(b'%d;0' % os.getpid(), ('127.0.0.1', int(sys.argv[1]))); "
+        "time.sleep(0.05)"
     )
-    options = {
-        "loop_rate": "0.5",
-        "max_count": "8",
-        "watchers_regex": "^(silent|beats)$",
-        "port": port,
-    }
-    with watcher(wire, "beats", shlex.quote(sys.executable), ["-c", beat]):  # type: ignore[arg-type]
-        wait_beat(int(port))
-        with (
-            watcher(wire, "silent", **SLEEP),
-            hosted(circusd, "circus.plugins.watchdog.WatchDog", isolate, **options),
-        ):
-            (spawned,) = wait_actions(wire, "silent", "spawn")
-            others: list[str] = []
-            killed, respawned = wait_actions(wire, "silent", "kill", "spawn", others=others)
-            assert killed["process_pid"] == spawned["process_pid"] != respawned["process_pid"]
+    ways = {"thread": False, "process": True}
+    with ExitStack() as stack:
+        for way, isolate in ways.items():
+            port = free_endpoints(1)[0].rpartition(":")[2]
+            options = {
+                "loop_rate": "0.5",
+                "max_count": "8",
+                "watchers_regex": f"^(silent|beats)_{way}$",
+                "port": port,
+            }
+            command = {"cmd": shlex.quote(sys.executable), "args": ["-c", beat, port]}
+            stack.enter_context(watcher(wire, f"beats_{way}", **command))  # type: ignore[arg-type]
+            wait_beat(int(port))
+            stack.enter_context(watcher(wire, f"silent_{way}", **SLEEP))
+            use = "circus.plugins.watchdog.WatchDog"
+            stack.enter_context(hosted(circusd, use, isolate, **options))
+        lives: dict[str, list[tuple[str, int]]] = {
+            f"{name}_{way}": [] for way in ways for name in ("beats", "silent")
+        }
+        while any(len(lives[f"silent_{way}"]) < 3 for way in ways):
+            topic, payload = wire.event()
+            _, name, action = topic.split(".")
+            if name in lives and action in ("spawn", "kill"):
+                lives[name].append((action, payload["process_pid"]))
+        for way in ways:
+            spawned, killed, respawned = lives[f"silent_{way}"][:3]
+            assert killed == ("kill", spawned[1]), way
+            assert respawned[0] == spawned[0] == "spawn", way
+            assert respawned[1] != spawned[1], way
             # It goes by the watchers' names, so this one's turn came before.
-            assert [topic for topic in others if topic.startswith("watcher.beats.")] == []
+            assert [action for action, _ in lives[f"beats_{way}"]] == ["spawn"], way
 
 
 def test_resource_watcher_restarts_a_memory_hog(

@@ -14,7 +14,7 @@ from patience import PATIENCE
 from circusplug import Arbiter, CallTimeout, CircusPlugin
 
 #: How often circusd dies.
-ROUNDS = 6
+ROUNDS = 3
 
 
 class Follows(CircusPlugin):

@@ -49,7 +49,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
         assert command.end() == 0
 
 
-def test_watchers_and_plugins_are_told_of_together(door: Door) -> None:
+def test_watchers_and_plugins_are_told_of_together_and_each_gets_what_is_its_own(
+    door: Door,
+) -> None:
     assert door.ask("list")["watchers"] == ["idle", "plugin:one", "plugin:two"]
     assert door.ask("status")["statuses"] == {
         "idle": "active",
@@ -61,9 +63,7 @@ def test_watchers_and_plugins_are_told_of_together(door: Door) -> None:
     assert door.ask("numprocesses")["numprocesses"] == 3
     children = door.ask("dstats")["info"]["children"]
     assert door.command.pid in [child["pid"] for child in children]
-
-
-def test_each_gets_what_is_its_own(door: Door) -> None:
+    # And each gets what is its own.
     assert door.ask("options", name="idle")["options"]["cmd"] == "sleep 120"
     assert door.ask("options", name="PLUGIN:One")["options"]["use"] == "tellers.Teller"
     assert door.ask("incr", name="idle", waiting=True)["numprocesses"] == 2

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,14 @@ from circusplug._control.client import ControlClient
 
 QUIET = environment(PYTHONWARNINGS="")
 IDLE = "[watcher:idle]\ncmd = sleep 120\n"
+
+#: `circusplug`, which does not wait for a plugin for long.
+HASTY = [
+    sys.executable,
+    "-c",
+    "from circusplug._cli import main; from circusplug._host import managed_plugin; "
+    "managed_plugin.READY_WAIT = 0.1; main.run()",
+]
 
 
 def names(count: int) -> list[str]:
@@ -137,7 +146,7 @@ def test_it_ends_at_once_when_it_is_told_to(start: Callable[[], Held], how: str)
 
 def test_a_plugin_that_does_not_get_ready_holds_nothing_up(tmp_path: Path) -> None:
     path = write_ini(tmp_path, *free_endpoints(2), IDLE, plugin("hangs", "tellers.Hangs"))
-    with Running(tmp_path, "up", path, env=QUIET) as command:
+    with Running(tmp_path, "up", path, program=HASTY, env=QUIET) as command:
         command.wait_for("idle started")
         assert "to start" not in command.output  # circusd was told to go
 

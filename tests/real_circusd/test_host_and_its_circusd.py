@@ -17,9 +17,9 @@ from record import USE, Record, by_circusd, host_ini, see_event, started
 from circusplug._migrate.plan import apply, plan
 from circusplug.testing import FakeCircusd
 
-#: Circus's starter; a circusd that is not there is given up at once.
+#: Circus's starter, and for how long a circusd that is not there is looked for, in seconds.
 STARTER = (
-    "from circusplug._host import circusd_watch; circusd_watch.CONNECT_WAIT = 0.5; "
+    "from circusplug._host import circusd_watch; circusd_watch.CONNECT_WAIT = {wait}; "
     "from circus import plugins; plugins.main()"
 )
 
@@ -33,7 +33,7 @@ def test_a_host_ends_cleanly_with_a_circusd_that_is_killed_again_and_again(
     isolated += "isolate = yes\nwatchers = nobody\n"
     section = {"use": USE, "config": host_ini(record, ours, isolated), **options}
     with RealCircusd({"web": {}}, plugins={"circusplug": section}) as circusd:
-        for life in range(3):
+        for life in range(2):
             if life:
                 circusd.start()
             began = [record.next(), record.next()]
@@ -49,9 +49,10 @@ def test_a_host_ends_cleanly_with_a_circusd_that_is_killed_again_and_again(
             circusd.kill()  # as far as it is still to be reaped
 
 
-def orphan(circusd: tuple[str, str], config: Path, ours_log: Path) -> None:
+def orphan(circusd: tuple[str, str], config: Path, ours_log: Path, wait: float) -> None:
     """Start a host as circusd does, with a parent that has ended before it looks."""
-    command = [sys.executable, "-c", STARTER, "--endpoint", circusd[0], "--pubsub", circusd[1]]
+    starter = STARTER.format(wait=wait)
+    command = [sys.executable, "-c", starter, "--endpoint", circusd[0], "--pubsub", circusd[1]]
     command += ["--config", f"config:{config}:::name:plugin:circusplug"]
     command += ["--log-output", str(ours_log), USE]
     subprocess.run(["sh", "-c", 'setsid "$@" &', "sh", *command], check=True)
@@ -68,7 +69,7 @@ def test_a_host_whose_circusd_has_ended_before_it_looked_ends_too(
     record: Record, ours: str, log: Path
 ) -> None:
     first, second = "ipc:///nonexistent/commands", "ipc:///nonexistent/events"
-    orphan((first, second), host_ini(record, ours), log)
+    orphan((first, second), host_ini(record, ours), log, wait=0.1)
     said = log.read_text()
     assert f"no circusd is at {first}: the one that started this host has ended" in said
     assert "all plugins are stopped" in said
@@ -79,7 +80,8 @@ def test_a_host_ends_when_another_circusd_has_taken_the_place_of_its_own(
 ) -> None:
     with FakeCircusd() as circusd:
         circusd.reply("list", {"pids": [1]}, name="plugin:circusplug")
-        orphan((circusd.endpoint, circusd.pubsub_endpoint), host_ini(record, ours), log)
+        ends = circusd.endpoint, circusd.pubsub_endpoint
+        orphan(ends, host_ini(record, ours), log, wait=PATIENCE)
         said = log.read_text()
     assert f"circusd at {circusd.endpoint} is not the one that started this host" in said
     assert "all plugins are stopped" in said

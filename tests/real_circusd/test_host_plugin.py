@@ -32,44 +32,36 @@ def end(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def end_plugin(circusd: RealCircusd, name: str, end: str) -> None:
-    if end == "circusd is terminated":
-        os.kill(circusd.pid, signal.SIGTERM)
-    elif end == "its watcher is stopped":
-        circusd.call("stop", name=f"plugin:{name}", waiting=True)
-    else:
-        circusd.call("quit")
-
-
 @by_circusd
-def test_a_stock_circusd_hosts_all_plugins_of_a_file_in_one_process(
-    record: Record, ours: str, end: str
+def test_a_stock_circusd_starts_and_stops_a_host_and_a_plugin_of_ours_cleanly(
+    record: Record, ours: str, end: str, tmp_path: Path
 ) -> None:
+    """The host has all plugins of its file in one process."""
     more = f"[plugin:other]\nuse = circus_like_plugins.Positional\nname = {ours}\n"
-    section = {"use": USE, "config": host_ini(record, ours, more)}
-    with RealCircusd({"web": {}}, plugins={"circusplug": section}) as circusd:
-        first = record.next()
-        assert first is not None
-        assert psutil.Process(first[1]).ppid() == circusd.pid  # type: ignore[arg-type]
-        assert psutil.Process(first[1]).children() == []  # type: ignore[arg-type]
-        see_event(circusd, record)
-        end_plugin(circusd, "circusplug", end)
-        record.until("stop")
-        circusd.terminate()
-
-
-@by_circusd
-def test_a_plugin_of_ours_is_started_and_stopped_cleanly_by_a_stock_circusd(
-    record: Record, ours: str, end: str
-) -> None:
-    section = {"use": f"{ours}.Recorder", "filename": record.path, "watchers": "web"}
-    with RealCircusd({"web": {}}, plugins={"mine": section}) as circusd:
-        assert record.next() is not None
-        see_event(circusd, record)
-        end_plugin(circusd, "mine", end)
-        record.until("stop")
-        circusd.terminate()
-        assert record.next(0) is None
+    with Record(tmp_path / "mine") as mine:
+        plugins = {
+            "circusplug": {"use": USE, "config": host_ini(record, ours, more)},
+            "mine": {"use": f"{ours}.Recorder", "filename": mine.path, "watchers": "web"},
+        }
+        with RealCircusd({"web": {}}, plugins=plugins) as circusd:
+            first = record.next()
+            assert first is not None
+            assert psutil.Process(first[1]).ppid() == circusd.pid  # type: ignore[arg-type]
+            assert psutil.Process(first[1]).children() == []  # type: ignore[arg-type]
+            assert mine.next() is not None
+            see_event(circusd, record)
+            see_event(circusd, mine)
+            if end == "circusd is terminated":
+                os.kill(circusd.pid, signal.SIGTERM)
+            elif end == "circusd is told quit":
+                circusd.call("quit")
+            else:
+                for name in plugins:
+                    circusd.call("stop", name=f"plugin:{name}", waiting=True)
+            record.until("stop")
+            mine.until("stop")
+            circusd.terminate()
+            assert mine.next(0) is None
 
 
 @by_circusd
@@ -118,22 +110,6 @@ def circusd_pid(log: str) -> str:
     return found[1]
 
 
-def test_the_hosts_plugins_see_circusds_endpoints_and_the_files_check_delay(
-    ours: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "plugins.ini"
-    section = f"[plugin:one]\nuse = {ours}.Positional\nword = x\n"
-    for text, check_delay in (
-        (section, 5.0),
-        (f"[circus]\nendpoint = tcp://127.0.0.1:1\ncheck_delay = 3\n{section}", 3.0),
-    ):
-        path.write_text(text)
-        with FakeCircusd() as circusd, started(circusd, path) as process:
-            circusd.wait_command("say", words=["init", "x", "x", check_delay], timeout=PATIENCE)
-            process.terminate()
-            assert process.wait(PATIENCE) == 0
-
-
 def test_a_host_lives_in_a_session_whose_leader_has_ended(ours: str, tmp_path: Path) -> None:
     """As where a shell has started it by hand, in the background, and has ended."""
     path, log = tmp_path / "plugins.ini", tmp_path / "log"
@@ -161,37 +137,30 @@ def test_sighup_makes_the_host_read_its_file_again(ours: str, tmp_path: Path) ->
         process.send_signal(signal.SIGHUP)
         circusd.wait_command("say", words=["init", "after", "after", 5.0], timeout=PATIENCE)
         process.terminate()
-        process.wait(PATIENCE)
+        assert process.wait(PATIENCE) == 0
 
 
-def test_plugins_beside_the_hosts_file_and_on_its_path_are_found(ours: str, tmp_path: Path) -> None:
+def test_what_the_hosts_file_says_counts_but_for_where_circusd_is(
+    ours: str, tmp_path: Path
+) -> None:
+    """Its check_delay, its log, and plugins beside it and on its path."""
     for name in ("beside", "elsewhere"):
         directory = tmp_path / name
         directory.mkdir()
         (directory / f"found_{name}.py").write_text(f"from {ours} import Positional as Found\n")
-    path = tmp_path / "beside" / "plugins.ini"
+    path, log = tmp_path / "beside" / "plugins.ini", tmp_path / "host.log"
     path.write_text(
+        f"[circus]\nendpoint = tcp://127.0.0.1:1\ncheck_delay = 3\nlogoutput = {log}\n"
         f"[circusplug]\npython_path = {tmp_path}/elsewhere\n"
         "[plugin:one]\nuse = found_beside.Found\nword = one\n"
         "[plugin:two]\nuse = found_elsewhere.Found\nword = two\n"
     )
     with FakeCircusd() as circusd, started(circusd, path) as process:
         for word in ("one", "two"):
-            circusd.wait_command("say", words=["init", word, word, 5.0], timeout=PATIENCE)
+            circusd.wait_command("say", words=["init", word, word, 3.0], timeout=PATIENCE)
         process.terminate()
-        process.wait(PATIENCE)
-
-
-def test_a_host_whose_file_says_where_to_log_logs_there(ours: str, tmp_path: Path) -> None:
-    path, log = tmp_path / "plugins.ini", tmp_path / "host.log"
-    path.write_text(
-        f"[circus]\nlogoutput = {log}\n[plugin:one]\nuse = {ours}.Positional\nword = x\n"
-    )
-    with FakeCircusd() as circusd, started(circusd, path) as process:
-        circusd.wait_command("say", timeout=PATIENCE)
-        process.terminate()
-        process.wait(PATIENCE)
-    assert "hosting one" in log.read_text()
+        assert process.wait(PATIENCE) == 0
+    assert "hosting one, two" in log.read_text()
 
 
 @pytest.mark.parametrize(

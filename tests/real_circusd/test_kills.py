@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from circusd_real import free_endpoints
-from command import Fifo, Running, environment, plugin, write_ini
-from patience import PATIENCE
+from command import Fifo, Running, assert_ends, environment, plugin, write_ini
 
 PROCESSES = ("host", "circusd", "guard", "forkserver")
 
@@ -65,15 +64,15 @@ def test_nothing_is_left_whoever_is_killed(tmp_path: Path, victims: tuple[str, .
             fifo.wait_held(4)
             host = psutil.Process(command.pid)
             pids = processes(command)
-            everybody = [host, *host.children(recursive=True)]
-            assert set(pids.values()) <= {process.pid for process in everybody}
+            everybody = {host.pid, *(process.pid for process in host.children(recursive=True))}
+            assert set(pids.values()) <= everybody
             for victim in victims:
                 os.kill(pids[victim], signal.SIGKILL)
             if set(victims) <= {"forkserver"}:
                 if victims:
                     fifo.wait_held()  # the isolated plugin's next life
                 command.signal(signal.SIGTERM)
-            assert psutil.wait_procs(everybody[1:], PATIENCE)[1] == []
+            assert_ends(*everybody)
             assert command.end() in expected_statuses(victims)
         fifo.wait_unheld()
     assert list(temporary.iterdir()) == []

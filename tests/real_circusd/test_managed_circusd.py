@@ -40,21 +40,21 @@ IDLE = "echo up >&3; exec sleep 120"
 WITH_GRANDCHILD = f"sleep 120 & {IDLE}"
 WITH_DETACHED = f"(setsid sleep 120 &) & {IDLE}"
 STUBBORN = f"trap '' TERM; {IDLE}"
+#: What w0, w1 and w2 run where all of these have to end.
+ALL_SORTS = (IDLE, WITH_GRANDCHILD, WITH_DETACHED)
 
 
 class Bench:
-    """The ini file of one circusd, and the FIFO that its watchers' processes hold."""
+    """The ini file of one circusd, and the FIFOs that its watchers' processes hold."""
 
     def __init__(self, directory: Path) -> None:
         self.endpoint, self.pubsub_endpoint = free_endpoints(2)
-        self._fifo = directory / "alive"
-        os.mkfifo(self._fifo)
-        self._alive = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(self._alive, select.POLLIN)
+        self._directory = directory
+        self._alive: dict[str, int] = {}  # the reading end of each watcher's FIFO
 
     def close(self) -> None:
-        os.close(self._alive)
+        for fd in self._alive.values():
+            os.close(fd)
 
     def ini(self, *scripts: str, **circus: Any) -> str:
         lines = [
@@ -66,24 +66,34 @@ class Bench:
             *(f"{key} = {value}" for key, value in circus.items()),
         ]
         for number, script in enumerate(scripts):
-            lines += [
-                f"[watcher:w{number}]",
-                f'cmd = sh -c "exec 3>{self._fifo}; {script}"',
-            ]
+            name = f"w{number}"
+            lines += [f"[watcher:{name}]", f'cmd = sh -c "exec 3>{self._fifo(name)}; {script}"']
         return "\n".join(lines) + "\n"
 
-    def wait_started(self, count: int = 1) -> None:
-        seen = b""
-        while seen.count(b"up\n") < count:
-            seen += self._read()
+    def _fifo(self, name: str) -> Path:
+        path = self._directory / name
+        if name not in self._alive:
+            os.mkfifo(path)
+            self._alive[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return path
+
+    def wait_started(self, count: int = 1, only: str = "") -> None:
+        """Wait until so many processes of each watcher have started, or of one."""
+        for name in [only] if only else self._alive:
+            seen = b""
+            while seen.count(b"up\n") < count:
+                seen += self.read(name)
 
     def wait_all_gone(self) -> None:
-        while self._read():
-            pass
+        for name in self._alive:
+            while self.read(name):
+                pass
 
-    def _read(self) -> bytes:
-        assert self._poll.poll(PATIENCE * 1000), "nothing happened to the watchers' processes"
-        return os.read(self._alive, 1000)
+    def read(self, name: str = "w0") -> bytes:
+        """What a watcher's processes say next; nothing once they are gone."""
+        fd = self._alive[name]
+        assert select.select([fd], [], [], PATIENCE)[0], f"nothing happens to {name}'s processes"
+        return os.read(fd, 1000)
 
     def call(self, command: str, **properties: Any) -> dict[str, Any]:
         with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
@@ -144,15 +154,25 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def test_it_answers_once_it_is_ready_and_a_stop_leaves_nothing(bench: Bench) -> None:
+def test_it_answers_once_it_is_ready_and_a_stop_leaves_nothing(
+    bench: Bench, private: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with running(bench.ini(IDLE, IDLE)) as circusd:
         assert bench.list_watchers() == ["w0", "w1"]
-        bench.wait_started(2)
+        bench.wait_started()
+        assert not list(private.iterdir())  # its file is nowhere on disk
+        # An interrupt at the terminal does not reach it.
+        assert circusd.pid is not None
+        assert os.getsid(circusd.pid) == os.getsid(circusd.guard_pid or 0) != os.getsid(0)
+        assert os.getpgid(circusd.pid) != os.getpgid(0)
+        with pytest.raises(CircusdError, match="started before"):
+            circusd.start()
         with Exits(circusd.pid, circusd.guard_pid) as exits:
             assert circusd.stop() == 0
             exits.wait()
         bench.wait_all_gone()
         assert circusd.stop() == 0
+    assert "Starting master" in capfd.readouterr().err  # where the host's output goes
 
 
 def test_nothing_is_done_before_the_start(bench: Bench, private: Path) -> None:
@@ -161,10 +181,9 @@ def test_nothing_is_done_before_the_start(bench: Bench, private: Path) -> None:
     assert (circusd.pid, circusd.guard_pid, circusd.stop()) == (None, None, None)
 
 
-def test_its_file_is_nowhere_on_disk_and_can_be_read_again(bench: Bench, private: Path) -> None:
+def test_its_file_can_be_read_again(bench: Bench, private: Path) -> None:
     with running(bench.ini(IDLE)) as circusd:
         bench.wait_started()
-        assert not list(private.iterdir())
         # It may be busy.
         wait_while(lambda: bench.call("reloadconfig", waiting=True)["status"] != "ok")
         assert bench.list_watchers() == ["w0"]
@@ -181,24 +200,9 @@ def test_a_shorter_file_leaves_nothing_of_the_longer_one() -> None:
         assert file.read() == "[circus]\n"
 
 
-def test_its_output_goes_where_the_hosts_goes(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with running(bench.ini()):
-        pass
-    assert "Starting master" in capfd.readouterr().err
-
-
-def test_an_interrupt_at_the_terminal_does_not_reach_it(bench: Bench) -> None:
-    with running(bench.ini()) as circusd:
-        assert circusd.pid is not None
-        assert os.getsid(circusd.pid) == os.getsid(circusd.guard_pid or 0) != os.getsid(0)
-        assert os.getpgid(circusd.pid) != os.getpgid(0)
-
-
 def test_processes_that_hide_from_circusd_end_with_it(bench: Bench) -> None:
     with running(bench.ini(WITH_GRANDCHILD, WITH_DETACHED)) as circusd:
-        bench.wait_started(2)
+        bench.wait_started()
         assert circusd.stop() == 0
         bench.wait_all_gone()
 
@@ -213,7 +217,7 @@ def test_what_ignores_the_request_to_stop_is_killed_when_the_time_is_up(bench: B
 def test_it_quits_cleanly_even_if_asked_while_it_starts_its_watchers(bench: Bench) -> None:
     # circusd drops a SIGTERM that comes while it waits between two watchers' starts.
     with running(bench.ini(IDLE, IDLE, warmup_delay=1)) as circusd:
-        bench.wait_started()
+        bench.wait_started(only="w0")
         assert circusd.stop() == 0
         bench.wait_all_gone()
 
@@ -361,9 +365,8 @@ def test_the_callback_learns_how_circusd_ended(bench: Bench, victim: str) -> Non
         assert circusd.has_quit is (status == 0)
 
 
-@pytest.mark.parametrize("script", [IDLE, WITH_GRANDCHILD, WITH_DETACHED])
-def test_killing_circusd_ends_its_watchers_processes(bench: Bench, script: str) -> None:
-    with running(bench.ini(script)) as circusd, Exits(circusd.guard_pid) as exits:
+def test_killing_circusd_ends_its_watchers_processes(bench: Bench) -> None:
+    with running(bench.ini(*ALL_SORTS)) as circusd, Exits(circusd.guard_pid) as exits:
         bench.wait_started()
         os.kill(circusd.pid or 0, signal.SIGKILL)
         bench.wait_all_gone()
@@ -377,12 +380,9 @@ def test_a_watcher_process_that_ignores_sigterm_does_not_survive_circusd(bench: 
         bench.wait_all_gone()
 
 
-@pytest.mark.parametrize("script", [IDLE, WITH_GRANDCHILD, WITH_DETACHED])
-def test_killing_the_guard_ends_circusd_and_its_watchers_processes(
-    bench: Bench, script: str
-) -> None:
+def test_killing_the_guard_ends_circusd_and_its_watchers_processes(bench: Bench) -> None:
     exits: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    with running(bench.ini(script)) as circusd, Exits(circusd.pid) as ends:
+    with running(bench.ini(*ALL_SORTS)) as circusd, Exits(circusd.pid) as ends:
         circusd.on_exit(exits.put)
         bench.wait_started()
         os.kill(circusd.guard_pid or 0, signal.SIGKILL)
@@ -416,13 +416,13 @@ def test_what_a_killed_circusd_leaves_behind_has_time_to_end_cleanly(
         os.kill(circusd.pid, signal.SIGKILL)
         said = b""
         while b"bye" not in said:
-            said += (more := bench._read())
+            said += (more := bench.read())
             assert more
 
 
 def test_killing_circusd_and_its_guard_at_once_ends_its_watchers_processes(bench: Bench) -> None:
     with running(bench.ini(IDLE, IDLE)) as circusd:
-        bench.wait_started(2)
+        bench.wait_started()
         os.kill(circusd.guard_pid or 0, signal.SIGKILL)
         os.kill(circusd.pid or 0, signal.SIGKILL)
         bench.wait_all_gone()
@@ -477,10 +477,9 @@ def host(ini: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], lis
 
 
 @pytest.mark.parametrize("arguments", [["10"], ["10", "fork"]], ids=["plain", "forked"])
-@pytest.mark.parametrize("script", [WITH_GRANDCHILD, WITH_DETACHED])
-def test_killing_the_host_ends_everything(bench: Bench, script: str, arguments: list[str]) -> None:
+def test_killing_the_host_ends_everything(bench: Bench, arguments: list[str]) -> None:
     with (
-        host(bench.ini(script), *arguments) as (process, words),
+        host(bench.ini(*ALL_SORTS), *arguments) as (process, words),
         Exits(*map(int, words)) as exits,
     ):
         bench.wait_started()
@@ -570,11 +569,6 @@ def test_being_killed_before_it_is_ready_is_an_error(held: Held) -> None:
     os.kill(circusd.guard_pid or 0, signal.SIGKILL)
     with pytest.raises(CircusdError, match="circusd"):
         circusd.wait_ready()
-
-
-def test_it_starts_only_once(bench: Bench) -> None:
-    with running(bench.ini()) as circusd, pytest.raises(CircusdError, match="started before"):
-        circusd.start()
 
 
 def test_without_circus_the_error_says_what_to_install(

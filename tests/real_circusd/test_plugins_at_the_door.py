@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from circusd_real import free_endpoints
 from command import Running, environment, plugin, write_ini
-from patience import wait_while
+from patience import PATIENCE, wait_while
 
 from circusplug._control.client import ControlClient, NotRunningError
 from circusplug._errors import CircusdError
@@ -87,7 +87,7 @@ class Blocks(Teller):
     def handle_recv(self, data):
         if self.split_data(data)[1] == "updated":
             self.say("blocks")
-            threading.Event().wait()
+            open(self.config["until"]).close()
 
 
 class AsksLater(Asks):
@@ -252,7 +252,9 @@ def test_a_plugin_that_stops_is_answered(
 
 
 def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
-    blocks = {"use": "askers.Blocks", "host_graceful_timeout": 30}
+    until = tmp_path / "until"
+    os.mkfifo(until)
+    blocks = {"use": "askers.Blocks", "host_graceful_timeout": PATIENCE, "until": until}
     stop = {"command": "stop", "name": "plugin:other", "waiting": True}
     with asking(tmp_path, "AsksLater", other=blocks) as up:
         up.cue(**stop)
@@ -260,6 +262,8 @@ def test_a_plugin_is_stopped_while_it_waits_for_another(tmp_path: Path) -> None:
         up.cue(**stop)
         wait_while(lambda: up.ask("status", name="plugin:other")["status"] != "stopping")
         up.command.interrupt()
+        up.command.wait_for("handle_recv failed: CallError: stop name='plugin:other'")
+        until.open("w").close()  # which lets the other one go on
         assert up.command.end() == 0
     assert "plugin:asks: stop" in up.command.output
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -146,20 +147,6 @@ def test_watchdog_kills_all_silent_processes_and_circus_s_one_a_round() -> None:
     assert len(killed(TheirWatchDog)) >= 1
 
 
-def reloads(use: type, cmd: str, script: Path, tmp_path: Path, **options: Any) -> bool:
-    """Whether a watcher is restarted when its file has changed; theirs may fail over it."""
-    with FakeCircusd() as circusd:
-        circusd.add_watcher("web", cmd=cmd, working_dir=str(tmp_path))
-        with run_plugin(use, circusd, raise_errors=False, **options) as running:
-            for number in range(40):
-                script.write_text(f"# {number}\n")
-                if running.counters.errors or orders(running):
-                    break
-                with contextlib.suppress(AssertionError):
-                    circusd.wait_command("restart", timeout=0.25)
-            return bool(orders(running))
-
-
 @pytest.mark.parametrize("arguments", ["", " --port 80"])
 def test_command_reloader_restarts_what_has_changed_with_arguments_too(
     arguments: str, tmp_path: Path
@@ -167,7 +154,31 @@ def test_command_reloader_restarts_what_has_changed_with_arguments_too(
     script = tmp_path / "run.sh"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    cmd = f"{script}{arguments}"
-    assert reloads(CommandReloader, cmd, script, tmp_path, loop_rate=0.05)
-    theirs = reloads(TheirReloader, cmd, script, tmp_path, loop_rate=1, name="theirs")
+
+    def reloads(use: type, change: Do, **options: Any) -> bool:
+        """Whether the watcher is restarted when its file has changed; theirs may fail over it."""
+        with FakeCircusd() as circusd:
+            circusd.add_watcher("web", cmd=f"{script}{arguments}", working_dir=str(tmp_path))
+            with run_plugin(use, circusd, raise_errors=False, **options) as running:
+                change(running)
+                return bool(orders(running))
+
+    def until_restarted(running: RunningPlugin) -> None:
+        for number in range(40):
+            script.write_text(f"# {number}\n")
+            with contextlib.suppress(AssertionError):
+                running.circusd.wait_command("restart", timeout=0.25)
+                return
+
+    def between_two_looks(running: RunningPlugin) -> None:
+        def look_once() -> None:
+            with contextlib.suppress(FileNotFoundError):  # the arguments are taken for its name
+                running.plugin.look_after()
+
+        for mtime in (1, 2):
+            os.utime(script, (mtime, mtime))
+            do(running, look_once)
+
+    assert reloads(CommandReloader, until_restarted, loop_rate=0.05)
+    theirs = reloads(TheirReloader, between_two_looks, loop_rate=1000, name="theirs")
     assert theirs == (not arguments)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from circusd_real import RealCircusd
 from command import Running, plugin, write_ini
 
@@ -19,53 +18,62 @@ HASTY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def circusd() -> Iterator[RealCircusd]:
-    with RealCircusd({"web": {}}) as circusd:
-        yield circusd
+#: By its name: the endpoints that a file names, and what is told. An endpoint at which nobody is is
+#: no port, which a circusd may take.
+WRONG: dict[str, tuple[str, str, str]] = {
+    "endpoint": (
+        "FREE",
+        "PUBSUB",
+        "events are published at PUBSUB, but nobody takes commands at FREE: 'endpoint' is wrong; "
+        "write that of circusd's file",
+    ),
+    "pubsub_endpoint": (
+        "ENDPOINT",
+        "FREE",
+        "circusd takes commands at ENDPOINT, but publishes no events at FREE: 'pubsub_endpoint' "
+        "is wrong; write that of circusd's file",
+    ),
+    "the same twice": (
+        "ENDPOINT",
+        "ENDPOINT",
+        "circusd takes commands at ENDPOINT, but publishes no events at ENDPOINT, where something "
+        "else is: 'pubsub_endpoint' is wrong",
+    ),
+    "swapped": (
+        "PUBSUB",
+        "ENDPOINT",
+        "'endpoint' (PUBSUB) and 'pubsub_endpoint' (ENDPOINT) look swapped: ",
+    ),
+    "nobody and another": (
+        "PUBSUB",
+        "FREE",
+        "'endpoint' is wrong: PUBSUB is no such socket of circusd's",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (
-            lambda right, free: (free, right[1]),
-            "events are published at {right[1]}, but nobody takes commands at {free}: 'endpoint' "
-            "is wrong; write that of circusd's file",
-        ),
-        (
-            lambda right, free: (right[0], free),
-            "circusd takes commands at {right[0]}, but publishes no events at {free}: "
-            "'pubsub_endpoint' is wrong; write that of circusd's file",
-        ),
-        (
-            lambda right, free: (right[0], right[0]),
-            "circusd takes commands at {right[0]}, but publishes no events at {right[0]}, where "
-            "something else is: 'pubsub_endpoint' is wrong",
-        ),
-        (
-            lambda right, free: right[::-1],
-            "'endpoint' ({right[1]}) and 'pubsub_endpoint' ({right[0]}) look swapped: ",
-        ),
-        (
-            lambda right, free: (right[1], free),
-            "'endpoint' is wrong: {right[1]} is no such socket of circusd's",
-        ),
-    ],
-    ids=["endpoint", "pubsub_endpoint", "the same twice", "swapped", "nobody and another"],
-)
-def test_a_wrong_endpoint_is_told_once_for_all_plugins(
-    tmp_path: Path, circusd: RealCircusd, wrong: object, said: str
-) -> None:
-    free = "ipc:///nonexistent/nobody"  # and not a port, which a circusd may take
-    right = circusd.endpoint, circusd.pubsub_endpoint
+def test_a_wrong_endpoint_is_told_once_for_all_plugins(tmp_path: Path) -> None:
     sections = [plugin("one"), plugin("two"), plugin("isolated", isolate="yes")]
-    path = write_ini(tmp_path, *wrong(right, free), *sections)  # type: ignore[operator]
-    with Running(tmp_path, "run", path, program=HASTY) as command:
-        line = command.wait_for(said.format(right=right, free=free))
-        assert "circusplug[" in line
-        command.wait_for_all(*(f"plugin:{name}: init" for name in ("one", "two", "isolated")))
-        command.interrupt()
-        assert command.end() == 0
-    assert command.output.count("[ERROR]") == 1
-    assert "no circusd at" not in command.output
+    with RealCircusd({"web": {}}) as circusd, contextlib.ExitStack() as stack:
+        real = {
+            "FREE": "ipc:///nonexistent/nobody",
+            "ENDPOINT": circusd.endpoint,
+            "PUBSUB": circusd.pubsub_endpoint,
+        }
+        hosts = {}
+        for name, (endpoint, pubsub_endpoint, _) in WRONG.items():
+            directory = tmp_path / name
+            directory.mkdir()
+            path = write_ini(directory, real[endpoint], real[pubsub_endpoint], *sections)
+            hosts[name] = stack.enter_context(Running(directory, "run", path, program=HASTY))
+        for name, command in hosts.items():
+            said = WRONG[name][-1]
+            for word, meaning in real.items():
+                said = said.replace(word, meaning)
+            assert "circusplug[" in command.wait_for(said), name
+            command.wait_for_all(*(f"plugin:{each}: init" for each in ("one", "two", "isolated")))
+            command.interrupt()
+        for name, command in hosts.items():
+            assert command.end() == 0, name
+            assert command.output.count("[ERROR]") == 1, name
+            assert "no circusd at" not in command.output, name

@@ -53,6 +53,13 @@ class Steered:
         self.circusd = circusd
         self.ends = ends
 
+    @property
+    def server(self) -> ControlServer:
+        """What serves the host's control endpoint."""
+        assert self.arbiter._steering is not None
+        assert self.arbiter._steering._server is not None
+        return self.arbiter._steering._server
+
     def ok(self, command: str, **properties: Any) -> dict[str, Any]:
         """Send a command that succeeds; returns the reply."""
         reply: dict[str, Any] = self.wire.call_raw(command, **properties)
@@ -76,12 +83,22 @@ class Steered:
         """Wait until events arrive; what has happened so far is not among them."""
         # The host announces a change of state after it shows it, on the thread that takes orders.
         self.arbiter._started.order(lambda supervisor: (None, ()))
-        self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
+        self.server.announce("sentinel", "here")
         while not self.wire.sub.poll(20):
-            self.arbiter._steering._server.announce("sentinel", "here")  # type: ignore[union-attr]
-        self.arbiter._steering._server.announce("sentinel", "last")  # type: ignore[union-attr]
+            self.server.announce("sentinel", "here")
+        self.server.announce("sentinel", "last")
         while not self.wire.event()[0].endswith("sentinel.last"):
             pass
+
+    def unsubscribe(self) -> None:
+        """Wait until the host knows that the client does not listen any more."""
+        self.wait_subscriptions(1)  # it may be on its way still, and would arrive later
+        self.wire.sub.unsubscribe(b"watcher.")
+        self.wait_subscriptions(0)
+
+    def wait_subscriptions(self, count: int) -> None:
+        """Wait until the host knows of so many subscriptions to different topics."""
+        self.arbiter.wait(lambda _: self.server._subscriptions == count, PATIENCE)
 
     def event_of(self, name: str, action: str) -> dict[str, Any]:
         """Wait for an event; returns what it says, without the ones before."""
