@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ._host.host_plugin import Host
     from ._loop.periodic import Periodic
     from ._plugin.base import CircusPlugin
-    from ._status import Counters, PluginStatus
+    from ._plugin.status import Counters, PluginStatus
     from ._wire.events import Event
 
 __all__ = [
@@ -82,7 +82,7 @@ _HOMES = {
     "_host.host_plugin": ["Host"],
     "_loop.periodic": ["Periodic"],
     "_plugin.base": ["CircusPlugin"],
-    "_status": ["Counters", "PluginStatus"],
+    "_plugin.status": ["Counters", "PluginStatus"],
     "_wire.events": ["Event"],
 }
 

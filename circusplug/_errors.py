@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ._secrets import shown
+
 #: circusd's error numbers (the ``errno`` of an error reply).
 INVALID_JSON = 1
 UNKNOWN_COMMAND = 2
@@ -167,42 +169,11 @@ class CallTimeout(CallError, TimeoutError):
         return True
 
 
-#: What is shown instead of a secret.
-MASK = "****"
-#: Names of properties and options whose values are not to be shown; `notify` is where an Alert
-#: sends to, URLs of apprise that say by which account.
-_SECRET = re.compile(r"passw|passphrase|secret|token|credential|key|\bnotify$", re.IGNORECASE)
-#: The property of ``get`` that says which options are asked for.
-_NO_SECRET = "keys"
-#: How a URL says who logs in, and with which password.
-_LOGIN = re.compile(r"(?<=://)[^/?#@\s]*:[^/?#\s]*(?=@)")
-#: How deep values are looked into; what lies deeper is left out.
-_DEPTH = 4
-#: Names of options that plugins of this process have declared as secrets.
-declared_secrets: set[str] = set()
-
-
-def is_secret(name: str) -> bool:
-    """Whether what stands under a name is likely a secret, so that it is not to be shown."""
-    if name.rpartition(".")[2] in declared_secrets:
-        return True
-    return bool(_SECRET.search(name)) and name != _NO_SECRET
-
-
-def masked(value: Any) -> Any:
-    """A value with its secrets masked, however deep: what a name or a URL's login tells of."""
-    if isinstance(value, Mapping):
-        return {key: MASK if is_secret(key) else masked(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return (list if isinstance(value, list) else tuple)(map(masked, value))
-    return _LOGIN.sub(MASK, value) if isinstance(value, str) else value
-
-
 def describe_command(command: str, properties: Mapping[str, Any]) -> str:
     """Say a command as a person would, ``incr name='web'``; long values are cut, secrets masked."""
     parts = [command]
     for key, value in properties.items():
-        text = repr(_mask(key, value, _DEPTH))
+        text = repr(shown(key, value))
         parts.append(f"{key}={text if len(text) <= 60 else text[:57] + '...'}")
     return " ".join(parts)
 
@@ -221,19 +192,6 @@ def describe(error: object) -> str:
     except BaseException as problem:  # noqa: BLE001 - a plugin's __str__ may do anything
         line = f"{name} (its text cannot be shown: {type(problem).__name__})"
     return line if len(line) <= DESCRIPTION_LIMIT else line[: DESCRIPTION_LIMIT - 3] + "..."
-
-
-def _mask(name: object, value: Any, depth: int) -> Any:
-    """A value as it may be shown, without what stands under names of secrets."""
-    if isinstance(name, str) and is_secret(name):
-        return MASK
-    if not isinstance(value, dict | list | tuple):
-        return masked(value)
-    if not depth:
-        return ...
-    if isinstance(value, dict):
-        return {key: _mask(key, inner, depth - 1) for key, inner in value.items()}
-    return [_mask(None, inner, depth - 1) for inner in value]
 
 
 def _without_frame(reason: str) -> str:

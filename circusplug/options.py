@@ -51,7 +51,8 @@ from ._config.option_types import (
     bounded,
     kind_of,
 )
-from ._errors import SpecError, declared_secrets
+from ._errors import SpecError
+from ._secrets import declared_secrets
 
 __all__ = [
     "Amount",

@@ -11,8 +11,8 @@ from .._config.ini_file import HOST_USE, Findings, examine
 from .._config.ini_includes import CIRCUS_SECTION
 from .._config.ini_syntax import expand, unquote
 from .._config.specs import PluginSpec
-from .._config.values import masked
 from .._plugin.plugin_path import find_plugins_beside
+from .._secrets import masked
 from .check_circusd import circusd_problem
 from .check_import import import_problems
 

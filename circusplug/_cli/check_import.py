@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from .._config.specs import PluginSpec
-from .._errors import declared_secrets
 from .._plugin.load import load_problems, watcher_problems
+from .._secrets import declared_secrets
 
 #: Stands before the answer in what a process of its own prints; one that ended by itself has none.
 _DONE = "\0done:"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from .._secrets import MASK
 from . import values
 from .option import Kind
 from .values import did_you_mean
@@ -41,7 +42,7 @@ class _SecretText(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return repr(values.MASK)
+        return repr(MASK)
 
 
 def _text(value: Any) -> str:
@@ -186,9 +187,7 @@ Endpoint = Annotated[str, Kind("tcp://HOST:PORT or ipc://PATH", values.endpoint)
 #: A signal, by name or number.
 Signal = Annotated[int, Kind("a signal, by name or number", values.signal_number, _signal)]
 #: What nobody is to see: the text itself, ``env:NAME`` or ``file:PATH``.
-Secret = Annotated[
-    str, Kind("text, env:NAME or file:PATH", _secret, lambda _: values.MASK, secret=True)
-]
+Secret = Annotated[str, Kind("text, env:NAME or file:PATH", _secret, lambda _: MASK, secret=True)]
 
 
 def kind_of(annotation: Any) -> Kind:

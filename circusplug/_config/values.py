@@ -15,10 +15,6 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .._errors import MASK as MASK
-from .._errors import is_secret as is_secret  # one rule for options and properties of calls
-from .._errors import masked as masked
-
 _TRUE = frozenset({"yes", "true", "on", "1"})
 _FALSE = frozenset({"no", "false", "off", "0"})
 

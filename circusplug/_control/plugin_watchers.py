@@ -15,9 +15,10 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
-from .._config.values import did_you_mean, masked
+from .._config.values import did_you_mean
 from .._errors import COMMAND_ERROR
-from .._status import PluginStatus
+from .._plugin.status import PluginStatus
+from .._secrets import masked
 from .._wire.commands import Reply
 from .figures import Figures
 from .language import Answer, Handler, Properties, RefusedError, matching, shortened

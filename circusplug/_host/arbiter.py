@@ -17,8 +17,8 @@ import zmq
 from .._config.control import AUTO, OFF
 from .._config.specs import HostConfig, PluginLike, make_spec, make_specs
 from .._errors import HostError, SpecError
+from .._plugin.status import PluginStatus
 from .._runners.runner import NO_HOOKS, Hooks
-from .._status import PluginStatus
 from .._wire.commands import DEFAULT_CHECK_DELAY, DEFAULT_ENDPOINT, DEFAULT_PUBSUB_ENDPOINT
 from .changes import Changes
 from .engine import Engine

@@ -15,8 +15,8 @@ from .._config.specs import PluginSpec
 from .._errors import describe
 from .._logs import logger
 from .._plugin.plugin_thread import PARK_WAIT
+from .._plugin.status import Counters, PluginStatus
 from .._runners.runner import Kind, Notice, Runner
-from .._status import Counters, PluginStatus
 from .restart_policy import Decision, RestartPolicy
 
 #: How long whoever asked for a plugin's start waits until it runs, in seconds.

@@ -17,7 +17,7 @@ from .._logs import logger
 from .._loop.plugin_loop import PluginLoop
 from .._plugin.calls import raise_for_status
 from .._plugin.client import Client
-from .._status import Counters
+from .._plugin.status import Counters
 from .._wire.commands import Reply
 from .._wire.endpoints import Link, command_socket
 

@@ -15,9 +15,9 @@ import zmq
 
 from .._config.specs import HostConfig, PluginSpec
 from .._errors import HostError
+from .._plugin.status import Counters
 from .._runners.runner import Runner, Surroundings
 from .._runners.thread_runner import ThreadRunner
-from .._status import Counters
 from .._wire.endpoints import Link, connectable
 from .endpoint_check import EndpointCheck
 from .program_client import ProgramClient

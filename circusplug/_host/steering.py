@@ -20,7 +20,7 @@ from .._control.control_server import ControlServer
 from .._control.door import Door
 from .._errors import HostError
 from .._logs import logger
-from .._status import PluginStatus
+from .._plugin.status import PluginStatus
 from .managed_plugin import ManagedPlugin
 from .own_process import OwnProcess
 from .reloads import Reloadable, Reloads

@@ -19,9 +19,9 @@ from .._config.specs import PLUGIN_PREFIX, HostConfig, PluginSpec
 from .._errors import HostError
 from .._logs import logger
 from .._plugin.plugin_thread import PARK_WAIT
+from .._plugin.status import Counters, PluginStatus
 from .._runners.runner import Notice, Runner, Surroundings
 from .._runners.stall_watch import StallWatch
-from .._status import Counters, PluginStatus
 from .._wire.endpoints import Link
 from .config_difference import Difference, difference
 from .managed_plugin import ManagedPlugin, Services

@@ -26,10 +26,10 @@ from .._logs import logger
 from .._loop.mailbox import Mailbox
 from .._plugin import edited_code
 from .._plugin.load import load_problems
+from .._plugin.status import Counters
 from .._runners.runner import Kind, Notice, Surroundings
 from .._runners.thread_runner import ThreadRunner
 from .._signals import ignore, take_signal
-from .._status import Counters
 from . import messages
 from .child_stall_watch import ChildStallWatch
 from .line_buffer import LineBuffer

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._config.specs import HostConfig, PluginSpec
+from .._plugin.status import Counters
 from .._runners.runner import Kind, Notice, Surroundings
-from .._status import Counters
 from .._wire.endpoints import Link
 from .pipes import Pipes
 from .process_runner import ProcessRunner

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .._config.host_options import HostOptions
-from .._status import LAG_BOUNDS
+from .._plugin.status import LAG_BOUNDS
 
 #: The longest line that is kept together, in bytes.
 LINE_LIMIT = 64 * 1024

@@ -18,8 +18,8 @@ from typing import Any
 from .._config.specs import PluginSpec
 from .._errors import describe
 from .._logs import logger, set_plugin_level
+from .._plugin.status import Counters
 from .._runners.runner import Kind, Notice, Surroundings
-from .._status import Counters
 from . import messages
 from .child_main import LAST_WAIT
 from .child_output import lowest_level

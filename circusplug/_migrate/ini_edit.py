@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 
 from .._config.ini_syntax import Kind, Line, scan
-from .._config.values import MASK, is_secret
+from .._secrets import MASK, is_secret
 
 #: A line that sets an option, or is a comment that did.
 _SETTING = re.compile(r"(?P<key>[^=:]+)[=:]\s*(?P<value>.*)")

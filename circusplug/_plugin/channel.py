@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import zmq
 
-from .._status import Counters
 from .._wire.commands import Reply, decode_reply
 from .._wire.endpoints import MAX_MESSAGE
 from .calls import Call
+from .status import Counters
 
 #: As plain ints: looking up an enum's member costs as much as asking for the option.
 _NOBLOCK = int(zmq.NOBLOCK)

@@ -21,7 +21,6 @@ import zmq
 
 from .._errors import CallError, CallTimeout
 from .._loop.plugin_loop import PluginLoop
-from .._status import Counters
 from .._wire.about_plugins import is_about_plugins
 from .._wire.commands import Reply, encode_command, is_conflict
 from .._wire.endpoints import MAX_MESSAGE
@@ -30,6 +29,7 @@ from .calls_from_threads import Handover
 from .channel import Channel
 from .conflict_retry import FIRST_DELAY, longer, next_try
 from .open_calls import MOST_CASTS, OpenCalls
+from .status import Counters
 
 #: How often one that waits for the end of what it has asked of the host looks whether it is to
 #: stop itself, in seconds.

@@ -17,12 +17,12 @@ import zmq
 from .._errors import CallError
 from .._logs import Repeats
 from .._loop.plugin_loop import PluginLoop
-from .._status import Counters
 from .._wire.commands import Reply, encode_command, error_from_reply, is_conflict
 from .._wire.endpoints import MAX_MESSAGE
 from .calls import UNREACHABLE, Call, cannot_send, not_waited_for
 from .channel import Channel
 from .conflict_retry import longer, next_try
+from .status import Counters
 
 #: How many casts may wait for their replies; with as many a further one is refused.
 MOST_CASTS = 10_000

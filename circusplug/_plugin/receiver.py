@@ -17,9 +17,9 @@ import zmq
 
 from .._loop.plugin_loop import PluginLoop
 from .._loop.selector import is_readable
-from .._status import Counters
 from .._wire.events import PREFIX
 from .event_connection import Connection
+from .status import Counters
 from .turns import Place, turn
 
 Frames = tuple[bytes, bytes]

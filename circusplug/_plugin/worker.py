@@ -23,7 +23,6 @@ from .._errors import CircusPlugError, SpecError, describe
 from .._logs import Repeats
 from .._loop import forks
 from .._loop.plugin_loop import PluginLoop
-from .._status import Counters
 from .._wire.endpoints import Link, command_socket
 from .._wire.events import PREFIX
 from .client import Client
@@ -31,6 +30,7 @@ from .event_connection import Connection
 from .late_circusd import Wait, is_away
 from .owner import CircusdAway, Hooks, Owner, Phase, tell_garbage, tell_too_large
 from .receiver import Frames, Receiver, without_plugins
+from .status import Counters
 
 #: How long cancelled tasks may take to end when a plugin is parked, in seconds.
 TASK_GRACE = 1.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .._config.specs import HostConfig, PluginSpec
+from .._plugin.status import Counters
 from .._plugin.worker import Worker
-from .._status import Counters
 from .._wire.endpoints import Link
 
 

@@ -24,8 +24,8 @@ from .._plugin.hints import hint_for
 from .._plugin.load import load_checked, module_of
 from .._plugin.owner import CircusdAway, Owner, Phase
 from .._plugin.plugin_thread import PluginThread
+from .._plugin.status import Counters
 from .._plugin.worker import Worker
-from .._status import Counters
 from .._wire.endpoints import Link
 from .runner import Kind, Notice, Surroundings
 

@@ -13,7 +13,7 @@ import zmq
 from circusplug import CallError, CallTimeout, CircusPlugin
 from circusplug._control.places import is_alive
 from circusplug._plugin.client import Client
-from circusplug._status import Counters
+from circusplug._plugin.status import Counters
 from circusplug._wire.endpoints import connectable
 
 from ._watchers import PLUGIN

@@ -15,7 +15,7 @@ from typing import Any
 from circusplug import CallError, CircusPlugin, SpecError, __version__
 from circusplug.options import Bytes, Seconds, declare, option
 
-from .._errors import MASK, masked
+from .._secrets import MASK, masked
 from ._linefile import WatchedFile, open_file
 from ._losses import Losses
 from ._processes import Meter

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from circusplug._errors import describe_command, masked
+from circusplug._errors import describe_command
+from circusplug._secrets import masked
 
 #: In this order, if things are done at one moment.
 KINDS = ("event", "command", "alert", "error", "clock", "log")

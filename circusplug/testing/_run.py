@@ -14,9 +14,9 @@ from circusplug._config.specs import HostConfig, PluginSpec
 from circusplug._errors import HostError, PluginStateError
 from circusplug._host.arbiter import Arbiter
 from circusplug._plugin.base import subscriptions
+from circusplug._plugin.status import Counters, PluginStatus
 from circusplug._plugin.worker import Worker
 from circusplug._runners.runner import Hooks
-from circusplug._status import Counters, PluginStatus
 
 from ._circus_clock import circus_lives_by
 from ._fake import FakeCircusd

@@ -17,9 +17,9 @@ from circusplug._errors import PluginStateError
 from circusplug._host.arbiter import Arbiter
 from circusplug._plugin.client import Client
 from circusplug._plugin.receiver import Frames
+from circusplug._plugin.status import PluginStatus
 from circusplug._plugin.worker import Worker
 from circusplug._runners.runner import Hooks
-from circusplug._status import PluginStatus
 from circusplug._wire.commands import Reply
 
 from ._fake import FakeCircusd

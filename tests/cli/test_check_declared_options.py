@@ -9,7 +9,7 @@ import pytest
 from circusd_real import free_endpoints
 from command import plugin, run_here, write_ini
 
-from circusplug._errors import declared_secrets
+from circusplug._secrets import declared_secrets
 
 MODULE = """
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from circus.watcher import Watcher
 
 from circusplug import CircusPlugin, SpecError
 from circusplug._config.declared import declared_by
-from circusplug._errors import masked
+from circusplug._secrets import masked
 from circusplug.options import Names, Seconds, Secret, declare, option
 
 #: What Circus hands a watcher besides what its section says.

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from circusplug import CircusPlugError, HostConfig, HostOptions, PluginSpec, SpecError
 from circusplug._config.host_options import ISOLATED_ONLY, OPTIONS
-from circusplug._config.values import did_you_mean, is_secret, to_bool
+from circusplug._config.values import did_you_mean, to_bool
+from circusplug._secrets import is_secret
 
 
 def host_options(isolate: bool = True, **options: Any) -> HostOptions:

@@ -15,7 +15,7 @@ from still_host import StillHost, status
 
 from circusplug._control.language import answer
 from circusplug._control.plugin_watchers import COMMANDS, PluginWatchers, details, status_word
-from circusplug._status import Counters
+from circusplug._plugin.status import Counters
 
 
 def ask(host: StillHost, command: str, **properties: Any) -> Any:

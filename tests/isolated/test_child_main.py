@@ -18,8 +18,8 @@ import pytest
 
 from circusplug import HostConfig, HostOptions, PluginSpec
 from circusplug._isolated import child_main, messages
+from circusplug._plugin.status import Counters
 from circusplug._runners.runner import Kind, Notice
-from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
 
 

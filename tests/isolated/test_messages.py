@@ -24,7 +24,7 @@ from circusplug._isolated.messages import (
     encode,
 )
 from circusplug._isolated.pipes import Pipes
-from circusplug._status import Counters
+from circusplug._plugin.status import Counters
 
 ALL = (*ORDERS, *REPORTS, *ENTRIES)
 

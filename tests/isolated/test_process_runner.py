@@ -22,8 +22,8 @@ from circusplug._isolated import messages, process_runner
 from circusplug._isolated.pipes import Pipes
 from circusplug._isolated.process_runner import ProcessRunner
 from circusplug._logs import set_plugin_level
+from circusplug._plugin.status import Counters
 from circusplug._runners.runner import Kind, Notice, Surroundings
-from circusplug._status import Counters
 from circusplug._wire.endpoints import Link
 
 

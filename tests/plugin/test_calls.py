@@ -19,7 +19,7 @@ from circusplug._plugin.calls import Call
 from circusplug._plugin.calls_from_threads import Handover
 from circusplug._plugin.channel import Channel
 from circusplug._plugin.open_calls import OpenCalls
-from circusplug._status import Counters
+from circusplug._plugin.status import Counters
 
 # Limits.
 

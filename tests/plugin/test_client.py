@@ -23,7 +23,7 @@ from circusplug import CallConflict, CallError, CallTimeout, CircusPlugError, Pl
 from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin.calls import Call, raise_for_status
 from circusplug._plugin.client import Client
-from circusplug._status import Counters
+from circusplug._plugin.status import Counters
 from circusplug._wire.commands import CALL_TIMEOUT
 from circusplug._wire.endpoints import configure_link
 from circusplug.testing import FakeCircusd

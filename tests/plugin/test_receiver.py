@@ -18,8 +18,8 @@ from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin import receiver as receiver_module
 from circusplug._plugin.event_connection import Connection
 from circusplug._plugin.receiver import Frames, Receiver
+from circusplug._plugin.status import Counters
 from circusplug._plugin.turns import turn
-from circusplug._status import Counters
 
 
 class Rig:

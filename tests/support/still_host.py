@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from circusplug import HostConfig, PluginSpec
-from circusplug._status import PluginStatus
+from circusplug._plugin.status import PluginStatus
 
 
 def status(name: str = "a", **fields: Any) -> PluginStatus:
