@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -106,8 +107,19 @@ def test_one_that_nobody_has_started_any_more_is_not_waited_for_for_ever(
 
 @pytest.mark.parametrize("whose", ["ours", "our leader's", "unknown", "another's"])
 def test_a_circusd_that_has_not_started_this_host_is_not_its_own(
-    whose: str, fake_circusd: FakeCircusd, leader: subprocess.Popen[bytes]
+    whose: str,
+    fake_circusd: FakeCircusd,
+    leader: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    waits = threading.Semaphore(0)
+
+    class Poller(zmq.Poller):
+        def poll(self, timeout: int | None = None) -> Any:  # type: ignore[override]
+            waits.release()
+            return super().poll(timeout)
+
+    monkeypatch.setattr(circusd_watch.zmq, "Poller", Poller)
     pids = {"ours": [1, os.getpid()], "our leader's": [leader.pid], "another's": [1]}
     if whose in pids:
         fake_circusd.reply("list", {"pids": pids[whose]})
@@ -116,6 +128,8 @@ def test_a_circusd_that_has_not_started_this_host_is_not_its_own(
         command = fake_circusd.wait_command("list", timeout=PATIENCE)
         assert command.properties == {"name": "plugin:circusplug"}
         if whose != "another's":
+            for _ in ("a connection", "the answer", "an end"):
+                assert waits.acquire(timeout=PATIENCE)
             leader.kill()
         said = gone.result(PATIENCE)
     assert ("is not the one that started this host; ending" in said) == (whose == "another's")
