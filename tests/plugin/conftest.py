@@ -1,0 +1,73 @@
+# What tests of one plugin share: its fixtures.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from client_bench import AdvancedLoop, Asking, Bench, Router, Way
+from patience import PATIENCE
+
+from circusplug.testing import FakeCircusd
+
+
+@pytest.fixture
+def the_owner_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the owner say itself that a deadline has passed, however late it gets to it."""
+    monkeypatch.setattr("circusplug._plugin.calls_from_threads.SLACK", PATIENCE)
+
+
+@pytest.fixture
+def clock_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a parked client tell the time by the same clock, and put that back in the end."""
+    monkeypatch.setattr(AdvancedLoop, "ahead", 0.0)
+    monkeypatch.setattr("circusplug._plugin.client.PluginLoop", AdvancedLoop)
+
+
+@pytest.fixture
+def bench(fake_circusd: FakeCircusd) -> Iterator[Bench]:
+    """A client that is connected, and whose calls the fake circusd has forgotten."""
+    bench = Bench(fake_circusd.endpoint)
+    bench.call("list")
+    fake_circusd.clear()
+    bench.counters.calls = 0
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(params=["other thread", "own thread", "awaited", "parked"])
+def way(request: pytest.FixtureRequest, bench: Bench) -> Way:
+    def call(
+        command: str,
+        timeout: float | None = PATIENCE,
+        patience: float | None = None,
+        **properties: Any,
+    ) -> Any:
+        if request.param == "own thread":
+            return bench.on_owner(lambda: bench.call(command, timeout, patience, **properties))
+        if request.param == "awaited":
+            return bench.run(bench.client.call_async(command, properties, timeout, patience))
+        return bench.call(command, timeout, patience, **properties)
+
+    if request.param == "parked":
+        bench.park()
+    return call
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    router = Router()
+    yield router
+    router.close()
+
+
+@pytest.fixture
+def routed(router: Router) -> Iterator[Bench]:
+    """A client that is connected."""
+    bench = Bench(router.endpoint)
+    asking = Asking(lambda: bench.call("list"))
+    router.answer(*router.take())
+    asking.result()
+    yield bench
+    bench.close()
