@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from client_bench import AdvancedLoop, Asking, Bench, Router, Way
+from noting_plugins import Seen
 from patience import PATIENCE
 
 from circusplug.testing import FakeCircusd
@@ -71,3 +72,8 @@ def routed(router: Router) -> Iterator[Bench]:
     asking.result()
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
