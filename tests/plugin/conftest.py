@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import zmq
 from client_bench import AdvancedLoop, Asking, Bench, Router, Way
 from noting_plugins import Seen
 from patience import PATIENCE
 
+from circusplug._plugin.event_connection import Connection
 from circusplug.testing import FakeCircusd
 
 
@@ -77,3 +79,25 @@ def routed(router: Router) -> Iterator[Bench]:
 @pytest.fixture
 def seen() -> Seen:
     return Seen()
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    with zmq.Context() as context:
+        yield context
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.close()
+    connection.close()
+
+
+@pytest.fixture
+def publisher(context: zmq.Context[Any]) -> Iterator[zmq.Socket[bytes]]:
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.linger = 0
+        publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
+        yield publisher
