@@ -10,7 +10,9 @@ import zmq
 from client_bench import AdvancedLoop, Asking, Bench, Router, Way
 from noting_plugins import Seen
 from patience import PATIENCE
+from receiver_rig import Rig
 
+from circusplug._loop.plugin_loop import PluginLoop
 from circusplug._plugin.event_connection import Connection
 from circusplug.testing import FakeCircusd
 
@@ -101,3 +103,11 @@ def publisher(context: zmq.Context[Any]) -> Iterator[zmq.Socket[bytes]]:
         publisher.linger = 0
         publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
         yield publisher
+
+
+@pytest.fixture
+def rig(loop: PluginLoop) -> Iterator[Rig]:
+    with zmq.Context() as context:
+        rig = Rig(context, loop)
+        yield rig
+        rig.close()
