@@ -1,4 +1,5 @@
-# Whether the connection stands, on real sockets: what is told, and what is left without a descriptor.
+# Whether the connection stands, on real sockets: what is told, and what is left without a
+# descriptor.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-# A publisher's endpoint, and the connection to it that is watched.
+# A publisher to connect to, and how a test watches the connection.
 
 from __future__ import annotations
 
