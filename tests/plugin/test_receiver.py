@@ -1,140 +1,19 @@
-# The receiver by itself, on real sockets and on the test's own thread: the order of events and
-# of what follows a change of the connection.
+# The receiver by itself, on real sockets and on the test's own thread: the order of events and of
+# what follows a change of the connection, and what happens at a halt.
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import time
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import zmq
 from patience import PATIENCE
+from receiver_rig import Rig
 
-from circusplug._loop.plugin_loop import PluginLoop
-from circusplug._plugin import receiver as receiver_module
-from circusplug._plugin.event_connection import Connection
-from circusplug._plugin.receiver import Frames, Receiver
-from circusplug._plugin.status import Counters
+from circusplug._plugin.receiver import Frames
 from circusplug._plugin.turns import turn
-
-
-class Rig:
-    """A receiver, the publisher that it is connected to, and what it told, in order."""
-
-    def __init__(
-        self, context: zmq.Context[Any], loop: PluginLoop, address: str = "tcp://127.0.0.1:*"
-    ) -> None:
-        self.told: list[Any] = []
-        self.counters = Counters()
-        self.loop = loop
-        self.connection = Connection()
-        self.on_link: Callable[[bool], Any] = self.told.append
-        self.receiver = Receiver(
-            loop,
-            self.connection,
-            self.counters,
-            lambda error, what: self.told.append(error),
-            lambda topic: None,
-            self._link_changed,
-        )
-        self._context = context
-        self.publisher = self._new_publisher()
-        self.publisher.bind(address)
-        self._endpoint = self.publisher.last_endpoint.decode()
-        self.connection.open(context, self._endpoint, [b"watcher."])
-        assert self.connection.wait(PATIENCE)
-        self._wait_subscribed()
-
-    def _link_changed(self, up: bool) -> Any:
-        return self.on_link(up)
-
-    def _new_publisher(self) -> zmq.Socket[bytes]:
-        publisher: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
-        publisher.linger = 0
-        return publisher
-
-    @property
-    def socket(self) -> zmq.Socket[bytes]:
-        socket = self.connection.socket
-        assert socket is not None
-        return socket
-
-    def publish(self, *names: bytes, payload: bytes = b"{}") -> None:
-        for name in names:
-            self.publisher.send_multipart([b"watcher." + name, payload])
-
-    def restart(self, *names: bytes) -> None:
-        """Restart the publisher, wait for the subscription, publish, and wait until it is there.
-
-        The receiver sees nothing of it but what libzmq tells later.
-        """
-        self.publisher.close()
-        self.publisher = self._new_publisher()
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.publisher.bind(self._endpoint)
-                break
-            except zmq.ZMQError:  # libzmq closes on a thread of its own
-                assert time.monotonic() < deadline
-        self._wait_subscribed()
-        self.publish(*names)
-        assert self.socket.poll(int(PATIENCE * 1000))
-
-    def _wait_subscribed(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not self.publisher.poll(1):
-            assert time.monotonic() < deadline
-            self.socket.poll(0)  # a SUB socket subscribes again while it is looked at
-        self.publisher.recv()
-
-    def run(self, handler: Callable[[Frames], Any], until: bytes) -> None:
-        """Note the topic of each event and hand it on, until that one has come."""
-
-        def handle(frames: Frames) -> Any:
-            name = frames[0][8:]
-            self.told.append(name)
-            if name == until:
-                self.loop.call_soon(self.loop.stop)
-            return handler(frames)
-
-        limit = self.loop.call_later(PATIENCE, self.loop.stop)
-        self.receiver.start(handle)
-        self.loop.run_forever()
-        assert self.loop.time() < limit.when(), self.told
-        limit.cancel()
-
-    def close(self) -> None:
-        task = self.receiver.stop()
-        if task is not None:
-            self.loop.run_until_complete(asyncio.wait([task]))
-        self.receiver.close()
-        self.connection.close()
-        self.publisher.close()
-
-
-FLOOD = [b"%d" % number for number in range(30)]
-
-
-@pytest.fixture
-def loop() -> Iterator[PluginLoop]:
-    loop = PluginLoop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    asyncio.set_event_loop(None)
-    loop.close()
-
-
-@pytest.fixture
-def rig(loop: PluginLoop) -> Iterator[Rig]:
-    with zmq.Context() as context:
-        rig = Rig(context, loop)
-        yield rig
-        rig.close()
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 9, 20])
@@ -300,44 +179,6 @@ def test_what_was_to_be_awaited_is_awaited_although_the_task_for_it_was_cancelle
     assert rig.told == ["followed"]
 
 
-@pytest.fixture
-def flooded(loop: PluginLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    """Its events are all at hand, and a flood however slow the machine is."""
-    monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
-    monkeypatch.setattr(receiver_module, "_BATCH_SECONDS", PATIENCE)
-    with zmq.Context() as context:
-        rig = Rig(context, loop, "inproc://flood")
-        rig.publish(*FLOOD)
-        yield rig
-        rig.close()
-
-
-def test_what_was_received_with_an_event_that_is_awaited_follows_it(flooded: Rig) -> None:
-    """Even if nothing more comes, and the connection is lost meanwhile."""
-
-    async def follow() -> None:
-        flooded.told.append("followed")
-        flooded.connection.up = False
-
-    def handle(frames: Frames) -> Any:
-        return follow() if frames[0] == b"watcher.15" else None
-
-    flooded.run(handle, until=FLOOD[-1])
-    told = [one for one in flooded.told if one not in (True, False)]
-    assert told == [*FLOOD[:16], "followed", *FLOOD[16:]]
-    assert flooded.counters.received == flooded.counters.handled == len(FLOOD)
-
-
-def test_no_event_follows_a_halt_within_a_flood(flooded: Rig) -> None:
-    def handle(frames: Frames) -> None:
-        if frames[0] == b"watcher.15":
-            flooded.receiver.halt()
-
-    flooded.run(handle, until=FLOOD[15])
-    assert flooded.told == FLOOD[:16]
-    assert flooded.counters.received == flooded.counters.handled == 16
-
-
 def test_an_event_that_is_received_as_the_plugin_is_halted_does_not_count(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,99 +195,3 @@ def test_an_event_that_is_received_as_the_plugin_is_halted_does_not_count(
     rig.run(lambda frames: None, until=b"late")
     assert rig.told == []
     assert rig.counters.received == 0
-
-
-def test_what_was_received_with_the_last_event_does_not_count(flooded: Rig) -> None:
-    def handle(frames: Frames) -> None:
-        if frames[0] == b"watcher.15":
-            raise SystemExit
-
-    with pytest.raises(SystemExit):
-        flooded.run(handle, until=FLOOD[-1])
-    flooded.receiver.close()
-    assert (flooded.counters.received, flooded.counters.handled) == (16, 15)
-
-
-def test_events_of_a_flood_are_observed_from_the_next_one_on(flooded: Rig) -> None:
-    observed: list[bytes] = []
-
-    def handle(frames: Frames) -> None:
-        if frames[0] == b"watcher.15":
-            flooded.receiver.observe(observed.append)
-
-    flooded.run(handle, until=FLOOD[-1])
-    assert observed == [b"watcher." + name for name in FLOOD[16:]]
-
-
-def test_each_event_of_a_flood_is_counted_and_its_exception_told(flooded: Rig) -> None:
-    error = ValueError()
-
-    def handle(frames: Frames) -> None:
-        if frames[0] in (b"watcher.3", b"watcher.15"):
-            raise error
-
-    flooded.run(handle, until=FLOOD[-1])
-    assert flooded.told == [*FLOOD[:4], error, *FLOOD[4:16], error, *FLOOD[16:]]
-    assert (flooded.counters.received, flooded.counters.handled) == (30, 28)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "count"),
-    [
-        pytest.param(0.0, 128, id="nothing"),
-        pytest.param(0.000001, 128, id="1 us"),
-        pytest.param(0.000012, 42, id="12 us"),
-        pytest.param(0.00008, 7, id="80 us"),
-    ],
-)
-def test_as_many_of_a_flood_are_received_at_once_as_its_pace_allows(
-    seconds: float, count: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, counts, receive = time.monotonic(), [], rig.receiver._receive
-
-    def receive_and_note(count: int) -> bool:
-        counts.append(count)
-        return receive(count)
-
-    def handle(frames: Frames) -> None:
-        nonlocal clock
-        clock += seconds
-
-    monkeypatch.setattr(receiver_module, "time", SimpleNamespace(monotonic=lambda: clock))
-    monkeypatch.setattr(rig.receiver, "_receive", receive_and_note)
-    names = [b"%d" % number for number in range(1000)]
-    rig.publish(*names)
-    rig.socket.poll()
-    rig.run(handle, until=names[-1])
-    assert rig.told == names
-    assert set(counts) == {1, count}
-
-
-@pytest.mark.parametrize(
-    ("odd", "garbage"),
-    [
-        pytest.param([b"watcher.alone"], 1, id="one frame"),
-        pytest.param([b"watcher.web.start", b""], 1, id="no payload"),
-        pytest.param([b"watcher.web.start", b"not json"], 1, id="no JSON"),
-        pytest.param([b"watcher.event", b"{}", b"more"], 1, id="three frames"),
-        pytest.param([b"watcher.event", b"{}", b"{}"], 1, id="three frames, two payloads"),
-        pytest.param([b"watcher.event", b"{}", b"{}", b"{}"], 1, id="four frames, three payloads"),
-        pytest.param([b"watcher.event", b" {}"], 0, id="a blank before the JSON"),
-    ],
-)
-@pytest.mark.parametrize("at", [0, 7, 8, 20, 30])
-def test_whatever_is_in_a_flood_its_events_are_handled_and_the_rest_is_counted(
-    odd: list[bytes], garbage: int, at: int, loop: PluginLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
-    with zmq.Context() as context:
-        rig = Rig(context, loop, "inproc://odd")
-        rig.publish(*FLOOD[:at])
-        rig.publisher.send_multipart(odd)
-        rig.publish(*FLOOD[at:], b"end")
-        rig.run(lambda frames: None, until=b"end")
-        rig.close()
-    event = [b"event"] if odd[0] == b"watcher.event" else []
-    assert rig.told == [*FLOOD[:at], *event, *FLOOD[at:], b"end"]
-    assert rig.counters.garbage == garbage
-    assert rig.counters.received == rig.counters.handled == len(rig.told)
