@@ -25,7 +25,6 @@ from circusplug.testing import FakeCircusd
 
 Main = Callable[..., tuple[int, str, str]]
 
-
 PLUGIN_COMMANDS = {
     "circus-plugin": [
         sys.executable,
