@@ -1,8 +1,10 @@
-# What the tests of FakeCircusd share: one with a watcher, and a client of it.
+# What the tests of the test kit share: a FakeCircusd with a watcher and a client of it, and where a
+# recording is written.
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from wire import Wire
@@ -21,3 +23,8 @@ def wire(fake: FakeCircusd) -> Iterator[Wire]:
     with Wire(fake) as wire:
         fake.wait_subscribed()
         yield wire
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traffic.jsonl"
