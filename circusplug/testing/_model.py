@@ -1,6 +1,6 @@
 # The watchers of a FakeCircusd: their state, and the events that a change of it publishes, in
 # circusd's order. What may take time is a coroutine, as it is in circusd. No sockets, no threads.
-# Checked against a real circusd by tests/real_circusd/test_contract.py.
+# Checked against a real circusd by tests/real_circusd/test_contract*.py.
 #
 # Owner: the serving thread.
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from bundled import Journal
+from inbox import Inbox
+
+from circusplug.plugins import Alert
+from circusplug.testing import RunningPlugin
+
+Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture
@@ -18,3 +26,18 @@ def journal() -> Iterator[Journal]:
     yield journal
     logger.removeHandler(journal)
     logger.setLevel(before)
+
+
+@pytest.fixture
+def alert(run_plugin: Run) -> Run:
+    """Runs an Alert that tells at once, and tells nothing of what is well."""
+
+    def run(**options: Any) -> RunningPlugin:
+        return run_plugin(Alert, **{"batch": 0, "well_again": 0, **options})
+
+    return run
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return Inbox(tmp_path / "inbox")

@@ -1,74 +1,29 @@
-# Alert under the real host: what goes to the log and to a command, how a receiver that fails is
-# tried again, and what is left at a stop. Its mails are in test_alert_mail.py.
+# Alert under the real host: what goes to the log, of watchers, of plugins and under a real circusd.
+# Its command is in test_alert_command.py, its mails are in test_alert_mail.py.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import zmq
 from bundled import MOMENT, Journal, die, let_pass
 from circusd_real import RealCircusd, free_endpoints
+from inbox import DIED
 from patience import PATIENCE
 
-from circusplug import Arbiter, SpecError
+from circusplug import Arbiter
 from circusplug.plugins import Alert
-from circusplug.plugins._delivery import CommandDelivery, DeliveryError, Receiver, deliver
-from circusplug.plugins._message import Message
-from circusplug.plugins._outbox import LIMIT, Outbox
 from circusplug.testing import FakeCircusd, RunningPlugin
 
 Run = Callable[..., RunningPlugin]
 
 #: After what `status` has said when a plugin has connected.
 LATER = time.time() + 10_000
-DIED = "a process (pid 7) died with exit code 3"
-
-
-@pytest.fixture
-def alert(run_plugin: Run) -> Run:
-    """Runs an Alert that tells at once, and tells nothing of what is well."""
-
-    def run(**options: Any) -> RunningPlugin:
-        return run_plugin(Alert, **{"batch": 0, "well_again": 0, **options})
-
-    return run
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Inbox:
-    return Inbox(tmp_path / "inbox")
-
-
-class Inbox:
-    """A command that is an alert's receiver; what it gets can be read, and it can be refused."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.refuses = path.with_suffix(".refuses")
-        self._path = path
-        program = (
-            "import json, os, sys; "
-            "env = {k: v for k, v in os.environ.items() if k.startswith('CIRCUSPLUG_')}; "
-            "open(sys.argv[1], 'w').write(json.dumps([json.load(sys.stdin), env])); "
-            "sys.exit(os.path.exists(sys.argv[2]))"
-        )
-        self.command = shlex.join([sys.executable, "-c", program, str(path), str(self.refuses)])
-
-    def wait(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Wait for a message; gives its JSON and the variables. The command ends only then."""
-        message, environment = json.loads(self._path.read_text())
-        return message, environment
 
 
 @pytest.mark.circusd_leaves
@@ -260,236 +215,6 @@ class TestPluginsOfAHost:
                 except TimeoutError:
                     continue
         assert "failed, and is not started again: OSError: no way" in str(journal.messages)
-
-
-@pytest.mark.circusd_leaves
-class TestTheCommand:
-    def test_it_has_the_facts_in_its_environment_and_as_json(
-        self, fake_circusd: FakeCircusd, alert: Run, inbox: Inbox, tmp_path: Path
-    ) -> None:
-        (tmp_path / "out").write_text("begun\nno disk\n")
-        fake_circusd.add_watcher("My App", stdout_stream_conf={"filename": str(tmp_path / "out")})
-        running = alert(command=inbox.command, subject="{summary}", output_lines=1)
-        die(running, watcher="My App")
-        message, environment = inbox.wait()
-        assert message["subject"] == environment["CIRCUSPLUG_SUBJECT"] == "My App crashed"
-        assert message["text"] == environment["CIRCUSPLUG_TEXT"]
-        assert message["text"].endswith(f"My App: {DIED}\n    | no disk")
-        (facts,) = message["alerts"]
-        assert facts["output"] == ["no disk"]
-        assert (facts["kind"], facts["pid"], facts["exit_code"]) == ("crash", 7, 3)
-        assert environment["CIRCUSPLUG_WATCHER"] == "My App"
-        assert environment["CIRCUSPLUG_EXIT_CODE"] == "3"
-
-    def test_what_comes_together_is_one_message(self, alert: Run, inbox: Inbox) -> None:
-        running = alert(command=inbox.command, batch=1000)
-        for name in ("a", "b", "a"):
-            die(running, watcher=name)
-        running.wait_handled(3)
-        let_pass(running, 1000)
-        message, environment = inbox.wait()
-        assert environment["CIRCUSPLUG_ALERTS"] == "2"
-        assert [(one["watcher"], one["count"]) for one in message["alerts"]] == [("a", 2), ("b", 1)]
-
-    def test_it_runs_without_a_shell(self, alert: Run, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        program = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
-        command = [sys.executable, "-c", program, str(tmp_path / "fifo"), "$HOME; ls"]
-        die(alert(command=command))
-        assert (tmp_path / "fifo").read_text() == "$HOME; ls"
-
-    def test_one_that_is_not_there_is_refused_at_the_start(self, alert: Run) -> None:
-        with pytest.raises(SpecError, match="'command': there is no program 'no-such-program'"):
-            alert(command="no-such-program")
-
-    def test_one_that_takes_too_long_is_killed_with_all_its_children(
-        self, alert: Run, journal: Journal, tmp_path: Path
-    ) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        # The FIFO ends for its reader when the last of them is gone.
-        command = ["sh", "-c", 'exec > "$0"; echo begun; sleep 1000 & sleep 1000; true']
-        running = alert(command=[*command, str(tmp_path / "fifo")], deadline=1000, tries=1)
-        die(running)
-        with open(tmp_path / "fifo") as fifo:
-            assert fifo.readline() == "begun\n"
-            let_pass(running, 1000)
-            assert fifo.read() == ""
-        journal.wait("alert not sent: command 'sh': not done within 1000 s")
-
-    def test_one_that_runs_when_the_plugin_stops_is_killed_and_counted(
-        self, alert: Run, journal: Journal, tmp_path: Path
-    ) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        command = ["sh", "-c", 'exec > "$0"; echo begun; exec sleep 1000', str(tmp_path / "fifo")]
-        running = alert(command=command)
-        die(running)
-        with open(tmp_path / "fifo") as fifo:
-            assert fifo.readline() == "begun\n"
-            die(running, watcher="other")
-            journal.wait(f"other: {DIED}")
-            running.wait(lambda _: running.plugin._outboxes[0].left == 2, PATIENCE)
-            running.stop()
-            assert fifo.read() == ""
-        assert journal.wait("command 'sh': messages not sent: 2").levelname == "ERROR"
-
-    def test_what_it_prints_goes_to_standard_error(
-        self, alert: Run, journal: Journal, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        die(alert(command="sh -c 'echo hello; exit 4'", tries=1))
-        journal.wait("alert not sent: command 'sh': exit code 4")
-        captured = capfd.readouterr()
-        assert (captured.out, captured.err) == ("", "hello\n")
-
-
-def test_a_command_that_was_given_up_before_it_began_is_killed() -> None:
-    delivery = CommandDelivery(["sleep", "1000"], "", {})
-    delivery.abort()
-    with pytest.raises(DeliveryError, match="exit code -9"):
-        delivery.run()
-
-
-def test_a_command_has_the_host_s_environment_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OURS", "x")
-    CommandDelivery(["sh", "-c", 'test "$OURS" = "$GIVEN"'], "", {"GIVEN": "x"}).run()
-
-
-@pytest.mark.parametrize(
-    ("failure", "told"),
-    [(TimeoutError("its own words"), "x: its own words"), (OSError(), "x: OSError")],
-)
-def test_why_a_delivery_fails_is_told(failure: OSError, told: str) -> None:
-    def run() -> None:
-        raise failure
-
-    delivery: Any = SimpleNamespace(to="x", run=run, abort=lambda: None)
-    with pytest.raises(DeliveryError) as caught:
-        asyncio.run(deliver(delivery, PATIENCE))
-    assert str(caught.value) == told
-
-
-@pytest.mark.circusd_leaves
-class TestTryingAgain:
-    def test_the_delays_grow_until_it_is_delivered(
-        self, alert: Run, inbox: Inbox, journal: Journal
-    ) -> None:
-        inbox.refuses.touch()
-        running = alert(command=inbox.command, retry_in=1000)
-        die(running)
-        passed = 0
-        for delay in (1000, 2000, 3600):
-            inbox.wait()
-            journal.wait(f"alert not sent, next try in {delay} s: command")
-            passed += delay
-            let_pass(running, passed)
-        inbox.refuses.unlink()
-        inbox.wait()
-        running.wait(lambda _: not running.plugin._outboxes[0].left, PATIENCE)
-
-    def test_the_next_message_waits_for_the_one_before(
-        self, alert: Run, inbox: Inbox, journal: Journal
-    ) -> None:
-        inbox.refuses.touch()
-        running = alert(command=inbox.command, retry_in=1000)
-        die(running, watcher="a")
-        inbox.wait()
-        journal.wait("next try in 1000 s")
-        die(running, watcher="b")
-        journal.wait(f"b: {DIED}")
-        inbox.refuses.unlink()
-        let_pass(running, 1000)
-        watchers = [inbox.wait()[0]["alerts"][0]["watcher"] for _ in range(2)]
-        assert watchers == ["a", "b"]
-
-    def test_it_is_given_up_after_so_many_tries(
-        self, alert: Run, journal: Journal, inbox: Inbox
-    ) -> None:
-        inbox.refuses.touch()
-        running = alert(command=inbox.command, tries=2, retry_in=0.001)
-        die(running)
-        inbox.wait()
-        inbox.wait()
-        assert journal.wait("alert not sent: command").levelname == "ERROR"
-        running.wait(lambda _: not running.plugin._outboxes[0].left, PATIENCE)
-
-    def test_a_receiver_that_hangs_delays_no_event_and_its_queue_is_bounded(
-        self, alert: Run, journal: Journal
-    ) -> None:
-        running = alert(command="sleep 1000", what="crash")
-        for number in range(LIMIT + 1):
-            die(running, watcher=f"web{number}")
-            journal.wait(f"web{number}: {DIED}")
-        text = journal.wait(f"is not sent: {LIMIT} messages wait").getMessage()
-        assert "web1 crashed" in text
-        assert "web2 crashed" in running.plugin._outboxes[0]._messages[1].subject
-        assert running.counters.handled == LIMIT + 1
-        running.stop()
-        journal.wait(f"command 'sleep': messages not sent: {LIMIT}")
-
-    def test_another_receiver_does_not_wait_for_it(
-        self, alert: Run, inbox: Inbox, journal: Journal
-    ) -> None:
-        # The mail goes nowhere: nobody listens at port 1.
-        options = {"mail_to": "a@b", "smtp_host": "127.0.0.1", "smtp_port": 1, "retry_in": 1000}
-        running = alert(command=inbox.command, **options)
-        for name in ("a", "b"):
-            die(running, watcher=name)
-            assert inbox.wait()[0]["alerts"][0]["watcher"] == name
-        running.stop()
-        journal.wait("mail server 127.0.0.1:1: messages not sent: 2")
-
-    def test_what_is_in_hand_at_a_stop_is_logged_and_what_was_told_is_not(
-        self, alert: Run, fake_circusd: FakeCircusd, journal: Journal
-    ) -> None:
-        running = alert(command="true")
-        die(running, watcher="a")
-        journal.wait(f"a: {DIED}")
-        fake_circusd.clear()
-        fake_circusd.silence("status")
-        die(running, watcher="b")
-        fake_circusd.wait_command("status", timeout=PATIENCE)
-        running.stop()
-        journal.wait(f"b: {DIED}")
-        journal.wait("alerts not sent, as this plugin stops: 1")
-
-    def test_what_has_not_been_told_at_a_stop_is_logged_and_counted(
-        self, alert: Run, journal: Journal
-    ) -> None:
-        running = alert(command="true", batch=1000)
-        die(running)
-        running.wait_handled(1)
-        running.stop()
-        journal.wait(f"web: {DIED}")
-        journal.wait("alerts not sent, as this plugin stops: 1")
-
-
-@pytest.mark.parametrize(
-    ("retry_in", "expected"), [(1000.0, [1000, 2000, 3600, 3600]), (7200.0, [7200] * 4)]
-)
-def test_the_delays_have_an_upper_bound_that_is_not_less_than_the_first(
-    retry_in: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delays = []
-
-    async def fail(*_: Any) -> None:
-        raise DeliveryError("no")
-
-    async def sleep(delay: float) -> None:
-        delays.append(delay)
-
-    monkeypatch.setattr("circusplug.plugins._outbox.deliver", fail)
-    monkeypatch.setattr("circusplug.plugins._outbox.asyncio.sleep", sleep)
-    options: Any = SimpleNamespace(retry_in=retry_in, tries=5, deadline=1.0)
-    receiver = Receiver("x", lambda _: CommandDelivery(["true"], "", {}))
-    outbox = Outbox(receiver, options, None, logging.getLogger("circusplug.test"))
-    asyncio.run(outbox._send(Message("", "", [])))
-    assert delays == expected
-
-
-def test_a_test_alert_takes_no_longer_than_the_deadline() -> None:
-    plugin: Any = Alert(command="sleep 1000", deadline=0.01)
-    plugin.loop.close()
-    told = list(Alert.send_test(plugin.options))
-    assert told == [("command 'sleep'", "not done within 0.01 s")]
 
 
 def test_a_real_circusd_tells_of_crashes_starts_that_fail_and_output(

@@ -1,15 +1,17 @@
 # What the tests under a real circusd share: where it is, what tells that the processes of its
-# watchers are gone, and plugins that record what they see.
+# watchers are gone, plugins that record what they see, and logs of circusd that misbehave.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import circus_like_plugins
 import pytest
+from circusd_bench import Bench
 from circusd_real import free_endpoints
 from command import Fifo
 from contract import SENTINEL, new_circusd
@@ -69,3 +71,32 @@ def job(wire: Wire) -> Iterator[str]:
     wire.events_until(SENTINEL)
     yield "The Job"
     wire.call("rm", name="The Job", waiting=True)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def nagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Writes a configuration for circusd's log with the stream of a given module."""
+
+    def write(module: str) -> Path:
+        (tmp_path / "nagged.py").write_text(module)
+        path = tmp_path / "logs.json"
+        path.write_text(json.dumps(config))
+        return path
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    handler = {"class": "logging.StreamHandler", "stream": "ext://nagged.stream"}
+    root = {"level": "INFO", "handlers": ["nagged"]}
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"nagged": handler},
+        "root": root,
+    }
+    return write

@@ -19,11 +19,6 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
         return list(recording), [one.removeprefix(f"{path}: ") for one in warnings]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "traffic.jsonl"
-
-
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_all_kinds_of_records(tmp_path: Path, name: str) -> None:
     odd = [base64.b64encode(part).decode() for part in (b"watcher.\xff.x", b"no json")]
