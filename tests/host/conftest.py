@@ -1,4 +1,4 @@
-# What the tests of hosts share that edit modules on disk.
+# What tests of hosts share that edit modules on disk.
 
 from __future__ import annotations
 
