@@ -1,5 +1,5 @@
 # Logger: logfmt, filters, rotation, a full disk; syslog and journald at real sockets. What else it
-# writes, as text and JSON, is in test_bundled_plugins.py.
+# writes, as text and JSON, is in test_logger_lines.py.
 
 from __future__ import annotations
 
