@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,13 @@ def journal() -> Iterator[Journal]:
     yield journal
     logger.removeHandler(journal)
     logger.setLevel(before)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
