@@ -12,7 +12,6 @@ import psutil
 import pytest
 from bundled import MOMENT, Journal
 
-from circusplug import Event
 from circusplug.plugins import Logger
 from circusplug.testing import RunningPlugin
 
@@ -164,7 +163,3 @@ class TestLogger:
         running.stop()
         opened = [file.path for file in psutil.Process().open_files()]
         assert str(tmp_path / "log") not in opened
-
-
-def reap(moment: float, pid: int = 7, watcher: str = "web") -> Event:
-    return Event(watcher, "reap", {"process_pid": pid, "exit_code": 1}, moment)
