@@ -12,8 +12,7 @@ import pytest
 from members import Journal, Stuck, member, state_is
 from patience import PATIENCE
 from steered import Steered, control_ends, steered
-from test_control_commands import Fruitless
-from troublemakers import Talker
+from troublemakers import Fruitless, Talker
 from wire import Wire
 
 from circusplug import Arbiter, CallError, CircusPlugin

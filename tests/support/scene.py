@@ -117,3 +117,7 @@ def said(circusd: FakeCircusd, what: str, **properties: Any) -> Any:
 def here() -> dict[str, str]:
     """An environment for programs that shall find what is found here."""
     return environment(PYTHONPATH=os.pathsep.join(sys.path), PYTHONUNBUFFERED="1")
+
+
+def is_frozen(status: PluginStatus) -> bool:
+    return bool(psutil.Process(status.pid).status() == psutil.STATUS_STOPPED)

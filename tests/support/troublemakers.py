@@ -339,6 +339,13 @@ class Sleeper(Talker):
         self.say("awake")
 
 
+class Fruitless(Talker):
+    """Fails as it starts."""
+
+    def handle_init(self) -> None:
+        raise LookupError("bears no fruit")
+
+
 class Hog(Talker):
     """Keeps the interpreter's lock for a while at each event."""
 
