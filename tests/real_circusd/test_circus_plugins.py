@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from circusd_real import RealCircusd, free_endpoints
+from circusd_real import RealCircusd
 from patience import PATIENCE
 from wire import Wire
 
@@ -124,14 +124,6 @@ def test_a_stop_that_is_cast_once_from_a_reap_handler_takes_effect(
         assert arbiter.plugins["it"].counters.casts_failed == 0
 
 
-def wait_beat(port: int) -> None:
-    """Wait until a process sends to this port, which is free for the plugin then."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", port))
-        sock.settimeout(PATIENCE)
-        sock.recv(1024)
-
-
 def test_watchdog_kills_a_process_that_is_silent_and_spares_one_that_is_not(
     circusd: RealCircusd, wire: Wire
 ) -> None:
@@ -145,7 +137,10 @@ def test_watchdog_kills_a_process_that_is_silent_and_spares_one_that_is_not(
     ways = {"thread": False, "process": True}
     with ExitStack() as stack:
         for way, isolate in ways.items():
-            port = free_endpoints(1)[0].rpartition(":")[2]
+            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            udp.bind(("127.0.0.1", 0))
+            udp.settimeout(PATIENCE)
+            port = str(udp.getsockname()[1])
             options = {
                 "loop_rate": "0.5",
                 "max_count": "8",
@@ -154,7 +149,8 @@ def test_watchdog_kills_a_process_that_is_silent_and_spares_one_that_is_not(
             }
             command = {"cmd": shlex.quote(sys.executable), "args": ["-c", beat, port]}
             stack.enter_context(watcher(wire, f"beats_{way}", **command))  # type: ignore[arg-type]
-            wait_beat(int(port))
+            udp.recv(1024)
+            udp.close()  # the port is the plugin's
             stack.enter_context(watcher(wire, f"silent_{way}", **SLEEP))
             use = "circus.plugins.watchdog.WatchDog"
             stack.enter_context(hosted(circusd, use, isolate, **options))
