@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 import zmq
@@ -89,6 +90,7 @@ class Receiver:
         self._task: asyncio.Task[None] | None = None  # awaits what is in the backlog, in order
         self._backlog: deque[tuple[Awaitable[object], str]] = deque()
         self._rest: Iterator[Frames] = iter(())  # received, and not yet handed over
+        self._left: Iterator[object] = iter(())  # as many as those
         self._place = Place()
         self._no_turn_until = 0.0
         self.stopping = False
@@ -212,17 +214,20 @@ class Receiver:
         topics, payloads = frames[::2], frames[1::2]
         if len(topics) != len(payloads) or max(topics) >= _OPENING or min(payloads) < _OPENING:
             events = self._sort_out(frames)
-            self._rest = iter(events)
+            self._left = self._rest = iter(events)
             self._counters.received += len(events)
         else:
-            self._rest = zip(topics, payloads, strict=True)
+            self._left = left = iter(topics)
+            self._rest = zip(left, payloads, strict=True)
             self._counters.received += len(topics)
         return len(frames) >= 2 * count
 
     def _hand_over(self) -> bool:
         """Hand over what was received; returns False if one is awaited, or the handler is gone."""
-        counters = self._counters
-        handled = counters.handled  # brought up to date at the end, and when a handler fails
+        counters, left = self._counters, self._left
+        # What is neither left nor one of these is handled, which is counted at the end, and when a
+        # handler fails.
+        unhandled = counters.received - length_hint(left) - counters.handled
         try:
             for frames in self._rest:
                 handler = self._handler
@@ -233,17 +238,19 @@ class Receiver:
                 try:
                     result = handler(frames)
                     if result is not None and inspect.isawaitable(result):
+                        unhandled += 1
                         self.await_in_order(result, "handle_recv")  # which counts it
                         return False
-                    handled += 1
                 except (SystemExit, KeyboardInterrupt):
+                    unhandled += 1
                     raise
                 except BaseException as error:  # noqa: BLE001 - contained, logged and counted
-                    counters.handled = handled
+                    unhandled += 1
+                    counters.handled = counters.received - length_hint(left) - unhandled
                     self._on_error(error, "handle_recv")
             return self._handler is not None
         finally:
-            counters.handled = handled
+            counters.handled = counters.received - length_hint(left) - unhandled
 
     def _sort_out(self, frames: list[bytes]) -> list[Frames]:
         """Find the events among frames of which one is not what it should be.

@@ -79,6 +79,24 @@ def test_events_of_a_flood_are_observed_from_the_next_one_on(flooded: Rig) -> No
     assert observed == [b"watcher." + name for name in FLOOD[16:]]
 
 
+def test_who_is_told_of_an_exception_in_a_flood_finds_the_events_before_it_counted(
+    flooded: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, int]] = []
+
+    def on_error(error: BaseException, what: str) -> None:
+        counters = flooded.counters
+        counted.append((counters.received, counters.handled))
+
+    def handle(frames: Frames) -> None:
+        if frames[0] in (b"watcher.3", b"watcher.15"):
+            raise ValueError
+
+    monkeypatch.setattr(flooded.receiver, "_on_error", on_error)
+    flooded.run(handle, until=FLOOD[-1])
+    assert counted == [(4, 3), (30, 14)]
+
+
 def test_each_event_of_a_flood_is_counted_and_its_exception_told(flooded: Rig) -> None:
     error = ValueError()
 
