@@ -213,13 +213,11 @@ class Receiver:
                 return False
         topics, payloads = frames[::2], frames[1::2]
         if len(topics) != len(payloads) or max(topics) >= _OPENING or min(payloads) < _OPENING:
-            events = self._sort_out(frames)
-            self._left = self._rest = iter(events)
-            self._counters.received += len(events)
+            self._left = self._rest = iter(self._sort_out(frames))
         else:
             self._left = left = iter(topics)
             self._rest = zip(left, payloads, strict=True)
-            self._counters.received += len(topics)
+        self._counters.received += length_hint(self._left)
         return len(frames) >= 2 * count
 
     def _hand_over(self) -> bool:
