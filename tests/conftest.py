@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 from hosts import circusd_on_unix_sockets
 from hypothesis import HealthCheck, settings
 from members import Journal, MakeHost
@@ -128,6 +129,12 @@ def root_logger_as_before() -> Iterator[None]:
     for handler in logging.getLogger().handlers[:]:
         if type(handler) is logging.StreamHandler and handler not in before:
             logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    with zmq.Context() as context:
+        yield context
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import pytest
 from circus_here import circus_is_asked_here
 from circusd_real import free_endpoints
 from command import write_ini
+from fixture_types import Main
 
 from circusplug._cli import main as cli
 from circusplug.testing import FakeCircusd
-
-Main = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from command import environment, plugin, run, run_here
-
-Main = Callable[..., tuple[int, str, str]]
+from fixture_types import Main
 
 
 def test_check_prints_what_each_plugin_would_receive(main: Main, ini: Callable[..., Path]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
+from fixture_types import Main
 
 import circusplug
-
-Main = Callable[..., tuple[int, str, str]]
 
 
 def test_help_names_every_command_and_what_to_try_first(main: Main) -> None:

@@ -6,14 +6,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import COMMAND, Running, plugin, run, run_here
-
-Main = Callable[..., tuple[int, str, str]]
+from fixture_types import Main
 
 
 def test_migrate_shows_the_changes_and_asks_for_a_yes(tmp_path: Path, ini: Any) -> None:

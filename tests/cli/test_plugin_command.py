@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from circusd_real import free_endpoints
 from command import COMMAND, Running, run, write_ini
+from fixture_types import Main
 from patience import PATIENCE
 
 import circusplug
@@ -22,8 +23,6 @@ from circusplug._cli import hosting
 from circusplug._cli.hosting import parse_plugin_config
 from circusplug._errors import ConfigError
 from circusplug.testing import FakeCircusd
-
-Main = Callable[..., tuple[int, str, str]]
 
 PLUGIN_COMMANDS = {
     "circus-plugin": [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, PATIENT, Running, plugin, write_ini
+from fixture_types import Main
 from hasty import HASTY
 from hosted import hosted
 from hosts import circusd_on_unix_sockets
@@ -20,8 +21,6 @@ from patience import PATIENCE
 from circusplug import HostConfig
 from circusplug._cli import hosting
 from circusplug.testing import FakeCircusd
-
-Main = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import plugin
-
-Main = Callable[..., tuple[int, str, str]]
+from fixture_types import Main
 
 
 def _missing(path: Path) -> str:

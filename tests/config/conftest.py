@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ini_files import Write
+from fixture_types import Write
 
 from circusplug._config.ini_file import load
 from circusplug._config.specs import PluginSpec

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ini_files import Write, problems
+from fixture_types import Write
+from ini_files import problems
 
 from circusplug._config.ini_file import load
 

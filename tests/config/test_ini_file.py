@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ini_files import Config, Write, names
+from fixture_types import Write
+from ini_files import Config, names
 
 from circusplug._config.ini_file import load
 from circusplug._config.specs import HostConfig, PluginSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from ini_files import Write
+from fixture_types import Write
 
 from circusplug._config.ini_for_circusd import without_plugins
 from circusplug._errors import ConfigError

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from ini_files import Write, names, problems
+from fixture_types import Write
+from ini_files import names, problems
 
 from circusplug._config.ini_file import load
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ini_files import Write, problems
+from fixture_types import Write
+from ini_files import problems
 
 from circusplug._config.ini_includes import read_ini
 from circusplug._errors import ConfigError

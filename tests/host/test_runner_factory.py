@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -83,12 +82,6 @@ def tunnels(monkeypatch: pytest.MonkeyPatch) -> Tunnels:
 
     monkeypatch.setattr(runner_factory, "EndpointCheck", make_check)
     return tunnels
-
-
-@pytest.fixture
-def context() -> Iterator[zmq.Context[Any]]:
-    with zmq.Context() as context:
-        yield context
 
 
 class Client:

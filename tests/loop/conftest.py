@@ -21,12 +21,6 @@ def selector() -> Iterator[PollerSelector]:
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context[Any]]:
-    with zmq.Context() as context:
-        yield context
-
-
-@pytest.fixture
 def pair(context: zmq.Context[Any]) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
     """Two connected ZMQ sockets."""
     with context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as other:

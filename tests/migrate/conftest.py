@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from migrations import MIXED, Write
+from fixture_types import Write
+from migrations import MIXED
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from migrations import Write, migrate
+from fixture_types import Write
+from migrations import migrate
 
 from circusplug._config.ini_file import load
 from circusplug._migrate.plan import apply, plan

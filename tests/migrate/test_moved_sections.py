@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from circus.config import get_config
 from circus.plugins import _str2cfg, get_plugin_cmd
-from migrations import BACKUP, MIXED, Write, files, migrate, problems
+from fixture_types import Write
+from migrations import BACKUP, MIXED, files, migrate, problems
 
 from circusplug._config.ini_file import load
 from circusplug._migrate.plan import apply, plan

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from circus.config import get_config
-from migrations import BACKUP, MIXED, Write, files, migrate, problems
+from fixture_types import Write
+from migrations import BACKUP, MIXED, files, migrate, problems
 
 from circusplug._errors import ConfigError
 from circusplug._migrate import ini_edit

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from migrations import BACKUP, MIXED, Write, files, migrate, problems
+from fixture_types import Write
+from migrations import BACKUP, MIXED, files, migrate, problems
 
 from circusplug._migrate import ini_edit
 from circusplug._migrate.plan import apply, plan

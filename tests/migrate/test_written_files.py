@@ -9,7 +9,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from migrations import BACKUP, MIXED, Write, migrate
+from fixture_types import Write
+from migrations import BACKUP, MIXED, migrate
 
 from circusplug._migrate import ini_edit
 from circusplug._migrate.undo import undo

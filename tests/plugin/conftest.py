@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import zmq
-from client_bench import AdvancedLoop, Asking, Bench, Router, Way
+from client_bench import AdvancedLoop, Bench, Router, Way
 from noting_plugins import Seen
 from patience import PATIENCE
 from receiver_rig import Rig
@@ -71,9 +71,7 @@ def router() -> Iterator[Router]:
 def routed(router: Router) -> Iterator[Bench]:
     """A client that is connected."""
     bench = Bench(router.endpoint)
-    asking = Asking(lambda: bench.call("list"))
-    router.answer(*router.take())
-    asking.result()
+    router.serve(lambda: bench.call("list"))
     yield bench
     bench.close()
 
@@ -81,12 +79,6 @@ def routed(router: Router) -> Iterator[Bench]:
 @pytest.fixture
 def seen() -> Seen:
     return Seen()
-
-
-@pytest.fixture
-def context() -> Iterator[zmq.Context[Any]]:
-    with zmq.Context() as context:
-        yield context
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug import (
@@ -22,8 +22,6 @@ from circusplug import (
 from circusplug._plugin.load import load_problems, watcher_problems
 from circusplug.options import Seconds, declare, option
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import zmq
-from noting_plugins import Noting, Run, Seen
+from fixture_types import Run
+from noting_plugins import Noting, Seen
 from patience import PATIENCE
 
 from circusplug.testing import FakeCircusd, RunningPlugin

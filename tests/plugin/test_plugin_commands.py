@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from noting_plugins import Frames, Noting, Run, Seen
+from fixture_types import Run
+from noting_plugins import Frames, Noting, Seen
 from patience import PATIENCE
 
 from circusplug import CallConflict, CallError, CallTimeout, CircusPlugin

@@ -9,7 +9,8 @@ import logging
 from typing import Any
 
 import pytest
-from noting_plugins import Frames, Noting, Run, Seen
+from fixture_types import Run
+from noting_plugins import Frames, Noting, Seen
 
 from circusplug import CircusPlugin, EventError
 from circusplug.testing import FakeCircusd

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from noting_plugins import Noting, Run, Seen
+from fixture_types import Run
+from noting_plugins import Noting, Seen
 from patience import PATIENCE
 
 

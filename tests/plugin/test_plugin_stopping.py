@@ -8,7 +8,8 @@ import threading
 from typing import Any
 
 import pytest
-from noting_plugins import Frames, Noting, Run, Seen, Stops
+from fixture_types import Run
+from noting_plugins import Frames, Noting, Seen, Stops, Works
 from patience import PATIENCE
 
 from circusplug import CallTimeout, PluginStateError
@@ -92,12 +93,8 @@ def test_in_handle_stop_nothing_of_the_plugin_runs_and_calls_still_work(
 def test_handle_stop_can_join_a_thread_whose_call_is_under_way(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:
-    class Joins(Noting):
-        def handle_init(self) -> None:
-            self.thread = threading.Thread(target=self.ask)
-            self.thread.start()
-
-        def ask(self) -> None:
+    class Joins(Works):
+        def work(self) -> None:
             try:
                 self.seen.note(self.call("list", timeout=PATIENCE)["watchers"])
             except Exception as error:
@@ -140,12 +137,8 @@ def test_a_call_under_way_without_a_reply_fails_when_the_plugin_ends(
 def test_a_deadline_passes_while_the_plugin_is_parked(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Joins(Noting):
-        def handle_init(self) -> None:
-            self.thread = threading.Thread(target=self.ask)
-            self.thread.start()
-
-        def ask(self) -> None:
+    class Joins(Works):
+        def work(self) -> None:
             try:
                 self.call("list", timeout=0.5)
             except CallTimeout as error:

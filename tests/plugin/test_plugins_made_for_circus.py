@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from noting_plugins import Frames, Noting, Run, Seen
+from fixture_types import Run
+from noting_plugins import Frames, Noting, Seen, Works
 
 from circusplug import CircusPlugin
 from circusplug.testing import FakeCircusd
@@ -178,11 +179,7 @@ def test_an_initialize_that_ends_in_a_call_gets_its_reply(
 def test_a_thread_started_in_handle_init_calls_and_casts(
     run_plugin: Run, fake_circusd: FakeCircusd, seen: Seen
 ) -> None:
-    class Threaded(Noting):
-        def handle_init(self) -> None:
-            self.thread = threading.Thread(target=self.work)
-            self.thread.start()
-
+    class Threaded(Works):
         def work(self) -> None:
             self.seen.note(self.call("numprocesses", name="web")["numprocesses"])
             self.cast("incr", name="web")

@@ -20,15 +20,21 @@ FLOOD = [b"%d" % number for number in range(30)]
 
 
 @pytest.fixture
-def flooded(loop: PluginLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    """Its events are all at hand, and a flood however slow the machine is."""
+def quick(loop: PluginLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """What is published is at hand at once, and a flood however slow the machine is."""
     monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
     monkeypatch.setattr(receiver_module, "_BATCH_SECONDS", PATIENCE)
     with zmq.Context() as context:
         rig = Rig(context, loop, "inproc://flood")
-        rig.publish(*FLOOD)
         yield rig
         rig.close()
+
+
+@pytest.fixture
+def flooded(quick: Rig) -> Rig:
+    """Its events are all at hand."""
+    quick.publish(*FLOOD)
+    return quick
 
 
 def test_what_was_received_with_an_event_that_is_awaited_follows_it(flooded: Rig) -> None:
@@ -155,17 +161,13 @@ def test_as_many_of_a_flood_are_received_at_once_as_its_pace_allows(
 )
 @pytest.mark.parametrize("at", [0, 7, 8, 20, 30])
 def test_whatever_is_in_a_flood_its_events_are_handled_and_the_rest_is_counted(
-    odd: list[bytes], garbage: int, at: int, loop: PluginLoop, monkeypatch: pytest.MonkeyPatch
+    odd: list[bytes], garbage: int, at: int, quick: Rig
 ) -> None:
-    monkeypatch.setattr(receiver_module, "_FLOOD_SECONDS", PATIENCE)
-    with zmq.Context() as context:
-        rig = Rig(context, loop, "inproc://odd")
-        rig.publish(*FLOOD[:at])
-        rig.publisher.send_multipart(odd)
-        rig.publish(*FLOOD[at:], b"end")
-        rig.run(lambda frames: None, until=b"end")
-        rig.close()
+    quick.publish(*FLOOD[:at])
+    quick.publisher.send_multipart(odd)
+    quick.publish(*FLOOD[at:], b"end")
+    quick.run(lambda frames: None, until=b"end")
     event = [b"event"] if odd[0] == b"watcher.event" else []
-    assert rig.told == [*FLOOD[:at], *event, *FLOOD[at:], b"end"]
-    assert rig.counters.garbage == garbage
-    assert rig.counters.received == rig.counters.handled == len(rig.told)
+    assert quick.told == [*FLOOD[:at], *event, *FLOOD[at:], b"end"]
+    assert quick.counters.garbage == garbage
+    assert quick.counters.received == quick.counters.handled == len(quick.told)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundled import Journal
+from fixture_types import Run
 from inbox import Inbox
 
 from circusplug.plugins import Alert
 from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

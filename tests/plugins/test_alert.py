@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import pytest
 import zmq
 from bundled import MOMENT, Journal, die, let_pass
 from circusd_real import RealCircusd, free_endpoints
+from fixture_types import Run
 from inbox import DIED
 from patience import PATIENCE
 
 from circusplug import Arbiter
 from circusplug.plugins import Alert
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 #: After what `status` has said when a plugin has connected.
 LATER = time.time() + 10_000

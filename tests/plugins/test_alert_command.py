@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bundled import Journal, die, let_pass
+from fixture_types import Run
 from inbox import DIED, Inbox
 from patience import PATIENCE
 
 from circusplug import SpecError
 from circusplug.plugins import Alert
 from circusplug.plugins._delivery import CommandDelivery, DeliveryError, deliver
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 
 @pytest.mark.circusd_leaves

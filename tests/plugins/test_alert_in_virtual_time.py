@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundled import die
+from fixture_types import Run
 
 from circusplug.plugins import Alert
 from circusplug.plugins._message import Message
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 #: After what `status` has said when a plugin has connected.
 LATER = 4e9

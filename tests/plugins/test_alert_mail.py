@@ -6,7 +6,6 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 import trustme
 from bundled import Journal, die, let_pass
+from fixture_types import Run
 from patience import PATIENCE
 from smtp_server import Mailbox, alert, delivery, smtp
 
 from circusplug import SpecError
 from circusplug.plugins._delivery import DeliveryError
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 
 @pytest.fixture

@@ -7,18 +7,16 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bundled import Journal, die, let_pass
+from fixture_types import Run
 from patience import PATIENCE
 from smtp_server import Mailbox, alert, delivery, smtp
 
 from circusplug.plugins import Alert
-from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 def test_a_mail_server_that_refuses_the_connection_is_told(

@@ -10,10 +10,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from bundled import Journal, die, let_pass
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug import SpecError
@@ -26,8 +27,6 @@ pytestmark = [
     # apprise imports it to find out whether it is there.
     pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),
 ]
-
-Run = Callable[..., RunningPlugin]
 
 
 class Web(http.server.ThreadingHTTPServer):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bundled import Journal, die, let_pass
+from fixture_types import Run
 from inbox import DIED, Inbox
 from patience import PATIENCE
 
 from circusplug.plugins._delivery import CommandDelivery, DeliveryError, Receiver
 from circusplug.plugins._message import Message
 from circusplug.plugins._outbox import LIMIT, Outbox
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 
 @pytest.mark.circusd_leaves

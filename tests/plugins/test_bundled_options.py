@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from bundled import Journal
+from fixture_types import Run
 
 from circusplug import Arbiter, CircusPlugin, SpecError
 from circusplug.plugins import Alert, LoadScaler, Logger
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 
 class TestOptions:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from bundled import Journal
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug.plugins import Flapping
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

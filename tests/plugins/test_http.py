@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 from bundled import Journal, do, given
+from fixture_types import Run
 from patience import PATIENCE
 from web_servers import for_ever, half, serving, talking, url
 
@@ -22,8 +23,6 @@ from circusplug import SpecError
 from circusplug.plugins import HttpObserver
 from circusplug.plugins._http_probe import HttpProbe
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture(autouse=True)

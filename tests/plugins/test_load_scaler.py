@@ -7,13 +7,13 @@ import asyncio
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundled import Journal, do, let_pass
 from circusd_real import RealCircusd
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug import Arbiter, SpecError
@@ -21,8 +21,6 @@ from circusplug.plugins import LoadScaler
 from circusplug.plugins._command_number import CommandNumber
 from circusplug.plugins._delivery import DeliveryError
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
 from bundled import Journal
+from fixture_types import Run
 
 from circusplug.plugins import LoadScaler
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 CONFLICT = {"status": "error", "reason": "arbiter is already running watcher_stop", "errno": 5}
 

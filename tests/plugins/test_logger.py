@@ -7,12 +7,12 @@ import os
 import re
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundled import MOMENT, Journal
+from fixture_types import Run
 from logger_bench import journal_fields, some
 
 from circusplug import SpecError
@@ -22,9 +22,6 @@ from circusplug.plugins._linefile import WatchedFile
 from circusplug.plugins._log_socket import Address
 from circusplug.plugins._syslog_messages import Journal as JournalMessage
 from circusplug.plugins._syslog_messages import Rfc3164, Rfc5424
-from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 pytestmark = pytest.mark.usefixtures("utc")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from bundled import MOMENT, Journal
+from fixture_types import Run
 
 from circusplug.plugins import Logger
-from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.mark.circusd_leaves

@@ -6,12 +6,13 @@ import json
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundled import MOMENT, Journal
+from fixture_types import Run
 from logger_bench import journal_fields, some
 from patience import PATIENCE
 
@@ -19,9 +20,6 @@ from circusplug.plugins import Logger
 from circusplug.plugins._line_formats import FORMATS
 from circusplug.plugins._syslog_messages import Journal as JournalMessage
 from circusplug.plugins._syslog_messages import Rfc5424
-from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 pytestmark = pytest.mark.usefixtures("utc")
 

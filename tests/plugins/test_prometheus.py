@@ -16,13 +16,12 @@ from urllib.parse import urlsplit
 import pytest
 import scrapes
 from bundled import Journal, do, given
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug import SpecError
 from circusplug.plugins import Prometheus
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

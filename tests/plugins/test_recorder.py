@@ -6,18 +6,16 @@ import gzip
 import json
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Run
 from patience import wait_while
 
 from circusplug.plugins import Recorder
-from circusplug.testing import FakeCircusd, RunningPlugin
+from circusplug.testing import FakeCircusd
 from circusplug.testing._recording import Recording
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 from bundled import Journal, do, given
+from fixture_types import Run
 from patience import PATIENCE
 from redis_real import needs_redis, redis_server
 
 from circusplug import SpecError
 from circusplug.plugins import RedisObserver
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from bundled import Journal
 from circusd_real import RealCircusd
+from fixture_types import Run
 from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import CommandReloader
 from circusplug.plugins._watched_files import belongs, matching, places_of, program_files
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 @pytest.fixture

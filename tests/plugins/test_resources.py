@@ -12,6 +12,7 @@ import psutil
 import pytest
 from bundled import Journal, do, given
 from circusd_real import RealCircusd
+from fixture_types import Run
 from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
@@ -19,7 +20,6 @@ from circusplug.plugins import ResourceWatcher
 from circusplug.plugins._processes import Meter, is_local
 from circusplug.testing import FakeCircusd, RunningPlugin
 
-Run = Callable[..., RunningPlugin]
 ORDERS = ("restart", "kill", "signal")
 
 

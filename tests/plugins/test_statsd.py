@@ -10,14 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug.plugins import FullStats, Statsd
 from circusplug.plugins._statsd import figures
 from circusplug.plugins._statsd_client import StatsdClient, clean
-from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
+from circusplug.testing import FakeCircusd
 
 
 def lines(sock: socket.socket, count: int) -> list[str]:

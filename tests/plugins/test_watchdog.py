@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 from bundled import Journal, do
 from circusd_real import RealCircusd
+from fixture_types import Run
 from patience import PATIENCE, wait_while
 
 from circusplug import Arbiter, SpecError
 from circusplug.plugins import WatchDog
 from circusplug.plugins._heartbeats import parent_of
 from circusplug.testing import FakeCircusd, RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 class Dog:

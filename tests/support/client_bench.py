@@ -197,6 +197,14 @@ class Router:
     def send(self, routing_id: bytes, *frames: bytes) -> None:
         self._router.send_multipart([routing_id, *frames])
 
+    def serve(self, ask: Callable[[], object]) -> bytes:
+        """Have one command asked, and answer it; returns which socket it came from."""
+        asking = Asking(ask)
+        routing_id, request = self.take()
+        self.answer(routing_id, request)
+        asking.result()
+        return routing_id
+
     def answer(self, routing_id: bytes, request: dict[str, Any], /, **reply: Any) -> None:
         self.send(routing_id, json.dumps({"id": request["id"], "status": "ok", **reply}).encode())
 

@@ -12,7 +12,6 @@ from circusplug._config.ini_file import load
 from circusplug._config.specs import HostConfig
 from circusplug._errors import ConfigError
 
-Write = Callable[..., Path]
 Config = Callable[..., dict[str, Any]]
 
 

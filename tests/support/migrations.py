@@ -50,8 +50,6 @@ logs = /var/log
 use = a.A
 """
 
-Write = Callable[..., Path]
-
 
 def files() -> set[str]:
     return {str(path) for path in Path().rglob("*") if path.is_file()}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from patience import PATIENCE
 
 from circusplug import CircusPlugin
-from circusplug.testing import RunningPlugin
 
-Run = Callable[..., RunningPlugin]
 Frames = tuple[bytes, bytes]
 
 
@@ -46,6 +43,17 @@ class Noting(CircusPlugin):
 
     def handle_recv(self, data: Frames) -> Any:
         self.seen.note(self.parse_event(data).action)
+
+
+class Works(Noting):
+    """Has `work` done on a thread of its own, from its start on."""
+
+    def handle_init(self) -> None:
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+
+    def work(self) -> None:
+        raise NotImplementedError
 
 
 class Stops(Noting):

@@ -9,18 +9,17 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from fixture_types import Run
 from patience import PATIENCE
 
 from circusplug.plugins import Alert
 from circusplug.plugins._mail import MailDelivery, MailServer, make_mail
 from circusplug.testing import RunningPlugin
-
-Run = Callable[..., RunningPlugin]
 
 
 class Mailbox:
